@@ -1,0 +1,102 @@
+"""The kinds of API objects that the operator touches, and the verbs that it uses on them.
+
+`VERBS` is what the chart's roles must allow, no more and no less; a test compares them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from blockvault.core.naming import GROUP, VERSION
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One kind of API object: where it is in the API and whether it lives in namespaces."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """As in manifests: `v1` or `batch/v1`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str | None = None, name: str | None = None, sub: str | None = None) -> str:
+        """URL path of the collection, of one object, or of a subresource.
+
+        Raises ValueError when a namespace is given for a cluster-scoped kind, or a name is given
+        without the namespace that it needs.
+        """
+        if namespace and not self.namespaced:
+            raise ValueError(f"{self.kind} is not namespaced")
+        if name and self.namespaced and not namespace:
+            raise ValueError(f"{self.kind} {name} needs a namespace")
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        parts = [root, *(["namespaces", namespace] if namespace else []), self.plural]
+        return "/".join([*parts, *([name] if name else []), *([sub] if sub else [])])
+
+
+NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
+SECRETS = Resource("", "v1", "secrets", "Secret")
+PODS = Resource("", "v1", "pods", "Pod")
+CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
+EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
+JOBS = Resource("batch", "v1", "jobs", "Job")
+STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
+ATTACHMENTS = Resource("storage.k8s.io", "v1", "volumeattachments", "VolumeAttachment", namespaced=False)
+SNAPSHOTS = Resource("snapshot.storage.k8s.io", "v1", "volumesnapshots", "VolumeSnapshot")
+SNAPSHOT_CONTENTS = Resource(
+    "snapshot.storage.k8s.io", "v1", "volumesnapshotcontents", "VolumeSnapshotContent", namespaced=False
+)
+SNAPSHOT_CLASSES = Resource(
+    "snapshot.storage.k8s.io", "v1", "volumesnapshotclasses", "VolumeSnapshotClass", namespaced=False
+)
+CUSTOM_RESOURCES = Resource(
+    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
+)
+VAULT_CLASSES = Resource(GROUP, VERSION, "vaultclasses", "VaultClass", namespaced=False)
+VAULTS = Resource(GROUP, VERSION, "vaults", "Vault")
+POLICIES = Resource(GROUP, VERSION, "backuppolicies", "BackupPolicy")
+BACKUPS = Resource(GROUP, VERSION, "backups", "Backup")
+RESTORES = Resource(GROUP, VERSION, "restores", "Restore")
+
+# Verbs by scope. "cluster" is a ClusterRole; "operator" a Role in the operator's own namespace.
+# Kopf lists and watches what it has handlers for, and patches its finalizer onto our own kinds.
+VERBS: dict[str, dict[tuple[str, str], frozenset[str]]] = {
+    "cluster": {
+        ("", "namespaces"): frozenset({"get", "list", "watch"}),
+        ("apiextensions.k8s.io", "customresourcedefinitions"): frozenset({"list", "watch"}),
+        ("", "persistentvolumeclaims"): frozenset({"get", "list", "watch", "create", "delete"}),
+        ("", "persistentvolumes"): frozenset({"get", "create", "patch", "delete"}),
+        ("events.k8s.io", "events"): frozenset({"create", "patch"}),
+        ("batch", "jobs"): frozenset({"list", "watch"}),
+        ("storage.k8s.io", "storageclasses"): frozenset({"get", "list"}),
+        ("storage.k8s.io", "volumeattachments"): frozenset({"list"}),
+        ("snapshot.storage.k8s.io", "volumesnapshots"): frozenset({"get", "list", "watch", "create", "delete"}),
+        ("snapshot.storage.k8s.io", "volumesnapshotcontents"): frozenset({"get", "create", "patch", "delete"}),
+        ("snapshot.storage.k8s.io", "volumesnapshotclasses"): frozenset({"list"}),
+        (GROUP, "vaultclasses"): frozenset({"get", "list", "watch", "patch"}),
+        (GROUP, "vaultclasses/status"): frozenset({"patch"}),
+        (GROUP, "vaults"): frozenset({"get", "list", "watch", "patch"}),
+        (GROUP, "vaults/status"): frozenset({"patch"}),
+        (GROUP, "backuppolicies"): frozenset({"get", "list", "watch", "patch"}),
+        (GROUP, "backuppolicies/status"): frozenset({"patch"}),
+        (GROUP, "backups"): frozenset({"get", "list", "watch", "patch"}),
+        (GROUP, "backups/status"): frozenset({"patch"}),
+        (GROUP, "restores"): frozenset({"get", "list", "watch", "patch"}),
+        (GROUP, "restores/status"): frozenset({"patch"}),
+    },
+    # Only where the chart allows vaults with storage of their own: their credentials.
+    "tenant-storage": {("", "secrets"): frozenset({"get"})},
+    "operator": {
+        ("", "secrets"): frozenset({"get", "create", "patch", "delete"}),
+        ("", "pods"): frozenset({"list", "delete"}),
+        ("", "pods/log"): frozenset({"get"}),
+        ("batch", "jobs"): frozenset({"get", "create", "delete"}),
+    },
+}

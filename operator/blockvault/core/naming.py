@@ -1,0 +1,62 @@
+"""Names and labels of everything the operator makes.
+
+Names are derived from the uid of the object that the thing belongs to, so that making it twice is the
+same as making it once, and an object of the same name made by somebody else can be told from ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+GROUP = "blockvault.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+MANAGED_BY = "blockvault"
+OPERATION_LABEL = f"{GROUP}/operation"
+KIND_LABEL = f"{GROUP}/kind"
+CLAIM_LABEL = f"{GROUP}/claim"
+NAMESPACE_ANNOTATION = f"{GROUP}/namespace"
+NAME_ANNOTATION = f"{GROUP}/name"
+SOURCE_CONTENT_ANNOTATION = f"{GROUP}/source-content"
+RECLAIM_POLICY_ANNOTATION = f"{GROUP}/reclaim-policy"
+DEFAULT_CLASS_ANNOTATION = f"{GROUP}/is-default-class"
+SNAPSHOT_CLASS_LABEL = f"{GROUP}/snapshot-class"
+
+DEVICE_PATH = "/dev/blockvault/volume"
+REQUEST_DIR = "/var/run/blockvault"
+
+
+def owned_name(uid: str) -> str:
+    """Name of every object that an operation makes, except its Jobs."""
+    return f"bv-{uid}"
+
+
+def job_name(uid: str, attempt: int) -> str:
+    """Name of the mover's Job; a new attempt has a new name, so that the old one can be told from it."""
+    return f"bv-{uid}-{attempt}"
+
+
+def volume_name(namespace: str, claim: str) -> str:
+    """Name under which a claim's backups lie in the store."""
+    return f"{namespace}/{claim}"
+
+
+def claim_label(namespace: str, claim: str) -> str:
+    """A label value for a claim: names can be longer than the 63 characters of a label."""
+    return hashlib.sha256(volume_name(namespace, claim).encode()).hexdigest()[:32]
+
+
+def owned_metadata(
+    uid: str, kind: str, namespace: str, name: str, *, claim: str | None = None
+) -> dict[str, dict[str, str]]:
+    """Labels and annotations of what an operation makes.
+
+    Never copies labels or annotations of the parent: Argo CD's tracking label on a child would make it
+    prune the child.
+    """
+    labels = {MANAGED_BY_LABEL: MANAGED_BY, OPERATION_LABEL: uid, KIND_LABEL: kind}
+    if claim is not None:
+        labels[CLAIM_LABEL] = claim_label(namespace, claim)
+    return {"labels": labels, "annotations": {NAMESPACE_ANNOTATION: namespace, NAME_ANNOTATION: name}}
