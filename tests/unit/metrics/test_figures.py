@@ -1,0 +1,110 @@
+"""Figures: what is set stays until removed, what is observed adds up, from any thread."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from blockvault.metrics import Figures
+
+BACKUP = {
+    "type": "incremental",
+    "bytesScanned": 1000,
+    "bytesChanged": 300,
+    "bytesStored": 100,
+    "seconds": 7.5,
+}
+
+
+def test_a_vault_made_again_replaces_the_one_before() -> None:
+    figures = Figures()
+    figures.set_vault("shop", "disks", "uid-1", "Available", 5, 10, 1)
+    figures.set_vault("shop", "disks", "uid-2", "Pending", None, 10, None)
+    assert [(vault.uid, vault.used_bytes) for vault in figures.snapshot().vaults] == [("uid-2", None)]
+
+
+def test_removing_twice_is_the_same_as_once() -> None:
+    figures = Figures()
+    figures.set_vault("shop", "disks", "uid-1", "Available", 5, 10, 1)
+    figures.set_backup("b-1", "shop", "Available")
+    for _ in range(2):
+        figures.remove_vault("shop", "disks")
+        figures.remove_backup("b-1")
+    assert figures.snapshot().vaults == []
+    assert figures.snapshot().backups == {}
+
+
+def test_a_backup_is_counted_in_its_last_phase_only() -> None:
+    figures = Figures()
+    figures.set_backup("b-1", "shop", "Pending")
+    figures.set_backup("b-1", "shop", "Available")
+    figures.set_backup("b-2", "shop", "Available")
+    assert figures.snapshot().backups == {("shop", "Available"): 2}
+
+
+def test_runs_add_up() -> None:
+    figures = Figures()
+    figures.observe_backup(BACKUP, "succeeded")
+    figures.observe_backup(BACKUP, "succeeded")
+    figures.observe_restore({"bytesWritten": 2000, "seconds": 3}, "succeeded")
+    now = figures.snapshot()
+    assert now.backup_runs["succeeded", "incremental"] == 2
+    assert (now.backup_scanned_bytes, now.backup_changed_bytes, now.backup_stored_bytes) == (2000, 600, 200)
+    assert now.backup_durations["incremental"].seconds == 15
+    assert now.restore_runs == {"succeeded": 1, "failed": 0}
+    assert (now.restore_written_bytes, now.restore_durations.seconds) == (2000, 3)
+
+
+def test_a_run_that_reported_nothing_is_counted_without_a_duration() -> None:
+    figures = Figures()
+    figures.observe_backup({}, "failed")
+    now = figures.snapshot()
+    assert now.backup_runs["failed", "unknown"] == 1
+    assert sum(now.backup_durations["unknown"].counts) == 0
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf"), "12", None, True])
+def test_a_wrong_number_counts_as_nothing(wrong: object) -> None:
+    """A counter that fell, or NaN in a sum, would spoil every figure after it."""
+    figures = Figures()
+    figures.observe_backup({**BACKUP, "bytesStored": wrong}, "succeeded")
+    assert figures.snapshot().backup_stored_bytes == 0
+
+
+def test_labels_are_bounded_by_known_types() -> None:
+    figures = Figures()
+    figures.observe_backup({**BACKUP, "type": "surprise"}, "succeeded")
+    figures.observe_backup({**BACKUP, "type": ["a", "list"]}, "succeeded")
+    assert figures.snapshot().backup_runs["succeeded", "unknown"] == 2
+
+
+def test_a_snapshot_does_not_change_afterwards() -> None:
+    figures = Figures()
+    before = figures.snapshot()
+    figures.observe_backup(BACKUP, "succeeded")
+    figures.observe_restore({"seconds": 1}, "succeeded")
+    figures.observe_reconcile_error("Backup")
+    assert sum(before.backup_runs.values()) == sum(before.restore_runs.values()) == 0
+    assert sum(before.backup_durations["incremental"].counts + before.restore_durations.counts) == 0
+    assert before.reconcile_errors == {}
+
+
+def test_nothing_is_lost_between_threads() -> None:
+    figures = Figures()
+
+    def work() -> None:
+        for number in range(500):
+            figures.observe_backup(BACKUP, "succeeded")
+            figures.set_backup(f"b-{number}", "shop", "Available")
+            figures.snapshot()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    now = figures.snapshot()
+    assert now.backup_runs["succeeded", "incremental"] == 2000
+    assert now.backup_stored_bytes == 2000 * 100
+    assert now.backups == {("shop", "Available"): 500}
