@@ -1,0 +1,72 @@
+# Blockvault: everything a developer runs. `make help` lists it.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+# The virtual environment is made anew when the lock changes. Locked with hashes, without index addresses.
+$(STAMP): requirements-dev.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Blockvault needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: setup
+setup: $(STAMP) ## virtual environment with everything; blockvault is at .venv/bin/blockvault
+
+.PHONY: demo
+demo: setup ## the whole way in under a minute: backup, change, incremental, restore, compare
+	$(BIN)/python -m tests.embedded.demo
+
+.PHONY: test
+test: setup lint ## all that needs Python only (at most 18 minutes)
+	@hack/timed test $(PYTEST) -m "not cluster and not soak" --ignore=tests/cluster tests
+
+.PHONY: test-cluster
+test-cluster: setup ## the operator in a real Kubernetes with a real S3, built on first use (at most 50 minutes)
+	@hack/timed cluster-setup $(BIN)/python -m tests.cluster.lab.setup
+	@hack/timed test-cluster $(PYTEST) -m "cluster and not soak" tests/cluster
+
+.PHONY: cluster
+cluster: setup ## that cluster for a person: prints the KUBECONFIG, gives a shell, tears down at its end
+	$(BIN)/python -m tests.cluster.lab $(ARGS)
+
+.PHONY: soak
+soak: setup ## what is exhaustive; hours
+	@hack/timed soak $(PYTEST) -m soak tests
+
+.PHONY: bench
+bench: setup ## side by side with restic where it is installed; figures are ratios
+	$(BIN)/python -m tests.bench
+
+.PHONY: lint
+lint: setup ## ruff, mypy --strict, import contracts, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python hack/gen_crds.py --check
+
+.PHONY: crds
+crds: setup ## generate crds/ and what follows from them
+	$(BIN)/python hack/gen_crds.py
+	$(BIN)/python hack/sync_chart_crds.py
+
+.PHONY: lock
+lock: ## lock the requirements anew (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra test --extra lint pyproject.toml -o requirements-dev.lock
+
+.PHONY: clean
+clean: ## remove what was made in the tree
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build

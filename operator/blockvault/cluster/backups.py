@@ -1,0 +1,288 @@
+"""Backups: look at what is there, decide (core.plan_backup), do one thing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from blockvault.api import Backup, Restore, Vault, format_quantity, parse_quantity
+from blockvault.core.admission import Rival
+from blockvault.core.decision import Decision, Missing, Refusal
+from blockvault.core.mover import final_report
+from blockvault.core.naming import owned_name, volume_name
+from blockvault.core.objects import Object
+from blockvault.core.plan_backup import Action, BackupView, decide_backup
+from blockvault.core.source import Source, describe_source, read_source
+
+from . import operations, snapshots
+from .context import Context
+from .gateway import GatewayError
+from .resources import (
+    BACKUPS,
+    CLAIMS,
+    JOBS,
+    RESTORES,
+    SECRETS,
+    SNAPSHOT_CLASSES,
+    VAULTS,
+    VOLUMES,
+)
+from .templates import Owner, mover_job, mover_request, mover_secret, raw_claim
+from .vaults import vault_location
+
+TERMINAL = ("Available", "Error")
+
+
+async def reconcile_backup(context: Context, namespace: str, name: str) -> float | None:
+    """One look and one step. Returns seconds until the next look, None when there is nothing left to do."""
+    obj = await context.gateway.get(BACKUPS, name, namespace)
+    if obj is None or obj["metadata"].get("deletionTimestamp"):
+        return None
+    backup = Backup.model_validate(obj)
+    if backup.status and backup.status.phase in TERMINAL:
+        return None
+    owner = owner_of(backup)
+    view, found = await observe(context, backup, owner)
+    decision = decide_backup(view)
+    status = operations.decided_status(decision, obj.get("status") or {}, backup.metadata.generation, context)
+    status |= await _progress(context, view, decision)
+    if decision.outcome is not None:
+        status |= await _outcome(context, view, decision, owner)
+    await operations.write_status(context, BACKUPS, obj, status)
+    if decision.finished:
+        _count(context, view, decision)
+    if decision.action is not None:
+        await perform(context, owner, view, found, Action(decision.action), decision.detail)
+    return decision.requeue
+
+
+def owner_of(backup: Backup) -> Owner:
+    """The Backup as owner of what is made for it."""
+    meta = backup.metadata
+    return Owner("Backup", str(meta.namespace), meta.name, meta.uid, backup.spec.resource.name)
+
+
+async def observe(
+    context: Context, backup: Backup, owner: Owner
+) -> tuple[BackupView, snapshots.SnapshotObjects]:
+    """All that a decision about this Backup looks at."""
+    gateway, uid = context.gateway, owner.uid
+    found = await snapshots.observe(context, owner)
+    claim = await gateway.get(CLAIMS, owner.claim, owner.namespace)
+    volume_of_claim = ((claim or {}).get("spec") or {}).get("volumeName")
+    vault = await gateway.get(VAULTS, backup.spec.vault_ref.name, owner.namespace)
+    view = BackupView(
+        now=context.clock(),
+        backup=backup,
+        vault=Vault.model_validate(vault) if vault else None,
+        claim=claim,
+        volume=await gateway.get(VOLUMES, volume_of_claim) if volume_of_claim else None,
+        snapshot_classes=await gateway.list_objects(SNAPSHOT_CLASSES),
+        rivals=await rivals(context, owner.namespace, owner.claim, uid),
+        snapshot=found.snapshot,
+        content=found.content,
+        own_snapshot=found.own_snapshot,
+        own_content=found.own_content,
+        clone=await gateway.get(CLAIMS, owned_name(uid), context.settings.namespace),
+        has_secret=await operations.has_secret(context, uid),
+        job=await operations.own_job(context, uid),
+        pods=await operations.own_pods(context, uid),
+        former_snapshots=await snapshots.of_claim(context, owner),
+    )
+    return view, found
+
+
+async def rivals(context: Context, namespace: str, claim: str, uid: str) -> list[Rival]:
+    """Other unfinished operations on a claim: Backups that read it, Restores that make it."""
+    found: list[Rival] = []
+    for obj in await context.gateway.list_objects(BACKUPS, namespace):
+        backup = Backup.model_validate(obj)
+        ended = backup.status and backup.status.phase in operations.FINISHED["Backup"]
+        if backup.spec.resource.name == claim and backup.metadata.uid != uid and not ended:
+            found.append(Rival(backup.metadata.creation_timestamp, backup.metadata.uid, "Backup", backup.metadata.name))
+    for obj in await context.gateway.list_objects(RESTORES, namespace):
+        restore = Restore.model_validate(obj)
+        ended = restore.status and restore.status.phase in operations.FINISHED["Restore"]
+        target = restore.spec.target.new_claim
+        if target and target.name == claim and restore.metadata.uid != uid and not ended:
+            meta = restore.metadata
+            found.append(Rival(meta.creation_timestamp, meta.uid, "Restore", meta.name))
+    return found
+
+
+async def _progress(context: Context, view: BackupView, decision: Decision) -> dict[str, Any]:
+    if decision.reason != "Moving":
+        return {}
+    figures = await operations.progress(context, view.pods)
+    return {"progress": figures} if figures else {}
+
+
+async def _outcome(context: Context, view: BackupView, decision: Decision, owner: Owner) -> dict[str, Any]:
+    """What a run that has just ended leaves in the status, besides how it ended."""
+    status: dict[str, Any] = {}
+    mover = await operations.mover_status(context, view.job, view.pods)
+    if mover is not None:
+        status["mover"] = mover
+    report = final_report(view.job, view.pods) if view.job else None
+    if decision.outcome is not None and decision.outcome.succeeded and report is not None:
+        result = report.result
+        source = read_source(view.own_content, view.snapshot)
+        status |= {
+            "type": str(result.get("type", "")).capitalize() or None,
+            "volumes": [
+                {
+                    "claim": owner.claim,
+                    "size": result.get("size"),
+                    "backupId": result.get("backupId"),
+                    "rootHash": result.get("rootHash"),
+                    "changedBlockSource": result.get("changedBlockSource"),
+                    "lineageVolume": result.get("volume"),
+                    "bytesScanned": result.get("bytesScanned"),
+                    "bytesChanged": result.get("bytesChanged"),
+                    "bytesStored": result.get("bytesStored"),
+                    "fileSystem": result.get("fileSystem"),
+                    "volumeMode": source.volume_mode if source else None,
+                    "storageClassName": source.storage_class if source else None,
+                    "snapshotTime": _snapshot_time(view),
+                    "seconds": result.get("seconds"),
+                    "requests": _total(result.get("requests")),
+                }
+            ],
+            "progress": {
+                "phase": "Done",
+                "bytesScanned": result.get("bytesScanned"),
+                "bytesChanged": result.get("bytesChanged"),
+                "bytesStored": result.get("bytesStored"),
+                "bytesTotal": result.get("size"),
+                "percent": 100,
+            },
+        }
+    return status
+
+
+def _total(requests: Any) -> int | None:
+    if isinstance(requests, dict):
+        return sum(int(v) for v in requests.values())
+    return int(requests) if requests is not None else None
+
+
+def _snapshot_time(view: BackupView) -> str | None:
+    for snapshot in (view.own_snapshot, view.snapshot):
+        time = ((snapshot or {}).get("status") or {}).get("creationTime")
+        if time:
+            return str(time)
+    return None
+
+
+def _count(context: Context, view: BackupView, decision: Decision) -> None:
+    good = decision.phase == "Available"
+    volumes = view.backup.status.volumes if view.backup.status else []
+    result = volumes[0].model_dump(by_alias=True, exclude_none=True) if volumes else {}
+    kind = str((view.backup.status.type if view.backup.status else "") or "unknown").lower()
+    context.figures.observe_backup({**result, "type": kind}, "succeeded" if good else "failed")
+
+
+async def perform(
+    context: Context,
+    owner: Owner,
+    view: BackupView,
+    found: snapshots.SnapshotObjects,
+    action: Action,
+    detail: Any = None,
+) -> None:
+    """Carry out one action; each may be repeated."""
+    gateway = context.gateway
+    match action:
+        case Action.CREATE_SNAPSHOT:
+            assert view.claim is not None
+            assert view.volume is not None
+            source = describe_source(view.claim, view.volume)
+            await snapshots.create(context, owner, detail, source)
+        case Action.RETAIN_CONTENT | Action.RESTORE_CONTENT:
+            assert view.content is not None
+            policy = "Retain" if action is Action.RETAIN_CONTENT else "Delete"
+            await snapshots.set_policy(context, view.content, policy)
+        case Action.BIND_CONTENT:
+            assert view.snapshot is not None
+            assert view.content is not None
+            await snapshots.bind_content(context, owner, view.snapshot, view.content)
+        case Action.BIND_SNAPSHOT:
+            assert view.own_content is not None
+            await snapshots.bind_snapshot(context, owner, view.own_content)
+        case Action.DROP_SOURCE_SNAPSHOT:
+            await snapshots.drop_source(context, owner, found)
+        case Action.CREATE_CLONE:
+            await gateway.ensure(CLAIMS, _clone(context, owner, view))
+        case Action.CREATE_SECRET:
+            await _create_secret(context, owner, view)
+        case Action.CREATE_JOB:
+            await gateway.ensure(JOBS, _job(context, owner, view))
+        case Action.DELETE_JOB:
+            await operations.delete_job(context, owner.uid)
+        case Action.DELETE_PODS:
+            await operations.delete_pods(context, view.pods)
+        case Action.DELETE_CLONE:
+            await operations.delete_raw_claim(context, owner.uid)
+        case Action.DELETE_SECRET:
+            await operations.delete_secret(context, owner.uid)
+        case Action.DELETE_SNAPSHOT:
+            await snapshots.delete(context, owner, found)
+        case Action.DELETE_FORMER_SNAPSHOTS:
+            await snapshots.delete_named(context, view.former_snapshots)
+
+
+def _source(view: BackupView) -> Source:
+    source = read_source(view.own_content, view.snapshot)
+    if source is None:
+        name = view.backup.metadata.name
+        raise GatewayError(0, f"Backup {name}", "its snapshot lost the annotation that describes the claim")
+    return source
+
+
+def _clone(context: Context, owner: Owner, view: BackupView) -> Object:
+    """The raw claim on the snapshot, as large as the larger of the snapshot and the claim's volume."""
+    assert view.own_snapshot is not None
+    source = _source(view)
+    restore_size = (view.own_snapshot.get("status") or {}).get("restoreSize")
+    size = max(parse_quantity(size) for size in (restore_size, source.capacity) if size)
+    return raw_claim(
+        owner,
+        context.settings.namespace,
+        source.storage_class,
+        format_quantity(size),
+        snapshot=owned_name(owner.uid),
+    )
+
+
+async def _create_secret(context: Context, owner: Owner, view: BackupView) -> None:
+    assert view.vault is not None
+    source = _source(view)
+    location = await vault_location(context, view.vault)
+    if isinstance(location, Refusal | Missing):
+        # The vault was Available a moment ago; its own reconciler will say what is wrong with it.
+        raise GatewayError(0, f"Vault {view.vault.metadata.name}", location.message)
+    backup = view.backup
+    meta = {
+        "namespace": owner.namespace,
+        "claim": owner.claim,
+        "backup": owner.name,
+        "uid": owner.uid,
+        "trigger": "Manual",
+        "description": backup.spec.description or "",
+        "snapshotTime": _snapshot_time(view) or "",
+        "source": asdict(source),
+    }
+    request = mover_request(
+        "backup",
+        owner,
+        volume_name(owner.namespace, owner.claim),
+        location,
+        full=bool(backup.spec.full),
+        compareWith=None if backup.spec.full else "latest",
+        meta=meta,
+    )
+    await context.gateway.ensure(SECRETS, mover_secret(owner, context.settings.namespace, request, location))
+
+
+def _job(context: Context, owner: Owner, view: BackupView) -> Object:
+    return mover_job(owner, context.settings, node_affinity=_source(view).node_affinity)

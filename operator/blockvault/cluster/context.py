@@ -1,0 +1,65 @@
+"""What every reconciler works with, and how sleeping ones are woken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from blockvault.metrics.figures import Figures
+from blockvault.storework import StoreWork
+
+from .gateway import Gateway
+from .settings import Settings
+
+
+def utc_now() -> datetime:
+    """The wall clock, in UTC."""
+    return datetime.now(UTC)
+
+
+class Wakeups:
+    """One bell for each sleeping loop, by the uid of its object. Ringing where nobody sleeps is kept."""
+
+    def __init__(self) -> None:
+        self._bells: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    def wake(self, uid: str) -> None:
+        """Let the loop of that object look again now."""
+        if uid in self._bells:
+            self._bells[uid].set()
+
+    def wake_all(self) -> None:
+        """Let every loop look again: something that many may wait for has changed."""
+        for bell in self._bells.values():
+            bell.set()
+
+    async def sleep(self, uid: str, seconds: float) -> None:
+        """Sleep until woken, at most so many seconds."""
+        bell = self._bells[uid]
+        try:
+            await asyncio.wait_for(bell.wait(), timeout=seconds)
+        except TimeoutError:
+            return
+        finally:
+            bell.clear()
+
+    def forget(self, uid: str) -> None:
+        """Drop the bell of an object that is finished or gone."""
+        self._bells.pop(uid, None)
+
+
+@dataclass
+class Context:
+    """One operator's parts. `clock` is the only source of time for decisions."""
+
+    gateway: Gateway
+    settings: Settings
+    stores: StoreWork
+    figures: Figures
+    clock: Callable[[], datetime] = utc_now
+    wakeups: Wakeups = field(default_factory=Wakeups)
+    # A reconcile and a deletion of one object never overlap in this process.
+    locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))

@@ -1,0 +1,110 @@
+"""Deleting a Backup: everything made for it goes, then its root in the store, then the object.
+
+A namespace that is being deleted takes its Backup objects and not the stored data (F18): data goes by
+explicit intent only, and a namespace that hangs on our finalizer would be worse than an orphan.
+"""
+
+from __future__ import annotations
+
+from blockvault.api import Backup, Restore, Vault
+from blockvault.core.decision import Missing, Refusal
+from blockvault.core.naming import volume_name
+from blockvault.core.objects import Object, deleting
+from blockvault.core.plan_backup import next_cleaning
+from blockvault.engine import EngineError
+from blockvault.stores import StoreError
+
+from . import operations
+from .backups import observe, owner_of, perform
+from .context import Context
+from .resources import BACKUPS, NAMESPACES, RESTORES
+from .templates import Owner
+from .vaults import vault_location
+
+RETRY_SECONDS = 5.0
+
+
+async def delete_backup(context: Context, obj: Object) -> float | None:
+    """One step of a Backup's deletion. Returns seconds until the next step, None when it is done."""
+    backup = Backup.model_validate(obj)
+    owner = owner_of(backup)
+    leaving = await _namespace_is_leaving(context, owner.namespace)
+    if not leaving:
+        user = await _restore_in_progress(context, backup)
+        if user:
+            message = f"Restore {user} reads this Backup: it is deleted when the Restore has ended."
+            await _say(context, obj, "InUse", message)
+            return RETRY_SECONDS
+    view, found = await observe(context, backup, owner)
+    action = next_cleaning(view, keep_snapshot=False, keep_job=False)
+    if action is not None:
+        if not leaving:
+            await _say(context, obj, "CleaningUp", "Removing what was made for this Backup in the cluster.")
+        await perform(context, owner, view, found, action)
+        return 1.0
+    if leaving or view.vault is None:
+        return None  # without its Vault there is no way to the data: it stays (F18)
+    return await _delete_stored(context, obj, backup, owner, view.vault)
+
+
+async def _delete_stored(
+    context: Context, obj: Object, backup: Backup, owner: Owner, vault: Vault
+) -> float | None:
+    location = await vault_location(context, vault)
+    if isinstance(location, Refusal | Missing):
+        if not _was_stored(backup):
+            return None
+        await _say(context, obj, location.reason, f"The stored data cannot be removed yet: {location.message}")
+        return RETRY_SECONDS
+    volumes = backup.status.volumes if backup.status else []
+    volume = (volumes[0].lineage_volume if volumes else None) or volume_name(owner.namespace, owner.claim)
+    try:
+        backup_id = volumes[0].backup_id if volumes else None
+        if backup_id is None:  # it may have been committed without our having seen it
+            found = await context.stores.find_operation(location, volume, owner.uid)
+            backup_id = str(found["backupId"]) if found else None
+        if backup_id is not None:
+            await context.stores.delete_backup(location, volume, backup_id)
+    except (StoreError, EngineError) as error:
+        if not _was_stored(backup) and not _may_be_stored(backup):
+            return None
+        await _say(context, obj, error.reason, f"The stored data cannot be removed yet: {error}")
+        return RETRY_SECONDS
+    context.wakeups.wake(vault.metadata.uid)  # its usage has changed
+    return None
+
+
+def _was_stored(backup: Backup) -> bool:
+    return bool(backup.status and backup.status.volumes)
+
+
+def _may_be_stored(backup: Backup) -> bool:
+    """Whether a mover may have committed: it was under way, or its end is known only as a failure."""
+    return bool(backup.status and (backup.status.mover or backup.status.phase == "Creating"))
+
+
+async def _restore_in_progress(context: Context, backup: Backup) -> str | None:
+    for obj in await context.gateway.list_objects(RESTORES, backup.metadata.namespace):
+        restore = Restore.model_validate(obj)
+        ended = restore.status and restore.status.phase in operations.FINISHED["Restore"]
+        started = restore.status and restore.status.phase == "Restoring"
+        ref = restore.spec.backup_ref
+        if ref and ref.name == backup.metadata.name and started and not ended:
+            return restore.metadata.name
+    return None
+
+
+async def _namespace_is_leaving(context: Context, namespace: str) -> bool:
+    found = await context.gateway.get(NAMESPACES, namespace)
+    return found is None or deleting(found)
+
+
+async def _say(context: Context, obj: Object, reason: str, message: str) -> None:
+    meta = obj["metadata"]
+    current = await context.gateway.get(BACKUPS, meta["name"], meta["namespace"])
+    if current is None:
+        return
+    status = {"phase": "Deleting", "reason": reason, "message": message}
+    await operations.write_status(context, BACKUPS, current, status)
+
+

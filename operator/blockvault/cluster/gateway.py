@@ -1,0 +1,196 @@
+"""The one door to the Kubernetes API: a few verbs over plain dicts.
+
+Nothing else imports the client, so that it can be replaced here. Dicts and not the client's models:
+those refuse fields that a newer cluster sends, and custom resources have none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client as k8s
+from kubernetes.aio import config as k8s_config
+
+from .resources import Resource
+
+Object = dict[str, Any]
+
+MERGE_PATCH = "application/merge-patch+json"
+TIMEOUT = aiohttp.ClientTimeout(total=30)
+
+
+class GatewayError(Exception):
+    """The API server refused or could not be reached. `status` is the HTTP status, 0 without answer."""
+
+    def __init__(self, status: int, what: str, message: str) -> None:
+        super().__init__(f"{what}: {message}")
+        self.status = status
+        self.message = message
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the same request would be refused again: 400, 403 and 422."""
+        return self.status in (400, 403, 422)
+
+
+class ConflictError(GatewayError):
+    """409: the object is there already, or was changed since it was read."""
+
+
+async def connect() -> Gateway:
+    """A gateway by KUBECONFIG where that is set, else by the pod's own service account.
+
+    Raises kubernetes.aio.config.ConfigException when neither is there.
+    """
+    configuration = k8s.Configuration()
+    if os.environ.get("KUBECONFIG"):
+        await k8s_config.load_kube_config(client_configuration=configuration)
+    else:
+        k8s_config.load_incluster_config(client_configuration=configuration)
+    # Retries are ours: a level loop comes back anyway, and a hidden one would blur who made what.
+    configuration.retries = None
+    return Gateway(k8s.ApiClient(configuration))
+
+
+class Gateway:
+    """Verbs on API objects. All raise GatewayError; reads of what is absent return None."""
+
+    def __init__(self, api: k8s.ApiClient) -> None:
+        self._api = api
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._api.close()
+
+    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object | None:
+        """One object, or None when there is none."""
+        return await self._optional("GET", resource.path(namespace, name))
+
+    async def list_objects(
+        self, resource: Resource, namespace: str | None = None, *, labels: dict[str, str] | None = None
+    ) -> list[Object]:
+        """All objects of a kind, in one namespace or in all; by labels when given.
+
+        An absent kind (its CRD is not installed) is an empty list.
+        """
+        selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
+        query = [("labelSelector", selector)] if selector else []
+        answer = await self._optional("GET", resource.path(namespace), query=query)
+        return list((answer or {}).get("items", []))
+
+    async def create(self, resource: Resource, body: Object) -> Object:
+        """Create an object; ConflictError when one of that name is there."""
+        body = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
+        namespace = body["metadata"].get("namespace")
+        return await self._request("POST", resource.path(namespace), body=body)
+
+    async def ensure(self, resource: Resource, body: Object) -> Object:
+        """Create an object, or return the one that is there: creating twice is the same as once."""
+        try:
+            return await self.create(resource, body)
+        except ConflictError:
+            meta = body["metadata"]
+            found = await self.get(resource, meta["name"], meta.get("namespace"))
+            if found is None:
+                raise
+            return found
+
+    async def patch(
+        self, resource: Resource, name: str, namespace: str | None, patch: Object, *, sub: str | None = None
+    ) -> Object:
+        """Merge-patch an object or its subresource."""
+        return await self._request("PATCH", resource.path(namespace, name, sub), body=patch, content=MERGE_PATCH)
+
+    async def patch_status(self, resource: Resource, name: str, namespace: str | None, status: Object) -> None:
+        """Merge-patch the status; an object that is gone meanwhile is no error."""
+        await self._optional(
+            "PATCH", resource.path(namespace, name, "status"), body={"status": status}, content=MERGE_PATCH
+        )
+
+    async def delete(
+        self, resource: Resource, name: str, namespace: str | None = None, *, uid: str | None = None
+    ) -> bool:
+        """Delete an object, only that of this uid when given. False when there is none (of that uid).
+
+        What it owns goes in the background, so a Job's pods go with it.
+        """
+        body: Object = {"propagationPolicy": "Background"}
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        try:
+            return await self._optional("DELETE", resource.path(namespace, name), body=body) is not None
+        except ConflictError:
+            if uid is None:
+                raise
+            return False
+
+    async def pod_log(self, name: str, namespace: str, *, tail_lines: int) -> str:
+        """The last lines of a pod's log; empty when the pod is gone or has not started."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}/log"
+        try:
+            return await self._text("GET", path, query=[("tailLines", str(tail_lines))])
+        except GatewayError as error:
+            if error.status in (400, 404):  # 400: the container is still being created
+                return ""
+            raise
+
+    async def _optional(self, method: str, path: str, **request: Any) -> Object | None:
+        try:
+            return await self._request(method, path, **request)
+        except GatewayError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def _request(self, method: str, path: str, **request: Any) -> Object:
+        text = await self._text(method, path, **request)
+        try:
+            answer = json.loads(text)
+        except ValueError as error:
+            raise GatewayError(0, f"{method} {path}", f"the answer is not JSON: {text[:200]!r}") from error
+        if not isinstance(answer, dict):
+            raise GatewayError(0, f"{method} {path}", "the answer is not an object")
+        return answer
+
+    async def _text(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Object | None = None,
+        query: list[tuple[str, str]] | None = None,
+        content: str = "application/json",
+    ) -> str:
+        what = f"{method} {path}"
+        try:
+            prepared = await self._api.param_serialize(
+                method,
+                path,
+                query_params=query or [],
+                header_params={"Content-Type": content, "Accept": "application/json, */*"},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            response = await self._api.call_api(*prepared, _request_timeout=TIMEOUT)
+            data = await response.read()
+        except k8s.ApiException as error:
+            raise _error(error.status or 0, what, error.body or str(error.reason)) from error
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            raise GatewayError(0, what, f"no answer from the API server: {error!r}") from error
+        text = data.decode("utf-8", errors="replace") if isinstance(data, bytes) else str(data)
+        if not 200 <= response.status <= 299:
+            raise _error(response.status, what, text)
+        return text
+
+
+def _error(status: int, what: str, body: str) -> GatewayError:
+    try:
+        message = str(json.loads(body).get("message") or body)
+    except (ValueError, AttributeError):
+        message = body
+    kind = ConflictError if status == 409 else GatewayError
+    return kind(status, what, message[:2000])

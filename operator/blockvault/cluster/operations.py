@@ -1,0 +1,170 @@
+"""What Backups and Restores have in common: their mover, its words, and how their status is written."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Any
+
+from blockvault.core.conditions import ready_conditions, timestamp
+from blockvault.core.decision import Decision
+from blockvault.core.mover import final_report
+from blockvault.core.naming import OPERATION_LABEL, job_name, owned_name
+from blockvault.core.objects import Object, last_progress, newest
+
+from .context import Context
+from .gateway import ConflictError
+from .resources import BACKUPS, CLAIMS, EVENTS, JOBS, PODS, RESTORES, SECRETS, Resource
+
+# Phases in which an operation holds its claim against others.
+FINISHED = {BACKUPS.kind: ("Available", "Error", "Deleting"), RESTORES.kind: ("Completed", "Error")}
+
+LAST_WORDS_BYTES = 4096
+PROGRESS_SECONDS = 5.0
+
+
+async def own_pods(context: Context, uid: str) -> list[Object]:
+    """The mover pods of an operation, terminating ones too."""
+    return await context.gateway.list_objects(PODS, context.settings.namespace, labels={OPERATION_LABEL: uid})
+
+
+async def own_job(context: Context, uid: str) -> Object | None:
+    """The mover Job of an operation."""
+    return await context.gateway.get(JOBS, job_name(uid, 1), context.settings.namespace)
+
+
+async def has_secret(context: Context, uid: str) -> bool:
+    """Whether the mover's Secret is there."""
+    return await context.gateway.get(SECRETS, owned_name(uid), context.settings.namespace) is not None
+
+
+async def delete_job(context: Context, uid: str) -> None:
+    """Delete an operation's Job with its pods."""
+    await context.gateway.delete(JOBS, job_name(uid, 1), context.settings.namespace)
+
+
+async def delete_pods(context: Context, pods: list[Object]) -> None:
+    """Delete the pods of a Job that has ended: they hold their claim as long as they are there."""
+    gone = [
+        context.gateway.delete(PODS, pod["metadata"]["name"], context.settings.namespace)
+        for pod in pods
+        if not pod["metadata"].get("deletionTimestamp")
+    ]
+    await asyncio.gather(*gone)
+
+
+async def delete_secret(context: Context, uid: str) -> None:
+    """Delete the mover's Secret."""
+    await context.gateway.delete(SECRETS, owned_name(uid), context.settings.namespace)
+
+
+async def delete_raw_claim(context: Context, uid: str) -> None:
+    """Delete the mover's raw claim; its storage follows by the policy of its volume."""
+    await context.gateway.delete(CLAIMS, owned_name(uid), context.settings.namespace)
+
+
+async def progress(context: Context, pods: list[Object]) -> dict[str, Any] | None:
+    """The mover's latest figures, read from the end of its log."""
+    pod = newest(pods)
+    if pod is None or (pod.get("status") or {}).get("phase") != "Running":
+        return None
+    log = await context.gateway.pod_log(pod["metadata"]["name"], context.settings.namespace, tail_lines=5)
+    figures = last_progress(log)
+    if figures is None:
+        return None
+    total = int(figures.get("bytesTotal") or 0)
+    done = int(figures.get("bytesScanned") or figures.get("bytesWritten") or 0)
+    return {**figures, "percent": min(100, 100 * done // total) if total else 0}
+
+
+async def mover_status(context: Context, job: Object | None, pods: list[Object]) -> dict[str, Any] | None:
+    """What the status keeps of a mover that has ended: the end of its log and the class of its error."""
+    if job is None:
+        return None
+    status: dict[str, Any] = {"job": job["metadata"]["name"], "attempts": max(1, len(pods))}
+    report = final_report(job, pods)
+    if report is not None and not report.ok:
+        status["errorClass"] = report.reason
+    pod = newest(pods)
+    if pod is not None:
+        log = await context.gateway.pod_log(pod["metadata"]["name"], context.settings.namespace, tail_lines=40)
+        status["lastWords"] = log[-LAST_WORDS_BYTES:]
+    return status
+
+
+def decided_status(
+    decision: Decision, former: dict[str, Any], generation: int, context: Context
+) -> dict[str, Any]:
+    """The status patch that a decision amounts to."""
+    now = context.clock()
+    good = decision.finished and decision.phase in ("Available", "Completed")
+    state = "ready" if good else "stalled" if decision.finished else "reconciling"
+    status: dict[str, Any] = {
+        "phase": decision.phase,
+        "reason": decision.reason,
+        "message": decision.message,
+        "observedGeneration": generation,
+        "conditions": ready_conditions(
+            former.get("conditions") or [],
+            state,
+            decision.reason,
+            decision.message,
+            generation=generation,
+            now=now,
+        ),
+    }
+    if decision.outcome is not None:
+        status["operation"] = {
+            "outcome": "Succeeded" if decision.outcome.succeeded else "Failed",
+            "reason": decision.outcome.reason,
+            "message": decision.outcome.message,
+        }
+    if decision.phase != "Pending" and not former.get("startedAt"):
+        status["startedAt"] = timestamp(now)
+    if decision.finished:
+        status["completedAt"] = timestamp(now)
+    return status
+
+
+async def write_status(context: Context, resource: Resource, obj: Object, status: dict[str, Any]) -> None:
+    """Write what is new in a status; nothing when nothing is. A change of reason is told as an event."""
+    former = obj.get("status") or {}
+    changed = {key: value for key, value in status.items() if former.get(key) != value}
+    if not changed:
+        return
+    meta = obj["metadata"]
+    await context.gateway.patch_status(resource, meta["name"], meta.get("namespace"), changed)
+    if changed.get("reason"):
+        await tell(context, resource, obj, status)
+
+
+async def tell(context: Context, resource: Resource, obj: Object, status: dict[str, Any]) -> None:
+    """An event on an object. Its name is derived from what it says, so that a repeated one is one event."""
+    meta = obj["metadata"]
+    text = f"{status['phase']}: {status['message']}"[:1000]
+    digest = hashlib.sha256(f"{meta['uid']}{status['reason']}{text}".encode()).hexdigest()[:12]
+    now = context.clock().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    event = {
+        "metadata": {
+            "name": f"{meta['name'][:200]}.{digest}",
+            "namespace": meta.get("namespace") or context.settings.namespace,
+        },
+        "eventTime": now,
+        "type": "Warning" if status["phase"] == "Error" else "Normal",
+        "reason": status["reason"],
+        "action": status["phase"],
+        "note": text,
+        "reportingController": "blockvault.dev/operator",
+        "reportingInstance": context.settings.instance,
+        "regarding": {
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "name": meta["name"],
+            "namespace": meta.get("namespace"),
+            "uid": meta["uid"],
+        },
+    }
+    try:
+        await context.gateway.create(EVENTS, event)
+    except ConflictError:
+        return

@@ -1,0 +1,31 @@
+"""BackupPolicies and VaultClasses: checked when they change, their next slots kept true."""
+
+from __future__ import annotations
+
+from blockvault.api import BackupPolicy, VaultClass
+from blockvault.core.plan_vault import class_status
+from blockvault.core.policy import decide_policy_status, seconds_to_next_run
+
+from . import operations
+from .context import Context
+from .resources import POLICIES, VAULT_CLASSES
+
+
+async def reconcile_policy(context: Context, namespace: str, name: str) -> float | None:
+    """Validate a policy and show its next slots. Returns seconds until they change."""
+    obj = await context.gateway.get(POLICIES, name, namespace)
+    if obj is None or obj["metadata"].get("deletionTimestamp"):
+        return None
+    policy = BackupPolicy.model_validate(obj)
+    now = context.clock()
+    await operations.write_status(context, POLICIES, obj, decide_policy_status(policy, now))
+    return seconds_to_next_run(policy, now)
+
+
+async def reconcile_class(context: Context, name: str) -> None:
+    """Say whether this version serves all that a class asks for."""
+    obj = await context.gateway.get(VAULT_CLASSES, name)
+    if obj is None:
+        return
+    status = class_status(VaultClass.model_validate(obj), context.clock())
+    await operations.write_status(context, VAULT_CLASSES, obj, status)

@@ -1,0 +1,62 @@
+"""What the operator is told by its environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+class SettingsError(Exception):
+    """The environment says something that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one operator. `image` is that of the movers: the operator's own."""
+
+    namespace: str = "blockvault-system"
+    image: str = "blockvault:latest"
+    image_pull_policy: str = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = field(default=())
+    mover_service_account: str = "blockvault-mover"
+    http_port: int = 8080
+    instance: str = "default"
+    allow_tenant_storage: bool = True
+    allow_local_endpoints: bool = False
+    log_format: str = "text"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Settings from BLOCKVAULT_* variables. Raises SettingsError naming the variable and the remedy."""
+        return cls(
+            namespace=environment.get("BLOCKVAULT_NAMESPACE", cls.namespace),
+            image=environment.get("BLOCKVAULT_IMAGE", cls.image),
+            image_pull_policy=environment.get("BLOCKVAULT_IMAGE_PULL_POLICY", cls.image_pull_policy),
+            image_pull_secrets=tuple(environment.get("BLOCKVAULT_IMAGE_PULL_SECRETS", "").split()),
+            mover_service_account=environment.get("BLOCKVAULT_MOVER_SERVICE_ACCOUNT", cls.mover_service_account),
+            http_port=_number(environment, "BLOCKVAULT_HTTP_PORT", cls.http_port),
+            instance=environment.get("BLOCKVAULT_INSTANCE", cls.instance),
+            allow_tenant_storage=_flag(environment, "BLOCKVAULT_ALLOW_TENANT_STORAGE", True),
+            allow_local_endpoints=_flag(environment, "BLOCKVAULT_ALLOW_LOCAL_ENDPOINTS", False),
+            log_format=_choice(environment, "BLOCKVAULT_LOG_FORMAT", cls.log_format, ("text", "json")),
+        )
+
+
+def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name, str(default))
+    try:
+        return int(text)
+    except ValueError:
+        raise SettingsError(f"{name} is {text!r}: set a number.") from None
+
+
+def _flag(environment: Mapping[str, str], name: str, default: bool) -> bool:
+    return _choice(environment, name, str(default).lower(), ("true", "false")) == "true"
+
+
+def _choice(environment: Mapping[str, str], name: str, default: str, allowed: tuple[str, ...]) -> str:
+    text = environment.get(name, default).lower()
+    if text not in allowed:
+        raise SettingsError(f"{name} is {text!r}: set one of {', '.join(allowed)}.")
+    return text

@@ -1,0 +1,294 @@
+"""The objects that operations make, as dicts. Pure; names and labels come from `core.naming`."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import Any
+
+from blockvault.core import naming
+from blockvault.core.source import Source
+from blockvault.stores import StoreLocation
+
+from .settings import Settings
+
+Object = dict[str, Any]
+
+# Exit codes of a mover that another try would not mend (docs/exit-codes.md); 75 and signals are tried again.
+PERMANENT_EXIT_CODES = [64, 65, 66, 70, 74, 77]
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The Backup or Restore that an object is made for."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    claim: str
+
+    def metadata(self, namespace: str | None, *, name: str | None = None, **annotations: str) -> Object:
+        """Metadata of an object made for this owner."""
+        meta: Object = naming.owned_metadata(self.uid, self.kind, self.namespace, self.name, claim=self.claim)
+        meta["name"] = name or naming.owned_name(self.uid)
+        if namespace is not None:
+            meta["namespace"] = namespace
+        meta["annotations"] |= annotations
+        return meta
+
+
+def snapshot_of_claim(owner: Owner, snapshot_class: str, source: Source) -> Object:
+    """The VolumeSnapshot in the claim's own namespace; it remembers what the claim was like."""
+    metadata = owner.metadata(owner.namespace)
+    metadata["annotations"][naming.SOURCE_ANNOTATION] = source.to_json()
+    return {
+        "metadata": metadata,
+        "spec": {
+            "volumeSnapshotClassName": snapshot_class,
+            "source": {"persistentVolumeClaimName": owner.claim},
+        },
+    }
+
+
+def own_content(owner: Owner, namespace: str, content: Object, handle: str, source: str) -> Object:
+    """The VolumeSnapshotContent by which the operator owns the snapshot; with policy Delete, always.
+
+    It has no sourceVolumeMode, so that a raw clone can be made from a Filesystem claim's snapshot. It
+    remembers the content it takes over from, which is removed only after this one exists.
+    """
+    spec = content["spec"]
+    metadata = owner.metadata(None)
+    metadata["annotations"] |= {
+        naming.SOURCE_CONTENT_ANNOTATION: content["metadata"]["name"],
+        naming.SOURCE_ANNOTATION: source,
+    }
+    managed_by = (content["metadata"].get("labels") or {}).get("snapshot.storage.kubernetes.io/managed-by")
+    if managed_by:
+        metadata["labels"]["snapshot.storage.kubernetes.io/managed-by"] = managed_by
+    for key, value in (content["metadata"].get("annotations") or {}).items():
+        if key.startswith("snapshot.storage.kubernetes.io/deletion-secret"):
+            metadata["annotations"][key] = value
+    body: Object = {
+        "driver": spec["driver"],
+        "deletionPolicy": "Delete",
+        "source": {"snapshotHandle": handle},
+        "volumeSnapshotRef": {"namespace": namespace, "name": naming.owned_name(owner.uid)},
+    }
+    if spec.get("volumeSnapshotClassName"):
+        body["volumeSnapshotClassName"] = spec["volumeSnapshotClassName"]
+    return {"metadata": metadata, "spec": body}
+
+
+def own_snapshot(owner: Owner, namespace: str, content: Object) -> Object:
+    """The VolumeSnapshot in the operator's namespace, bound to `own_content`."""
+    spec: Object = {"source": {"volumeSnapshotContentName": naming.owned_name(owner.uid)}}
+    if content["spec"].get("volumeSnapshotClassName"):
+        spec["volumeSnapshotClassName"] = content["spec"]["volumeSnapshotClassName"]
+    return {"metadata": owner.metadata(namespace), "spec": spec}
+
+
+def raw_claim(
+    owner: Owner, namespace: str, storage_class: str | None, size: str, *, snapshot: str | None = None
+) -> Object:
+    """A raw block claim for a mover: a clone of a snapshot, or an empty one to restore into."""
+    spec: Object = {
+        "accessModes": ["ReadWriteOnce"],
+        "volumeMode": "Block",
+        "resources": {"requests": {"storage": size}},
+    }
+    if storage_class is not None:
+        spec["storageClassName"] = storage_class
+    if snapshot is not None:
+        spec["dataSource"] = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": snapshot}
+    return {"metadata": owner.metadata(namespace), "spec": spec}
+
+
+def target_claim(
+    owner: Owner, storage_class: str, size: str, volume_mode: str, access_modes: tuple[str, ...]
+) -> Object:
+    """The user's new claim, bound by name to a volume that is made when the data is there.
+
+    It carries no label of ours but the mark of its Restore: it belongs to the user.
+    """
+    return {
+        "metadata": {
+            "name": owner.claim,
+            "namespace": owner.namespace,
+            "annotations": {naming.RESTORE_ANNOTATION: owner.uid},
+        },
+        "spec": {
+            "accessModes": list(access_modes),
+            "volumeMode": volume_mode,
+            "storageClassName": storage_class,
+            "volumeName": naming.owned_name(owner.uid),
+            "resources": {"requests": {"storage": size}},
+        },
+    }
+
+
+def restored_volume(owner: Owner, raw_volume: Object, target: Object, file_system: str | None) -> Object:
+    """The PersistentVolume for the user's claim, on the storage that the mover filled.
+
+    Keeps what the provisioner wrote for its own later deletion of the storage (annotations and secret
+    references). Its policy is Retain until the raw volume object is gone. `nouuid` lets two copies of
+    one XFS be mounted on one node (D10).
+    """
+    old = raw_volume["spec"]
+    mode = target["spec"]["volumeMode"]
+    csi = dict(old["csi"])
+    options = list(old.get("mountOptions") or [])
+    if mode == "Filesystem" and file_system:
+        csi["fsType"] = file_system
+        if file_system == "xfs" and "nouuid" not in options:
+            options.append("nouuid")
+    elif mode == "Block":
+        csi.pop("fsType", None)
+        options = []
+    metadata = owner.metadata(None)
+    kept = raw_volume["metadata"].get("annotations") or {}
+    metadata["annotations"] |= {
+        key: value
+        for key, value in kept.items()
+        if key == "pv.kubernetes.io/provisioned-by"
+        or key.startswith("volume.kubernetes.io/provisioner-deletion-secret")
+        or key == naming.RECLAIM_POLICY_ANNOTATION
+    }
+    spec: Object = {
+        "capacity": old["capacity"],
+        "accessModes": target["spec"]["accessModes"],
+        "persistentVolumeReclaimPolicy": "Retain",
+        "storageClassName": old.get("storageClassName", ""),
+        "volumeMode": mode,
+        "csi": csi,
+        "claimRef": {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "namespace": target["metadata"]["namespace"],
+            "name": target["metadata"]["name"],
+            "uid": target["metadata"]["uid"],
+        },
+    }
+    for key in ("nodeAffinity", "volumeAttributesClassName"):
+        if old.get(key):
+            spec[key] = old[key]
+    if options:
+        spec["mountOptions"] = options
+    return {"metadata": metadata, "spec": spec}
+
+
+def mover_secret(owner: Owner, namespace: str, request: Object, location: StoreLocation) -> Object:
+    """What one mover is told: its request and the store's credentials, in the operator's namespace only."""
+    data = {"request.json": json.dumps(request)}
+    if location.credentials is not None:
+        data["AWS_ACCESS_KEY_ID"] = location.credentials.access_key
+        data["AWS_SECRET_ACCESS_KEY"] = location.credentials.secret_key
+        if location.credentials.session_token:
+            data["AWS_SESSION_TOKEN"] = location.credentials.session_token
+    if location.ca_bundle:
+        data["ca.crt"] = location.ca_bundle
+    return {
+        "metadata": owner.metadata(namespace),
+        "type": "Opaque",
+        "data": {key: b64encode(value.encode()).decode() for key, value in data.items()},
+    }
+
+
+def mover_request(operation: str, owner: Owner, volume: str, location: StoreLocation, **rest: Any) -> Object:
+    """The request that a mover reads; the store without its secrets, which lie beside it as files."""
+    store = location.to_dict()
+    for secret in ("credentials", "ca_bundle"):
+        store.pop(secret, None)
+    return {
+        "version": 1,
+        "operation": operation,
+        "operationId": owner.uid,
+        "volume": volume,
+        "device": naming.DEVICE_PATH,
+        "store": store,
+        **rest,
+    }
+
+
+def mover_job(
+    owner: Owner, settings: Settings, *, node_affinity: Object | None = None, read_only: bool = False
+) -> Object:
+    """The mover's Job.
+
+    Root inside, because the kubelet gives raw devices to root only (no fsGroup for them), but with every
+    capability dropped. A pod that is drained or preempted does not count as a failure.
+    """
+    name = naming.job_name(owner.uid, 1)
+    metadata = owner.metadata(settings.namespace, name=name)
+    pod_spec: Object = {
+        "restartPolicy": "Never",
+        "serviceAccountName": settings.mover_service_account,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 15,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [
+            {
+                "name": "mover",
+                "image": settings.image,
+                "imagePullPolicy": settings.image_pull_policy,
+                "args": ["mover"],
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "securityContext": {
+                    "runAsUser": 0,
+                    "runAsGroup": 0,
+                    "runAsNonRoot": False,
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+                "volumeDevices": [{"name": "volume", "devicePath": naming.DEVICE_PATH}],
+                "volumeMounts": [
+                    {"name": "request", "mountPath": naming.REQUEST_DIR, "readOnly": True},
+                    {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+                ],
+            }
+        ],
+        "volumes": [
+            {
+                "name": "volume",
+                "persistentVolumeClaim": {"claimName": naming.owned_name(owner.uid), "readOnly": read_only},
+            },
+            {"name": "request", "secret": {"secretName": naming.owned_name(owner.uid), "defaultMode": 0o400}},
+            {"name": "tmp", "emptyDir": {}},
+        ],
+    }
+    if settings.image_pull_secrets:
+        pod_spec["imagePullSecrets"] = [{"name": secret} for secret in settings.image_pull_secrets]
+    if node_affinity:
+        # Snapshots carry no topology: where the source can be reached, its clone can.
+        pod_spec["affinity"] = {
+            "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": node_affinity}
+        }
+    return {
+        "metadata": metadata,
+        "spec": {
+            "backoffLimit": 6,
+            "ttlSecondsAfterFinished": 3600,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {
+                "rules": [
+                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {
+                            "containerName": "mover",
+                            "operator": "In",
+                            "values": PERMANENT_EXIT_CODES,
+                        },
+                    },
+                ]
+            },
+            "template": {
+                "metadata": {"labels": dict(metadata["labels"]), "annotations": dict(metadata["annotations"])},
+                "spec": pod_spec,
+            },
+        },
+    }

@@ -1,0 +1,265 @@
+"""What a Backup does next, as a pure function of what is there.
+
+The way: a snapshot of the claim, which is then bound again in the operator's namespace, a raw clone of
+it, a mover Job that reads the clone, the outcome, clean-up. Nothing is remembered but what the API
+server holds: each object's existence is the proof that its step was done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from blockvault.api import Backup, Vault, not_served
+
+from .admission import Rival, check_claim, check_rivals, check_vault, check_volume, choose_snapshot_class
+from .conditions import parse_timestamp
+from .decision import Decision, Missing, Outcome, Refusal, failed, waited_too_long
+from .mover import judge_mover, mover_wait
+from .objects import Object, csi_driver, job_ended, snapshot_error, snapshot_is_ready
+
+TERMINAL = ("Available", "Error")
+
+# A snapshot that is cut but not yet ready can be on its way to the cloud for hours; one that the driver
+# has not even cut, or whose creation keeps failing, is given up at the start deadline.
+SNAPSHOT_READY_LIMIT = timedelta(hours=12)
+
+
+class Action(StrEnum):
+    """One effect each; every one of them can be repeated without harm."""
+
+    CREATE_SNAPSHOT = "CreateSnapshot"
+    RETAIN_CONTENT = "RetainContent"
+    BIND_CONTENT = "BindContent"
+    BIND_SNAPSHOT = "BindSnapshot"
+    DROP_SOURCE_SNAPSHOT = "DropSourceSnapshot"
+    CREATE_CLONE = "CreateClone"
+    CREATE_SECRET = "CreateSecret"  # noqa: S105
+    CREATE_JOB = "CreateJob"
+    DELETE_JOB = "DeleteJob"
+    DELETE_PODS = "DeletePods"
+    DELETE_CLONE = "DeleteClone"
+    DELETE_SECRET = "DeleteSecret"  # noqa: S105
+    RESTORE_CONTENT = "RestoreContentPolicy"
+    DELETE_SNAPSHOT = "DeleteSnapshot"
+    DELETE_FORMER_SNAPSHOTS = "DeleteFormerSnapshots"
+
+
+@dataclass(frozen=True)
+class BackupView:
+    """All that a decision about a Backup looks at.
+
+    `snapshot` and `content` are those that the claim's namespace sees; `own_snapshot` and `own_content`
+    those bound again for the operator. `former_snapshots` are names of snapshots of earlier backups of
+    the same claim in the operator's namespace.
+    """
+
+    now: datetime
+    backup: Backup
+    vault: Vault | None = None
+    claim: Object | None = None
+    volume: Object | None = None
+    snapshot_classes: list[Object] = field(default_factory=list)
+    rivals: list[Rival] = field(default_factory=list)
+    snapshot: Object | None = None
+    content: Object | None = None
+    own_snapshot: Object | None = None
+    own_content: Object | None = None
+    clone: Object | None = None
+    has_secret: bool = False
+    job: Object | None = None
+    pods: list[Object] = field(default_factory=list)
+    former_snapshots: list[str] = field(default_factory=list)
+
+    @property
+    def started(self) -> bool:
+        """Whether anything has been made for this Backup."""
+        return bool(self.snapshot or self.own_content or self.job or self.clone)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome that was recorded, if the work has ended."""
+        operation = self.backup.status.operation if self.backup.status else None
+        if operation is None or not operation.outcome:
+            return None
+        return Outcome(operation.outcome == "Succeeded", operation.reason or "", operation.message or "")
+
+
+def decide_backup(view: BackupView) -> Decision:
+    """The next step of a Backup. Never raises; never asks for more than one effect."""
+    phase = view.backup.status.phase if view.backup.status else None
+    if phase in TERMINAL:
+        return Decision(str(phase), "", "", requeue=None)
+    outcome = view.outcome
+    if outcome is not None:
+        return _clean_up(view, outcome)
+    if not view.started:
+        return _admit(view)
+    return _go_on(view)
+
+
+def _admit(view: BackupView) -> Decision:
+    backup = view.backup
+    problem = _check(view)
+    if isinstance(problem, Missing):
+        queued = problem.reason == "OperationInProgress"
+        late = waited_too_long(
+            problem, backup.metadata.creation_timestamp, backup.spec.start_deadline_seconds, view.now
+        )
+        if late is None or queued:
+            return Decision("Pending", problem.reason, problem.message)
+        problem = late
+    if isinstance(problem, Refusal):
+        return _ended(failed(problem.reason, problem.message))
+    return Decision(
+        "Creating",
+        "Snapshotting",
+        f"Taking a snapshot of PersistentVolumeClaim {backup.spec.resource.name}.",
+        action=Action.CREATE_SNAPSHOT,
+        detail=problem,
+    )
+
+
+def _check(view: BackupView) -> Refusal | Missing | Object:
+    """The first thing that is wrong or missing, else the VolumeSnapshotClass to use."""
+    backup = view.backup
+    unserved = not_served(backup)
+    if unserved:
+        first = unserved[0]
+        return Refusal("NotServed", f"{first.field}: {first.reason} {first.remedy}")
+    name = backup.spec.resource.name
+    problem = (
+        check_vault(backup.spec.vault_ref.name, view.vault)
+        or check_claim(name, view.claim)
+        or check_volume(name, view.volume)
+    )
+    if problem is not None:
+        return problem
+    assert view.volume is not None
+    snapshot_class = choose_snapshot_class(str(csi_driver(view.volume)), view.snapshot_classes)
+    if isinstance(snapshot_class, Refusal | Missing):
+        return snapshot_class
+    return check_rivals(rival_of(backup), view.rivals, name) or snapshot_class
+
+
+def rival_of(backup: Backup) -> Rival:
+    """This Backup in the order of operations on its claim."""
+    meta = backup.metadata
+    return Rival(meta.creation_timestamp, meta.uid, "Backup", meta.name)
+
+
+def _go_on(view: BackupView) -> Decision:
+    name = view.backup.spec.resource.name
+    if view.job is not None and job_ended(view.job):
+        report = judge_mover(view.job, view.pods)
+        if report is None:  # the Job is complete but its words are lost: the mover says them again
+            return Decision(
+                "Creating", "MoverLost", "Asking the store for the outcome.", action=Action.DELETE_JOB
+            )
+        return _ended(report)
+    if view.own_content is None:
+        return _snapshot(view, name)
+    if view.own_snapshot is None:
+        return Decision(
+            "Creating", "Binding", "Binding the snapshot for the mover.", action=Action.BIND_SNAPSHOT
+        )
+    if not snapshot_is_ready(view.own_snapshot):
+        return Decision("Creating", "Binding", "Waiting for the snapshot to be bound for the mover.")
+    if view.snapshot is not None or view.content is not None:
+        return Decision(
+            "Creating", "Binding", "Releasing the claim's own snapshot.", action=Action.DROP_SOURCE_SNAPSHOT
+        )
+    return _move(view)
+
+
+def _snapshot(view: BackupView, name: str) -> Decision:
+    snapshot, content = view.snapshot, view.content
+    if snapshot is None:
+        # Only possible when somebody deleted it under us: what was made from it cannot be trusted.
+        return _ended(failed("SnapshotLost", f"The VolumeSnapshot of PersistentVolumeClaim {name} was deleted."))
+    if not snapshot_is_ready(snapshot) or content is None:
+        problem = _snapshot_overdue(view, snapshot, name)
+        if problem is not None:
+            return _ended(failed(problem.reason, problem.message))
+        error = snapshot_error(snapshot)
+        wait = f"Waiting for the snapshot of PersistentVolumeClaim {name}."
+        if error:
+            return Decision("Creating", "SnapshotRetrying", f"{wait} The driver's last error: {error}")
+        return Decision("Creating", "Snapshotting", wait)
+    if content["spec"].get("deletionPolicy") != "Retain":
+        return Decision("Creating", "Binding", "Keeping the snapshot.", action=Action.RETAIN_CONTENT)
+    return Decision("Creating", "Binding", "Binding the snapshot for the mover.", action=Action.BIND_CONTENT)
+
+
+def _snapshot_overdue(view: BackupView, snapshot: Object, name: str) -> Refusal | None:
+    age = view.now - parse_timestamp(snapshot["metadata"]["creationTimestamp"])
+    cut = bool((snapshot.get("status") or {}).get("creationTime"))
+    limit = SNAPSHOT_READY_LIMIT if cut else timedelta(seconds=view.backup.spec.start_deadline_seconds)
+    if age < limit:
+        return None
+    error = snapshot_error(snapshot) or "the CSI driver gave no error"
+    return Refusal(
+        "SnapshotFailed",
+        f"The snapshot of PersistentVolumeClaim {name} was not ready after {int(age.total_seconds())} s: {error}. "
+        "Look at the CSI driver and its snapshotter.",
+    )
+
+
+def _move(view: BackupView) -> Decision:
+    if view.clone is None:
+        return Decision(
+            "Creating", "Cloning", "Making a volume from the snapshot.", action=Action.CREATE_CLONE
+        )
+    if view.job is None:
+        problem = check_vault(view.backup.spec.vault_ref.name, view.vault)
+        if isinstance(problem, Refusal):
+            return _ended(failed(problem.reason, problem.message))
+        if isinstance(problem, Missing):
+            return Decision("Creating", problem.reason, problem.message)
+        action = Action.CREATE_JOB if view.has_secret else Action.CREATE_SECRET
+        return Decision("Creating", "Starting", "Starting the mover.", action=action)
+    wait = mover_wait(view.job, view.pods, view.clone, view.now)
+    if isinstance(wait, Outcome):
+        return _ended(wait)
+    return Decision("Creating", wait.reason, wait.message)
+
+
+def _ended(outcome: Outcome) -> Decision:
+    return Decision("Creating", outcome.reason, outcome.message, outcome=outcome, requeue=0)
+
+
+def _clean_up(view: BackupView, outcome: Outcome) -> Decision:
+    action = next_cleaning(view, keep_snapshot=outcome.succeeded, keep_job=True)
+    if action is not None:
+        return Decision("Creating", "CleaningUp", outcome.message, action=action, requeue=1.0)
+    if outcome.succeeded:
+        return Decision("Available", outcome.reason, outcome.message, requeue=None)
+    return Decision("Error", outcome.reason, outcome.message, requeue=None)
+
+
+def next_cleaning(view: BackupView, *, keep_snapshot: bool, keep_job: bool) -> Action | None:
+    """The next thing to remove, None when nothing temporary is left.
+
+    A pod holds its claim even when it has ended, so pods go first; the Job itself stays when it has
+    ended (`keep_job`), so that a person can look at it. The snapshot stays as the base of the next
+    backup when this one succeeded, and those of earlier backups go then (C4).
+    """
+    if view.job is not None and not (keep_job and job_ended(view.job)):
+        return Action.DELETE_JOB
+    if view.pods:
+        return Action.DELETE_PODS
+    if view.clone is not None:
+        return Action.DELETE_CLONE
+    if view.has_secret:
+        return Action.DELETE_SECRET
+    if view.own_content is None and view.content is not None:
+        if view.content["spec"].get("deletionPolicy") != "Delete":
+            return Action.RESTORE_CONTENT
+    elif view.snapshot is not None or view.content is not None:
+        return Action.DROP_SOURCE_SNAPSHOT
+    if not keep_snapshot and (view.snapshot or view.own_snapshot or view.own_content):
+        return Action.DELETE_SNAPSHOT
+    if keep_snapshot and view.former_snapshots:
+        return Action.DELETE_FORMER_SNAPSHOTS
+    return None

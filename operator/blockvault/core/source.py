@@ -1,0 +1,66 @@
+"""What a claim was like when its snapshot was taken.
+
+It is written onto the snapshot's objects, so that a backup goes on, and can be described, when the claim
+is changed or deleted under it; and it goes into the stored backup, from which a lost claim is made again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .naming import SOURCE_ANNOTATION
+from .objects import Object
+
+# Written by controllers, meaningless for a claim made again; the last-applied one can be very large.
+DROPPED_ANNOTATIONS = (
+    "pv.kubernetes.io/",
+    "volume.kubernetes.io/",
+    "volume.beta.kubernetes.io/",
+    "kubectl.kubernetes.io/",
+    "blockvault.dev/",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A claim and its volume at the moment of the snapshot. `capacity` is a quantity of the volume."""
+
+    driver: str
+    capacity: str
+    storage_class: str | None
+    volume_mode: str
+    access_modes: list[str]
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    node_affinity: dict[str, Any] | None = None
+
+    def to_json(self) -> str:
+        """As an annotation's value."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def describe_source(claim: Object, volume: Object) -> Source:
+    """The source as the claim and its volume are now."""
+    meta, spec = claim["metadata"], claim["spec"]
+    annotations = meta.get("annotations") or {}
+    return Source(
+        driver=volume["spec"]["csi"]["driver"],
+        capacity=volume["spec"]["capacity"]["storage"],
+        storage_class=spec.get("storageClassName"),
+        volume_mode=spec.get("volumeMode") or "Filesystem",
+        access_modes=list(spec.get("accessModes") or ["ReadWriteOnce"]),
+        labels=dict(meta.get("labels") or {}),
+        annotations={k: v for k, v in annotations.items() if not k.startswith(DROPPED_ANNOTATIONS)},
+        node_affinity=(volume["spec"].get("nodeAffinity") or {}).get("required"),
+    )
+
+
+def read_source(*objects: Object | None) -> Source | None:
+    """The source that the first of these objects remembers; None when none does."""
+    for obj in objects:
+        text = ((obj or {}).get("metadata") or {}).get("annotations", {}).get(SOURCE_ANNOTATION)
+        if text:
+            return Source(**json.loads(text))
+    return None

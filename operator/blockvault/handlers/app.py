@@ -1,0 +1,124 @@
+"""The operator as a process: settings, parts, Kopf, probes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from typing import Any
+
+import kopf
+
+from blockvault import __version__
+from blockvault.cluster.context import Context
+from blockvault.cluster.gateway import connect
+from blockvault.cluster.settings import Settings, SettingsError
+from blockvault.core.naming import GROUP, MANAGED_BY, MANAGED_BY_LABEL
+from blockvault.metrics.collector import registry_of
+from blockvault.metrics.figures import Figures
+from blockvault.metrics.server import start_server, stop_server
+from blockvault.storework import StoreWork
+
+from .register import register
+
+log = logging.getLogger(__name__)
+
+# A loop that has not turned for so long is as good as dead: the kubelet may start us anew.
+LAG_LIMIT_SECONDS = 60.0
+HEARTBEAT_SECONDS = 5.0
+
+
+class Health:
+    """Whether the event loop turns and the watches are up."""
+
+    def __init__(self) -> None:
+        self.beat = time.monotonic()
+        self.ready = asyncio.Event()
+
+    def alive(self) -> tuple[bool, str]:
+        """For /healthz."""
+        lag = time.monotonic() - self.beat
+        return lag < LAG_LIMIT_SECONDS, f"the event loop last turned {lag:.0f} s ago"
+
+    def is_ready(self) -> tuple[bool, str]:
+        """For /readyz."""
+        up = self.ready.is_set()
+        return up, "watching" if up else "not watching yet"
+
+    async def keep_beating(self) -> None:
+        """Prove, as long as it runs, that the event loop turns."""
+        while True:
+            self.beat = time.monotonic()
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+
+def configure(settings: kopf.OperatorSettings) -> None:
+    """Kopf's settings: who else but us stores nothing on objects, and a silent watch is not believed."""
+    settings.persistence.finalizer = f"{GROUP}/operator"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
+    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP, key="last-handled")
+    settings.peering.standalone = True
+    settings.watching.server_timeout = 600
+    settings.watching.connect_timeout = 10
+    settings.networking.request_timeout = 60
+    settings.networking.connect_timeout = 10
+    settings.posting.enabled = False
+    settings.posting.loggers = False
+    settings.process.ultimate_exiting_timeout = 30
+    for resource in (
+        ("batch", "v1", "jobs"),
+        ("", "v1", "persistentvolumeclaims"),
+        ("snapshot.storage.k8s.io", "v1", "volumesnapshots"),
+    ):
+        settings.watching.label_selectors[resource] = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
+
+
+async def serve(settings: Settings) -> None:
+    """Run the operator until it is told to stop."""
+    health = Health()
+    figures = Figures()
+    gateway = await connect()
+    stores = StoreWork()
+    context = Context(gateway, settings, stores, figures)
+    registry = kopf.OperatorRegistry()
+    register(registry, context)
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> Any:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    kopf_settings = kopf.OperatorSettings()
+    configure(kopf_settings)
+    metrics = registry_of(figures, __version__)
+    server = await start_server(settings.http_port, metrics, health.alive, health.is_ready)
+    beating = asyncio.create_task(health.keep_beating())
+    log.info("Blockvault %s is starting in namespace %s", __version__, settings.namespace)
+    try:
+        await kopf.operator(
+            registry=registry,
+            settings=kopf_settings,
+            clusterwide=True,
+            standalone=True,
+            ready_flag=health.ready,
+        )
+    finally:
+        beating.cancel()
+        await stop_server(server)
+        await stores.close()
+        await gateway.close()
+
+
+def main() -> int:
+    """Entry point of `python -m blockvault operator`. Exit 64 on settings that cannot be used."""
+    try:
+        settings = Settings.from_environment(os.environ)
+    except SettingsError as error:
+        sys.stderr.write(f"blockvault: {error}\n")
+        return 64
+    log_format = kopf.LogFormat.JSON if settings.log_format == "json" else kopf.LogFormat.FULL
+    kopf.configure(verbose=False, log_format=log_format)
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    asyncio.run(serve(settings))
+    return 0
