@@ -116,7 +116,7 @@ RECONCILE_ERRORS = Description(
     "blockvault_reconcile_errors_total",
     "counter",
     ("kind",),
-    "Reconciliations that ended in an unexpected error, by kind of the object; the operator tries again.",
+    "Steps that ended in an error of the API server or a defect, by kind of the object; the operator tries again.",
 )
 BUILD_INFO = Description(
     "blockvault_build_info", "gauge", ("version",), "Always 1; the label tells the operator's version."
