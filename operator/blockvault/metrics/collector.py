@@ -116,7 +116,8 @@ RECONCILE_ERRORS = Description(
     "blockvault_reconcile_errors_total",
     "counter",
     ("kind",),
-    "Steps that ended in an error of the API server or a defect, by kind of the object; the operator tries again.",
+    "Steps that ended in an error of the API server or a defect, by kind of the object; the operator tries"
+    " again.",
 )
 BUILD_INFO = Description(
     "blockvault_build_info", "gauge", ("version",), "Always 1; the label tells the operator's version."
