@@ -1,0 +1,1 @@
+"""Tests; a package so that the demo runs as `python -m tests.embedded.demo`."""
