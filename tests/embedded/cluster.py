@@ -179,6 +179,23 @@ class EmbeddedCluster:
         """What was asked of the API over HTTP so far."""
         return [a for a in list(self.api.asked) if verb in ("*", a.verb) and resource in ("*", a.resource)]
 
+    def until(self, test: Callable[[], Any], what: str, timeout: float = 30.0) -> None:
+        """Wait until a test holds.
+
+        Raises TimeoutError with the latest events and the operator's last words, RuntimeError when the
+        operator has ended meanwhile, and whatever went wrong in a controller of the emulation.
+        """
+        end = time.monotonic() + timeout
+        while not test():
+            if time.monotonic() > end:
+                raise TimeoutError(f"after {timeout:g} s: {what}\n{self.story()}")
+            if self._operator is not None and self._operator.poll() is not None:
+                raise RuntimeError(f"the operator has ended with {self._operator.returncode}\n{self.story()}")
+            for task in self._tasks:
+                if task.done():
+                    task.result()
+            time.sleep(0.05)
+
     def wait_for(
         self,
         kind: str,
@@ -188,25 +205,19 @@ class EmbeddedCluster:
         timeout: float = 30.0,
         namespace: str | None = None,
     ) -> Object:
-        """Wait until a test of an object (None when there is none) holds, and return the object.
+        """Wait until a test of an object (None when there is none) holds, and return the object. Raises as `until`."""
+        found: Object | None = None
 
-        Raises TimeoutError with the object's status, the latest events and the operator's last words.
-        """
-        end = time.monotonic() + timeout
-        while True:
-            obj = self.get(kind, name, namespace)
-            if test(obj):
-                return obj or {}
-            if time.monotonic() > end:
-                raise TimeoutError(
-                    f"{kind} {name} after {timeout} s: {(obj or {}).get('status')}\n{self.story()}"
-                )
-            if self._operator is not None and self._operator.poll() is not None:
-                raise RuntimeError(f"the operator has ended with {self._operator.returncode}\n{self.story()}")
-            for task in self._tasks:
-                if task.done():
-                    task.result()
-            time.sleep(0.05)
+        def holds() -> Any:
+            nonlocal found
+            found = self.get(kind, name, namespace)
+            return test(found)
+
+        try:
+            self.until(holds, f"{kind} {name}", timeout)
+        except TimeoutError as error:
+            raise TimeoutError(f"{kind} {name} is {(found or {}).get('status')} {error}") from error
+        return found or {}
 
     def story(self) -> str:
         """What a person would look at when something hangs."""
