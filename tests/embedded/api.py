@@ -71,7 +71,7 @@ def place(path: str) -> Place | None:
     rest = rest[2:] if inside else rest
     if not rest or len(rest) > 3:
         return None
-    plural, name, sub = (rest + [None, None])[:3]
+    plural, name, sub = [*rest, None, None][:3]
     return Place(group, version, str(plural), namespace, name, sub)
 
 
@@ -275,7 +275,7 @@ def merged(value: Any, patch: Any) -> Any:
 
 
 def _seen(type: str, obj: Object, old: Object | None, test: Test) -> Iterator[Object]:
-    """A change as a watch with a selector sees it: leaving the selection is a deletion, entering an addition."""
+    """A change as a watch with a selector sees it: what leaves the selection is deleted for it."""
     before, after = old is not None and test(old), type != "DELETED" and test(obj)
     if before or after:
         word = "MODIFIED" if before and after else "ADDED" if after else "DELETED"

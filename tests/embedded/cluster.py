@@ -205,7 +205,7 @@ class EmbeddedCluster:
         timeout: float = 30.0,
         namespace: str | None = None,
     ) -> Object:
-        """Wait until a test of an object (None when there is none) holds, and return the object. Raises as `until`."""
+        """Wait until a test of an object (None: there is none) holds, and return it. Raises as `until`."""
         found: Object | None = None
 
         def holds() -> Any:

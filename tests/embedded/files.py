@@ -38,7 +38,7 @@ def make(path: Path, size: int) -> None:
 
 
 def clone(source: Path, target: Path, size: int | None = None) -> None:
-    """Copy a sparse file, holes and all, by the kernel; the copy may be larger. It appears when it is whole."""
+    """Copy a sparse file by the kernel; the copy may be larger, and appears when it is whole."""
     part = target.with_suffix(".part")
     with source.open("rb") as a, part.open("wb") as b:
         length = os.fstat(a.fileno()).st_size

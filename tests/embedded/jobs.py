@@ -78,15 +78,17 @@ class JobController(Controller):
             if self.store.find(JOBS, job["metadata"]["namespace"], job["metadata"]["name"]) is None:
                 return
             if ended.code == 0 and not ended.deleted:
-                self._finish(job, "Complete", "CompletionsReached", "Reached expected number of succeeded pods",
-                             succeeded=1, failed=failed or None)  # fmt: skip
+                message = "Reached expected number of succeeded pods"
+                counts = {"succeeded": 1, "failed": failed or None}
+                self._finish(job, "Complete", "CompletionsReached", message, **counts)
                 return
             failed += 1
             rule = next(
                 (r for r in (spec.get("podFailurePolicy") or {}).get("rules", []) if _matches(r, ended)), None
             )
             if rule and rule["action"] == "FailJob":
-                why = f"Container {_container(job)['name']} for pod {pod['metadata']['name']} failed with exit code {ended.code}"
+                name = pod["metadata"]["name"]
+                why = f"Container mover for pod {name} failed with exit code {ended.code}"
                 self._finish(job, "Failed", "PodFailurePolicy", f"{why} matching FailJob rule", failed=failed)
                 return
             if failed > spec.get("backoffLimit", 6):
@@ -277,11 +279,6 @@ class JobController(Controller):
 def _ended(job: Object) -> bool:
     conditions = (job.get("status") or {}).get("conditions") or []
     return any(c["type"] in ("Complete", "Failed") for c in conditions)
-
-
-def _container(job: Object) -> Object:
-    container: Object = job["spec"]["template"]["spec"]["containers"][0]
-    return container
 
 
 def _secrets(pod: Object) -> list[str]:

@@ -12,10 +12,11 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of object. `status` says that it has the status subresource, `counted` that it has a generation.
+    """One kind of object.
 
-    `fields` are the field selectors that it knows besides metadata.name and metadata.namespace;
-    `fixed` are dotted paths that cannot change once they are set.
+    `status`: it has the status subresource. `counted`: it has a generation. `fields` are the field
+    selectors that it knows besides metadata.name and metadata.namespace; `fixed` are dotted paths that
+    cannot change once they are set.
     """
 
     group: str
@@ -101,7 +102,8 @@ CUSTOM_RESOURCES = Kind(
 )  # fmt: skip
 
 BUILT_IN = (
-    NAMESPACES, PODS, SECRETS, CONFIG_MAPS, CORE_EVENTS, EVENTS, CLAIMS, VOLUMES, STORAGE_CLASSES, CSI_DRIVERS,
+    NAMESPACES, PODS, SECRETS, CONFIG_MAPS, CORE_EVENTS, EVENTS, CLAIMS, VOLUMES, STORAGE_CLASSES,
+    CSI_DRIVERS,
     ATTACHMENTS, JOBS, LEASES, SNAPSHOTS, CONTENTS, SNAPSHOT_CLASSES, CUSTOM_RESOURCES,
 )  # fmt: skip
 

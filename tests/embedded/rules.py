@@ -258,7 +258,8 @@ def _macro(name: str, value: Expression, variable: str, body: Expression) -> Exp
         if name == "filter":
             return [item for item, answer in zip(items, answers, strict=True) if answer]
         verdicts = {
-            "all": all(answers), "exists": any(answers), "exists_one": sum(map(bool, answers)) == 1, "map": answers
+            "all": all(answers), "exists": any(answers), "map": answers,
+            "exists_one": sum(map(bool, answers)) == 1,
         }  # fmt: skip
         return verdicts[name]
 
@@ -286,7 +287,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "int": int,
     "string": str,
     "quantity": lambda s: _Quantity(quantity(s)),
-    "timestamp": lambda s: datetime.fromisoformat(s.replace("Z", "+00:00")).astimezone(UTC),
+    "timestamp": lambda s: datetime.fromisoformat(s).astimezone(UTC),
 }
 
 

@@ -140,7 +140,7 @@ class Store:
     # Writing
 
     def create(self, kind: Kind, obj: Object, namespace: str | None = None) -> Object:
-        """Create an object. Raises ApiError: 404 no such namespace, 409 exists, 422 invalid, 403 terminating."""
+        """Create an object. Raises ApiError 404 (no such namespace), 409, 422, 403 (terminating)."""
         obj = copy.deepcopy(obj)
         meta = obj.setdefault("metadata", {})
         namespace = (namespace or meta.get("namespace") or "default") if kind.namespaced else None
@@ -229,7 +229,7 @@ class Store:
     def delete(
         self, kind: Kind, namespace: str | None, name: str, *, uid: str | None = None, orphan: bool = False
     ) -> Object:
-        """Delete an object: at once, or, while it has finalizers, mark it. Raises ApiError 404 or 409 (another uid).
+        """Delete an object, or mark it while it has finalizers. Raises ApiError 404 or 409 (another uid).
 
         What it owns goes too, unless orphaned.
         """

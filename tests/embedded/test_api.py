@@ -165,8 +165,8 @@ def test_watch_goes_on_from_a_version_and_honours_selectors(http: Http, cluster:
     http("DELETE", f"{WIDGETS}/early")
     watch.close()
     assert watch.seen == [
-        ("ADDED", "early"), ("ADDED", "other"), ("MODIFIED", "other"), ("DELETED", "other"), ("DELETED", "early"),
-        ("BOOKMARK", ""),
+        ("ADDED", "early"), ("ADDED", "other"), ("MODIFIED", "other"), ("DELETED", "other"),
+        ("DELETED", "early"), ("BOOKMARK", ""),
     ]  # fmt: skip
 
 

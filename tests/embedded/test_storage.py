@@ -124,8 +124,10 @@ def test_a_snapshot_moves_to_another_namespace(cluster: EmbeddedCluster) -> None
             "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "metadata": place,
             "spec": {"source": {"volumeSnapshotContentName": "moved"}},
         },
-        {"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotContent", "metadata": {"name": first},
-         "spec": {"deletionPolicy": "Retain"}},
+        {
+            "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotContent",
+            "metadata": {"name": first}, "spec": {"deletionPolicy": "Retain"},
+        },
     )  # fmt: skip
     cluster.wait_for("vs", "moved", ready, namespace=OPERATOR_NAMESPACE)
     cluster.delete("vs", "s")
@@ -146,7 +148,7 @@ def test_a_snapshot_moves_to_another_namespace(cluster: EmbeddedCluster) -> None
 
 
 def test_a_volume_changes_hands_and_mode(cluster: EmbeddedCluster) -> None:
-    """How a Filesystem claim gets restored bytes: the target waits by name for a volume with the same handle."""
+    """How a Filesystem claim gets restored bytes: it waits by name for a volume with the same handle."""
     cluster.apply(claim("raw"), claim("target", volumeMode="Filesystem", volumeName="made-later"))
     old = cluster.wait_for("pvc", "raw", phase("Bound"))["spec"]["volumeName"]
     write(cluster, "raw", b"restored")

@@ -32,7 +32,7 @@ class NotYetError(Exception):
 
 
 class VolumeController(Controller):
-    """Binds claims to volumes, makes and removes volumes, and runs the pods of users as far as claims care."""
+    """Binds claims to volumes, makes and removes volumes, and plays the pods of users for claims."""
 
     def look(self) -> None:
         """One pass over namespaces, pods, claims and volumes."""
@@ -183,7 +183,8 @@ class VolumeController(Controller):
         wanted = claim["spec"].get("volumeMode", "Filesystem")
         if mode and mode != wanted and _annotation(content, MODE_CHANGE) != "true":
             raise NotYetError(
-                "requested volume modifies the mode of the source volume but does not have permission to do so"
+                "requested volume modifies the mode of the source volume "
+                "but does not have permission to do so"
             )
         return size, content["status"]["snapshotHandle"]
 
@@ -207,9 +208,11 @@ class VolumeController(Controller):
                 "finalizers": [PROVISIONER_FINALIZER] if policy == "Delete" else [],
             },
             "spec": {
-                "capacity": {"storage": canonical(size)}, "accessModes": spec["accessModes"], "volumeMode": mode,
-                "storageClassName": storage_class["metadata"]["name"], "persistentVolumeReclaimPolicy": policy,
-                "csi": csi, "claimRef": {"namespace": meta["namespace"], "name": meta["name"], "uid": meta["uid"]},
+                "capacity": {"storage": canonical(size)},
+                "accessModes": spec["accessModes"], "volumeMode": mode,
+                "storageClassName": storage_class["metadata"]["name"],
+                "persistentVolumeReclaimPolicy": policy, "csi": csi,
+                "claimRef": {k: meta[k] for k in ("namespace", "name", "uid")},
             },
         }  # fmt: skip
         if storage_class.get("mountOptions"):

@@ -1,0 +1,146 @@
+"""Back up, change one percent, back up again, delete the first, restore the second: bytes and counts."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import manifests
+from .environment import Environment, Object, Write, gone, phase_is
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+MIB = 1 << 20
+BLOCK = 256 << 10
+OPERATION_LABEL = "blockvault.dev/operation"
+# What may be kept besides the touched blocks themselves (C4 and the goal of the first strength).
+STORED_BOUND = 1.2
+
+
+@dataclass
+class Report:
+    """What the scenario measured; seconds by step, bytes as the Backups' statuses say."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    volumes: list[Object] = field(default_factory=list)
+    touched_compressed: int = 0
+
+
+def back_up_change_restore(
+    env: Environment, *, size: int = 64 * MIB, timeout: float = 120.0, name: str = "walk"
+) -> Report:
+    """Run it. Raises AssertionError with what differs, TimeoutError with what hangs.
+
+    The claim is mostly holes, as new volumes are: a quarter is written, then about 1 % is changed.
+    """
+    report, clock = Report(), time.monotonic
+    image = bytearray(size)
+    env.apply(*manifests.vault_class(name, env.storage, name), manifests.vault(name, name))
+    env.make_claim(f"{name}-data", size)
+    _write(env, f"{name}-data", image, [Write(i * 4 * MIB, MIB, seed=i) for i in range(size // (4 * MIB))])
+    env.wait_for("vault", name, phase_is("Available"), timeout=timeout)
+
+    start = clock()
+    first = _back_up(env, f"{name}-1", name, timeout)
+    report.seconds["full"] = clock() - start
+    assert first["type"].lower() == "full", first
+    report.volumes.append(first["volumes"][0])
+
+    changes = _one_percent(size)
+    before = bytes(image)
+    _write(env, f"{name}-data", image, changes)
+    start = clock()
+    second = _back_up(env, f"{name}-2", name, timeout)
+    report.seconds["incremental"] = clock() - start
+    report.volumes.append(second["volumes"][0])
+    report.touched_compressed = touched_compressed(before, bytes(image))
+    check_incremental(second, report.touched_compressed)
+    check_nothing_is_left(env, newest=f"{name}-2")
+
+    env.delete("backup", f"{name}-1")
+    env.wait_for("backup", f"{name}-1", gone, timeout=timeout)
+
+    start = clock()
+    env.apply(
+        manifests.restore(
+            f"{name}-restore", f"{name}-2", f"{name}-copy", env.storage_class, f"{size // MIB}Mi"
+        )
+    )
+    env.wait_for("restore", f"{name}-restore", phase_is("Completed"), timeout=timeout)
+    report.seconds["restore"] = clock() - start
+    expected = hashlib.sha256(image).hexdigest()
+    found = env.digest(f"{name}-copy", size)
+    assert found == expected, f"the restored claim differs: {found} is not {expected}"
+    assert env.digest(f"{name}-data", size) == expected, "the source was changed"
+    check_nothing_is_left(env, newest=f"{name}-2")
+    return report
+
+
+def check_incremental(status: Object, touched: int) -> None:
+    """A second Backup is incremental and stores little more than what was touched."""
+    assert status["type"].lower() == "incremental", status
+    volume = status["volumes"][0]
+    assert 0 < volume["bytesStored"] <= STORED_BOUND * touched, (volume, touched)
+
+
+def check_nothing_is_left(env: Environment, newest: str) -> None:
+    """No claim, Secret or volume of an operation is left, and no snapshot but the newest Backup's."""
+    keeper = (env.get("backup", newest) or {})["metadata"]["uid"]
+    left = [
+        _words(o) for kind in ("pvc", "pv", "secrets") for o in env.list(kind) if _operation(o) is not None
+    ]
+    restored = {f"bv-{r['metadata']['uid']}" for r in env.list("restore")}
+    left = [w for w in left if w.split()[-1] not in restored]  # a restored claim's volume keeps its name
+    snapshots = [o for kind in ("volumesnapshots", "volumesnapshotcontents") for o in env.list(kind)]
+    strangers = [_words(o) for o in snapshots if _operation(o) not in (None, keeper)]
+    assert not left, left
+    assert not strangers, strangers
+    kept = [o for o in env.list("volumesnapshots") if _operation(o) == keeper]
+    assert len(kept) == 1, [_words(o) for o in kept]
+    bound = (kept[0].get("status") or {}).get("boundVolumeSnapshotContentName")
+    contents = {o["metadata"]["name"] for o in env.list("volumesnapshotcontents")}
+    assert bound in contents, (bound, contents)
+
+
+def touched_compressed(before: bytes, after: bytes) -> int:
+    """Bytes of the 256 KiB blocks that differ, each compressed by zstd level 1."""
+    starts = range(0, len(after), BLOCK)
+    changed = [after[s : s + BLOCK] for s in starts if before[s : s + BLOCK] != after[s : s + BLOCK]]
+    return sum(len(zstd.compress(block, 1)) for block in changed)
+
+
+def _back_up(env: Environment, name: str, vault: str, timeout: float) -> dict[str, Any]:
+    env.apply(manifests.backup(name, vault, f"{vault}-data"))
+    status = env.wait_for("backup", name, phase_is("Available"), timeout=timeout)["status"]
+    assert len(status["volumes"]) == 1, status
+    return dict(status)
+
+
+def _one_percent(size: int) -> list[Write]:
+    """Changes of 1 % in all, in four places of what was written, the last one over a block's border."""
+    length = size // 400 // 4096 * 4096
+    chosen = random.Random(7).sample(range(size // (4 * MIB)), 3)
+    places = [i * 4 * MIB + 128 * 1024 for i in chosen] + [size - 3 * MIB - length // 2]
+    return [Write(place, length, seed=1000 + n) for n, place in enumerate(places)]
+
+
+def _write(env: Environment, claim: str, image: bytearray, writes: list[Write]) -> None:
+    env.write(claim, writes)
+    for write in writes:
+        image[write.offset : write.offset + write.length] = write.data
+
+
+def _operation(obj: Object) -> str | None:
+    value: str | None = (obj["metadata"].get("labels") or {}).get(OPERATION_LABEL)
+    return value
+
+
+def _words(obj: Object) -> str:
+    return f"{obj['kind']} {obj['metadata'].get('namespace', '')} {obj['metadata']['name']}"
