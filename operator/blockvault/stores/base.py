@@ -1,0 +1,119 @@
+"""What the engine needs of an object store, and what all stores share: counters and patience."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import tenacity
+
+from blockvault.stores.errors import StoreError
+
+Data = bytes | bytearray | memoryview
+T = TypeVar("T")
+
+# A request that keeps failing while others succeed is given up after this many times the patience.
+STUBBORN_FACTOR = 4
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One object of a listing: key relative to the store's prefix, size in bytes."""
+
+    key: str
+    size: int
+
+
+class Traffic:
+    """Requests by kind and bytes both ways, since the store was opened. Retries count, as they are billed."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[str] = Counter()
+        self.bytes_up = 0
+        self.bytes_down = 0
+        self._lock = threading.Lock()
+
+    def count(self, kind: str, *, up: int = 0, down: int = 0) -> None:
+        """Note one request (or none, when `kind` is empty) and its payload in bytes."""
+        with self._lock:
+            if kind:
+                self.requests[kind] += 1
+            self.bytes_up += up
+            self.bytes_down += down
+
+    @property
+    def total_requests(self) -> int:
+        """All requests of all kinds."""
+        return sum(self.requests.values())
+
+
+class ObjectStore(Protocol):
+    """Objects by key, relative to the store's own prefix. Safe to use from several threads.
+
+    Assumed of every store: a GET after a successful creation sees it, and absence is a clean
+    `ObjectNotFound`, never made from an error. Listings may lag.
+    """
+
+    url: str
+    traffic: Traffic
+
+    @property
+    def requests(self) -> dict[str, int]:
+        """Requests so far, by kind: get, put, create, list, delete, head."""
+
+    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        """The object's bytes from `start`; fewer than `length` only at its end. Raises ObjectNotFound."""
+
+    def put(self, key: str, data: Data) -> None:
+        """Store under a name that nobody else uses (it may replace our own earlier try)."""
+
+    def create(self, key: str, data: Data) -> None:
+        """Store only if the name is free; raises AlreadyExists if other bytes than `data` are there.
+
+        `data` must hold something unique, so that our own bytes are told from a rival's after a lost answer.
+        """
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Objects whose key begins with `prefix`, in no promised order."""
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete; a key that is not there is no error."""
+
+    def size(self, key: str) -> int:
+        """Size in bytes. Raises ObjectNotFound."""
+
+
+class Patience:
+    """Repeats what failed for a passing reason until `retry_seconds` went by without one success anywhere.
+
+    One clock serves all threads of a store: while others get through, it is alive and waiting is right.
+    """
+
+    def __init__(self, retry_seconds: float, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.retry_seconds = retry_seconds
+        self._sleep = sleep
+        self._last_success = 0.0
+
+    def call(self, work: Callable[[], T]) -> T:
+        """`work()`, repeated after each retryable StoreError; the last error when patience runs out."""
+        started = time.monotonic()
+
+        def hopeless(_: tenacity.RetryCallState) -> bool:
+            now = time.monotonic()
+            silent = now - max(started, self._last_success)
+            return silent >= self.retry_seconds or now - started >= STUBBORN_FACTOR * self.retry_seconds
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda e: isinstance(e, StoreError) and e.retryable),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
+            stop=hopeless,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        result = retrying(work)
+        self._last_success = time.monotonic()
+        return result

@@ -1,0 +1,120 @@
+"""From what an S3 server answered, as obstore reports it, to one of our errors.
+
+obstore folds most answers into a few classes and keeps the status and the XML body in the message; the code
+in that body is what tells a wrong key from a missing permission, and an absent bucket from an absent object.
+"""
+
+from __future__ import annotations
+
+import re
+
+from obstore import exceptions as obx
+
+from blockvault.stores.errors import (
+    AccessDenied,
+    AlreadyExists,
+    BucketNotFound,
+    InvalidCredentials,
+    ObjectNotFound,
+    StoreError,
+    StoreFull,
+    StoreRefused,
+    StoreThrottled,
+    StoreUnreachable,
+)
+
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_TEXT = re.compile(r"<Message>([^<]{1,300})</Message>")
+_STATUS = re.compile(r"status code: (\d{3})")
+
+_BY_CODE: dict[str, type[StoreError]] = {
+    "NoSuchBucket": BucketNotFound,
+    "NoSuchKey": ObjectNotFound,
+    "InvalidAccessKeyId": InvalidCredentials,
+    "SignatureDoesNotMatch": InvalidCredentials,
+    "InvalidToken": InvalidCredentials,
+    "ExpiredToken": InvalidCredentials,
+    "TokenRefreshRequired": InvalidCredentials,
+    "AuthorizationHeaderMalformed": StoreRefused,
+    "RequestTimeTooSkewed": StoreRefused,
+    "AccessDenied": AccessDenied,
+    "AccountProblem": AccessDenied,
+    "AllAccessDisabled": AccessDenied,
+    "SlowDown": StoreThrottled,
+    "ServiceUnavailable": StoreThrottled,
+    "Throttling": StoreThrottled,
+    "RequestTimeout": StoreUnreachable,
+    "InternalError": StoreUnreachable,
+    "QuotaExceeded": StoreFull,
+    "XMinioStorageFull": StoreFull,
+    "PreconditionFailed": AlreadyExists,
+    "ConditionalRequestConflict": AlreadyExists,
+    "OperationAborted": StoreUnreachable,
+}
+
+_REMEDIES = {
+    "RequestTimeTooSkewed": "Set the clocks right: this machine's and the store's differ by more than 15 minutes.",
+    "AuthorizationHeaderMalformed": "Correct the region: the bucket is in another one than requests are signed for.",
+    "ExpiredToken": "Renew the session token.",
+}
+
+
+def translate(error: Exception, what: str) -> StoreError:
+    """The StoreError for what obstore raised; `what` names the object in the message."""
+    text = str(error)
+    code = _first(_CODE, text)
+    status = int(_first(_STATUS, text) or 0)
+    said = _first(_TEXT, text)
+    words = f"{what}: {' '.join(part for part in (str(status or ''), code, said) if part) or _short(text)}"
+    if code in _BY_CODE:
+        return _BY_CODE[code](words, remedy=_REMEDIES.get(code))
+    kind = _by_status(status, error)
+    if kind is not None:
+        return kind(words)
+    if "Received redirect" in text:
+        return StoreRefused(
+            f"{what}: the store answers with a redirect",
+            remedy="Correct the region and the endpoint: the bucket lives in another region.",
+        )
+    if isinstance(error, FileNotFoundError):
+        return ObjectNotFound(words)
+    if "ertificate" in text:
+        return StoreRefused(
+            f"{what}: the server's certificate is not trusted",
+            remedy="Give the CA that signed it (caBundleSecretRef, AWS_CA_BUNDLE), or correct the endpoint.",
+        )
+    if "credential" in text.lower() and status == 0:
+        return InvalidCredentials(f"{what}: no credentials: {_short(text)}")
+    return StoreUnreachable(words)
+
+
+def _by_status(status: int, error: Exception) -> type[StoreError] | None:
+    if isinstance(error, obx.AlreadyExistsError | obx.PreconditionError) or status in (409, 412):
+        return AlreadyExists
+    if status == 404:
+        return ObjectNotFound
+    if status == 401:
+        return InvalidCredentials
+    if status == 403:
+        return AccessDenied
+    if status in (429, 503):
+        return StoreThrottled
+    if status == 507:
+        return StoreFull
+    if status == 408 or status >= 500:
+        return StoreUnreachable
+    return StoreRefused if status else None
+
+
+def _first(pattern: re.Pattern[str], text: str) -> str:
+    match = pattern.search(text)
+    return match.group(1) if match else ""
+
+
+def _short(text: str) -> str:
+    """The readable head of obstore's message, without its debug dump."""
+    head = " ".join(text.split("Debug source:")[0].split())[:300]
+    for detail in ("Connection refused", "dns error", "timed out", "Connection reset", "operation timed out"):
+        if detail in text:
+            return f"{head} ({detail})"
+    return head
