@@ -1,0 +1,37 @@
+"""Blockvault's custom resources, `blockvault.dev/v1alpha1`, as models. `crds/` is generated from them."""
+
+from __future__ import annotations
+
+from .backup import Backup, BackupSpec, BackupStatus, StoredVolume
+from .common import Condition, ObjectMeta, S3Storage, as_dict, format_quantity, parse_quantity
+from .policy import BackupPolicy, BackupPolicySpec, Retention, Schedule
+from .restore import NewClaim, Restore, RestoreSpec, RestoreStatus
+from .served import NotServed, not_served
+from .vault import Vault, VaultClass, VaultSpec, VaultStatus
+
+__all__ = [
+    "Backup",
+    "BackupPolicy",
+    "BackupPolicySpec",
+    "BackupSpec",
+    "BackupStatus",
+    "Condition",
+    "NewClaim",
+    "NotServed",
+    "ObjectMeta",
+    "Restore",
+    "RestoreSpec",
+    "RestoreStatus",
+    "Retention",
+    "S3Storage",
+    "Schedule",
+    "StoredVolume",
+    "Vault",
+    "VaultClass",
+    "VaultSpec",
+    "VaultStatus",
+    "as_dict",
+    "format_quantity",
+    "not_served",
+    "parse_quantity",
+]

@@ -59,7 +59,7 @@ async def reconcile_backup(context: Context, namespace: str, name: str) -> float
 def owner_of(backup: Backup) -> Owner:
     """The Backup as owner of what is made for it."""
     meta = backup.metadata
-    return Owner("Backup", str(meta.namespace), meta.name, meta.uid, backup.spec.resource.name)
+    return Owner("Backup", str(meta.namespace), meta.name, meta.uid, backup.spec.claim)
 
 
 async def observe(
@@ -98,8 +98,10 @@ async def rivals(context: Context, namespace: str, claim: str, uid: str) -> list
     for obj in await context.gateway.list_objects(BACKUPS, namespace):
         backup = Backup.model_validate(obj)
         ended = backup.status and backup.status.phase in operations.FINISHED["Backup"]
-        if backup.spec.resource.name == claim and backup.metadata.uid != uid and not ended:
-            found.append(Rival(backup.metadata.creation_timestamp, backup.metadata.uid, "Backup", backup.metadata.name))
+        if backup.spec.claim == claim and backup.metadata.uid != uid and not ended:
+            found.append(
+                Rival(backup.metadata.creation_timestamp, backup.metadata.uid, "Backup", backup.metadata.name)
+            )
     for obj in await context.gateway.list_objects(RESTORES, namespace):
         restore = Restore.model_validate(obj)
         ended = restore.status and restore.status.phase in operations.FINISHED["Restore"]

@@ -54,7 +54,9 @@ async def _delete_stored(
     if isinstance(location, Refusal | Missing):
         if not _was_stored(backup):
             return None
-        await _say(context, obj, location.reason, f"The stored data cannot be removed yet: {location.message}")
+        await _say(
+            context, obj, location.reason, f"The stored data cannot be removed yet: {location.message}"
+        )
         return RETRY_SECONDS
     volumes = backup.status.volumes if backup.status else []
     volume = (volumes[0].lineage_volume if volumes else None) or volume_name(owner.namespace, owner.claim)
@@ -106,5 +108,3 @@ async def _say(context: Context, obj: Object, reason: str, message: str) -> None
         return
     status = {"phase": "Deleting", "reason": reason, "message": message}
     await operations.write_status(context, BACKUPS, current, status)
-
-

@@ -6,7 +6,6 @@ those refuse fields that a newer cluster sends, and custom resources have none.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from typing import Any
@@ -103,9 +102,13 @@ class Gateway:
         self, resource: Resource, name: str, namespace: str | None, patch: Object, *, sub: str | None = None
     ) -> Object:
         """Merge-patch an object or its subresource."""
-        return await self._request("PATCH", resource.path(namespace, name, sub), body=patch, content=MERGE_PATCH)
+        return await self._request(
+            "PATCH", resource.path(namespace, name, sub), body=patch, content=MERGE_PATCH
+        )
 
-    async def patch_status(self, resource: Resource, name: str, namespace: str | None, status: Object) -> None:
+    async def patch_status(
+        self, resource: Resource, name: str, namespace: str | None, status: Object
+    ) -> None:
         """Merge-patch the status; an object that is gone meanwhile is no error."""
         await self._optional(
             "PATCH", resource.path(namespace, name, "status"), body={"status": status}, content=MERGE_PATCH
@@ -179,7 +182,7 @@ class Gateway:
             data = await response.read()
         except k8s.ApiException as error:
             raise _error(error.status or 0, what, error.body or str(error.reason)) from error
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise GatewayError(0, what, f"no answer from the API server: {error!r}") from error
         text = data.decode("utf-8", errors="replace") if isinstance(data, bytes) else str(data)
         if not 200 <= response.status <= 299:

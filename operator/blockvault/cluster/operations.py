@@ -87,7 +87,9 @@ async def mover_status(context: Context, job: Object | None, pods: list[Object])
         status["errorClass"] = report.reason
     pod = newest(pods)
     if pod is not None:
-        log = await context.gateway.pod_log(pod["metadata"]["name"], context.settings.namespace, tail_lines=40)
+        log = await context.gateway.pod_log(
+            pod["metadata"]["name"], context.settings.namespace, tail_lines=40
+        )
         status["lastWords"] = log[-LAST_WORDS_BYTES:]
     return status
 

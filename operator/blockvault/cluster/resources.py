@@ -77,8 +77,12 @@ VERBS: dict[str, dict[tuple[str, str], frozenset[str]]] = {
         ("batch", "jobs"): frozenset({"list", "watch"}),
         ("storage.k8s.io", "storageclasses"): frozenset({"get", "list"}),
         ("storage.k8s.io", "volumeattachments"): frozenset({"list"}),
-        ("snapshot.storage.k8s.io", "volumesnapshots"): frozenset({"get", "list", "watch", "create", "delete"}),
-        ("snapshot.storage.k8s.io", "volumesnapshotcontents"): frozenset({"get", "create", "patch", "delete"}),
+        ("snapshot.storage.k8s.io", "volumesnapshots"): frozenset(
+            {"get", "list", "watch", "create", "delete"}
+        ),
+        ("snapshot.storage.k8s.io", "volumesnapshotcontents"): frozenset(
+            {"get", "create", "patch", "delete"}
+        ),
         ("snapshot.storage.k8s.io", "volumesnapshotclasses"): frozenset({"list"}),
         (GROUP, "vaultclasses"): frozenset({"get", "list", "watch", "patch"}),
         (GROUP, "vaultclasses/status"): frozenset({"patch"}),

@@ -7,7 +7,13 @@ from typing import Any
 from blockvault.api import Backup, Restore, Vault, format_quantity
 from blockvault.core.decision import Decision, Missing, Refusal
 from blockvault.core.mover import final_report
-from blockvault.core.naming import OPERATION_LABEL, RECLAIM_POLICY_ANNOTATION, RESTORE_ANNOTATION, owned_name, volume_name
+from blockvault.core.naming import (
+    OPERATION_LABEL,
+    RECLAIM_POLICY_ANNOTATION,
+    RESTORE_ANNOTATION,
+    owned_name,
+    volume_name,
+)
 from blockvault.core.objects import Object
 from blockvault.core.plan_restore import TERMINAL, Action, RestoreView, Target, decide_restore, next_cleaning
 
@@ -31,7 +37,9 @@ async def reconcile_restore(context: Context, namespace: str, name: str) -> floa
     owner = owner_of(restore)
     view = await observe(context, restore, owner)
     decision = decide_restore(view)
-    status = operations.decided_status(decision, obj.get("status") or {}, restore.metadata.generation, context)
+    status = operations.decided_status(
+        decision, obj.get("status") or {}, restore.metadata.generation, context
+    )
     status["claim"] = owner.claim
     if decision.reason == "Moving" and (figures := await operations.progress(context, view.pods)):
         status["progress"] = figures
@@ -115,7 +123,8 @@ async def _outcome(context: Context, view: RestoreView) -> dict[str, Any]:
     if report is not None and report.ok:
         result = report.result
         status["result"] = {
-            key: result.get(key) for key in ("backupId", "bytesWritten", "bytesRead", "seconds", "size", "fileSystem")
+            key: result.get(key)
+            for key in ("backupId", "bytesWritten", "bytesRead", "seconds", "size", "fileSystem")
         }
     return status
 
@@ -126,7 +135,9 @@ def _count(context: Context, view: RestoreView, decision: Decision) -> None:
     context.figures.observe_restore(result, "succeeded" if decision.phase == "Completed" else "failed")
 
 
-async def perform(context: Context, owner: Owner, view: RestoreView, action: Action, detail: Any = None) -> None:
+async def perform(
+    context: Context, owner: Owner, view: RestoreView, action: Action, detail: Any = None
+) -> None:
     """Carry out one action; each may be repeated."""
     gateway, namespace = context.gateway, context.settings.namespace
     match action:

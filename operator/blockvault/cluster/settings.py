@@ -34,7 +34,9 @@ class Settings:
             image=environment.get("BLOCKVAULT_IMAGE", cls.image),
             image_pull_policy=environment.get("BLOCKVAULT_IMAGE_PULL_POLICY", cls.image_pull_policy),
             image_pull_secrets=tuple(environment.get("BLOCKVAULT_IMAGE_PULL_SECRETS", "").split()),
-            mover_service_account=environment.get("BLOCKVAULT_MOVER_SERVICE_ACCOUNT", cls.mover_service_account),
+            mover_service_account=environment.get(
+                "BLOCKVAULT_MOVER_SERVICE_ACCOUNT", cls.mover_service_account
+            ),
             http_port=_number(environment, "BLOCKVAULT_HTTP_PORT", cls.http_port),
             instance=environment.get("BLOCKVAULT_INSTANCE", cls.instance),
             allow_tenant_storage=_flag(environment, "BLOCKVAULT_ALLOW_TENANT_STORAGE", True),

@@ -58,7 +58,9 @@ def _is_static(snapshot: Object) -> bool:
 
 async def create(context: Context, owner: Owner, snapshot_class: Object, source: Source) -> None:
     """Take the snapshot."""
-    await context.gateway.ensure(SNAPSHOTS, snapshot_of_claim(owner, snapshot_class["metadata"]["name"], source))
+    await context.gateway.ensure(
+        SNAPSHOTS, snapshot_of_claim(owner, snapshot_class["metadata"]["name"], source)
+    )
 
 
 async def set_policy(context: Context, content: Object, policy: str) -> None:
@@ -72,7 +74,9 @@ async def bind_content(context: Context, owner: Owner, snapshot: Object, content
     source = snapshot["metadata"]["annotations"][SOURCE_ANNOTATION]
     handle = content_handle(content)
     if handle is None:
-        raise GatewayError(0, f"VolumeSnapshotContent {content['metadata']['name']}", "it has no snapshotHandle")
+        raise GatewayError(
+            0, f"VolumeSnapshotContent {content['metadata']['name']}", "it has no snapshotHandle"
+        )
     body = own_content(owner, context.settings.namespace, content, handle, source)
     await context.gateway.ensure(SNAPSHOT_CONTENTS, body)
 
@@ -93,7 +97,10 @@ async def drop_source(context: Context, owner: Owner, objects: SnapshotObjects) 
         return
     if objects.snapshot is not None:
         await context.gateway.delete(
-            SNAPSHOTS, objects.snapshot["metadata"]["name"], owner.namespace, uid=objects.snapshot["metadata"]["uid"]
+            SNAPSHOTS,
+            objects.snapshot["metadata"]["name"],
+            owner.namespace,
+            uid=objects.snapshot["metadata"]["uid"],
         )
     if objects.content is not None:
         await context.gateway.delete(SNAPSHOT_CONTENTS, objects.content["metadata"]["name"])
@@ -117,7 +124,11 @@ async def of_claim(context: Context, owner: Owner) -> list[str]:
     found = await context.gateway.list_objects(
         SNAPSHOTS, context.settings.namespace, labels={CLAIM_LABEL: claim_label(owner.namespace, owner.claim)}
     )
-    return [s["metadata"]["name"] for s in found if (s["metadata"].get("labels") or {}).get(OPERATION_LABEL) != owner.uid]
+    return [
+        s["metadata"]["name"]
+        for s in found
+        if (s["metadata"].get("labels") or {}).get(OPERATION_LABEL) != owner.uid
+    ]
 
 
 async def delete_named(context: Context, names: list[str]) -> None:

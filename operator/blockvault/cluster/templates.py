@@ -101,7 +101,11 @@ def raw_claim(
     if storage_class is not None:
         spec["storageClassName"] = storage_class
     if snapshot is not None:
-        spec["dataSource"] = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": snapshot}
+        spec["dataSource"] = {
+            "apiGroup": "snapshot.storage.k8s.io",
+            "kind": "VolumeSnapshot",
+            "name": snapshot,
+        }
     return {"metadata": owner.metadata(namespace), "spec": spec}
 
 
@@ -287,7 +291,10 @@ def mover_job(
                 ]
             },
             "template": {
-                "metadata": {"labels": dict(metadata["labels"]), "annotations": dict(metadata["annotations"])},
+                "metadata": {
+                    "labels": dict(metadata["labels"]),
+                    "annotations": dict(metadata["annotations"]),
+                },
                 "spec": pod_spec,
             },
         },

@@ -74,7 +74,8 @@ async def _resolve(context: Context, vault: Vault) -> tuple[Storage, StoreLocati
         return storage
     refs = (storage.s3.credentials_secret_ref, storage.s3.ca_bundle_secret_ref)
     found = [
-        await context.gateway.get(SECRETS, ref.name, storage.secret_namespace) if ref else None for ref in refs
+        await context.gateway.get(SECRETS, ref.name, storage.secret_namespace) if ref else None
+        for ref in refs
     ]
     secrets = read_credentials(storage, *found)
     if isinstance(secrets, Refusal | Missing):

@@ -59,7 +59,9 @@ class Decision:
         return self.requeue is None
 
 
-def waited_too_long(missing: Missing, created: datetime, deadline_seconds: int, now: datetime) -> Refusal | None:
+def waited_too_long(
+    missing: Missing, created: datetime, deadline_seconds: int, now: datetime
+) -> Refusal | None:
     """The refusal that a wait becomes at the start deadline; None before."""
     if now - created < timedelta(seconds=deadline_seconds):
         return None

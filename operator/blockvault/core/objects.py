@@ -48,12 +48,14 @@ def snapshot_error(snapshot: Object) -> str:
 def content_handle(content: Object) -> str | None:
     """The storage system's own id of a snapshot."""
     handle = (content.get("status") or {}).get("snapshotHandle")
-    return handle or content["spec"].get("source", {}).get("snapshotHandle")
+    handle = handle or content["spec"].get("source", {}).get("snapshotHandle")
+    return str(handle) if handle else None
 
 
 def csi_driver(volume: Object) -> str | None:
     """The CSI driver of a PersistentVolume, None when it has another kind of source."""
-    return ((volume["spec"].get("csi") or {}).get("driver")) or None
+    driver = (volume["spec"].get("csi") or {}).get("driver")
+    return str(driver) if driver else None
 
 
 def claim_is_bound(claim: Object) -> bool:

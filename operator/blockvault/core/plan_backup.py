@@ -115,7 +115,7 @@ def _admit(view: BackupView) -> Decision:
     return Decision(
         "Creating",
         "Snapshotting",
-        f"Taking a snapshot of PersistentVolumeClaim {backup.spec.resource.name}.",
+        f"Taking a snapshot of PersistentVolumeClaim {backup.spec.claim}.",
         action=Action.CREATE_SNAPSHOT,
         detail=problem,
     )
@@ -128,7 +128,7 @@ def _check(view: BackupView) -> Refusal | Missing | Object:
     if unserved:
         first = unserved[0]
         return Refusal("NotServed", f"{first.field}: {first.reason} {first.remedy}")
-    name = backup.spec.resource.name
+    name = backup.spec.claim
     problem = (
         check_vault(backup.spec.vault_ref.name, view.vault)
         or check_claim(name, view.claim)
@@ -150,7 +150,7 @@ def rival_of(backup: Backup) -> Rival:
 
 
 def _go_on(view: BackupView) -> Decision:
-    name = view.backup.spec.resource.name
+    name = view.backup.spec.claim
     if view.job is not None and job_ended(view.job):
         report = judge_mover(view.job, view.pods)
         if report is None:  # the Job is complete but its words are lost: the mover says them again
@@ -177,7 +177,9 @@ def _snapshot(view: BackupView, name: str) -> Decision:
     snapshot, content = view.snapshot, view.content
     if snapshot is None:
         # Only possible when somebody deleted it under us: what was made from it cannot be trusted.
-        return _ended(failed("SnapshotLost", f"The VolumeSnapshot of PersistentVolumeClaim {name} was deleted."))
+        return _ended(
+            failed("SnapshotLost", f"The VolumeSnapshot of PersistentVolumeClaim {name} was deleted.")
+        )
     if not snapshot_is_ready(snapshot) or content is None:
         problem = _snapshot_overdue(view, snapshot, name)
         if problem is not None:
@@ -256,7 +258,7 @@ def next_cleaning(view: BackupView, *, keep_snapshot: bool, keep_job: bool) -> A
     if view.own_content is None and view.content is not None:
         if view.content["spec"].get("deletionPolicy") != "Delete":
             return Action.RESTORE_CONTENT
-    elif view.snapshot is not None or view.content is not None:
+    elif view.own_content is not None and (view.snapshot is not None or view.content is not None):
         return Action.DROP_SOURCE_SNAPSHOT
     if not keep_snapshot and (view.snapshot or view.own_snapshot or view.own_content):
         return Action.DELETE_SNAPSHOT

@@ -173,7 +173,8 @@ def _check_backup(view: RestoreView) -> Refusal | Missing | None:
         return Missing("BackupNotAvailable", f"Backup {name} is {phase} and cannot be restored yet.")
     if phase not in ("Available", "Restoring"):
         return Refusal(
-            "BackupNotRestorable", f"Backup {name} is in phase {phase}: only an Available one can be restored."
+            "BackupNotRestorable",
+            f"Backup {name} is in phase {phase}: only an Available one can be restored.",
         )
     if not backup.status or not backup.status.volumes or not backup.status.volumes[0].backup_id:
         return Refusal("BackupNotRestorable", f"Backup {name} names no stored volume in its status.")
@@ -213,7 +214,9 @@ def _storage_class(view: RestoreView, wanted: str | None) -> str | Refusal | Mis
     if wanted:
         if wanted in names:
             return wanted
-        return Missing("StorageClassNotFound", f"StorageClass {wanted} does not exist: create it or name another.")
+        return Missing(
+            "StorageClassNotFound", f"StorageClass {wanted} does not exist: create it or name another."
+        )
     defaults = [
         c["metadata"]["name"]
         for c in view.storage_classes
@@ -222,7 +225,8 @@ def _storage_class(view: RestoreView, wanted: str | None) -> str | Refusal | Mis
     if len(defaults) == 1:
         return str(defaults[0])
     return Refusal(
-        "NoStorageClass", "No StorageClass is named and there is no single default: set newClaim.storageClassName."
+        "NoStorageClass",
+        "No StorageClass is named and there is no single default: set newClaim.storageClassName.",
     )
 
 
@@ -238,7 +242,9 @@ def _fill(view: RestoreView) -> Decision:
         return _doing("Provisioning", "Making the volume to restore into.", Action.CREATE_RAW_CLAIM)
     if view.job is None:
         if view.backup is None or view.vault is None:
-            return _ended(failed("BackupLost", "The Backup or its Vault was deleted while it was being restored."))
+            return _ended(
+                failed("BackupLost", "The Backup or its Vault was deleted while it was being restored.")
+            )
         action = Action.CREATE_JOB if view.has_secret else Action.CREATE_SECRET
         return _doing("Starting", "Starting the mover.", action)
     wait = mover_wait(view.job, view.pods, view.raw_claim, view.now)
@@ -261,7 +267,9 @@ def _hand_over(view: RestoreView) -> Decision:
         if view.raw_volume["spec"].get("persistentVolumeReclaimPolicy") != "Retain":
             return _doing("HandingOver", text, Action.RETAIN_RAW_VOLUME)
         if view.attached:
-            return _doing("Detaching", "Waiting for the restored volume to be detached from the mover's node.")
+            return _doing(
+                "Detaching", "Waiting for the restored volume to be detached from the mover's node."
+            )
         return _doing("HandingOver", text, Action.CREATE_VOLUME)
     if view.raw_claim is not None:
         return _doing("HandingOver", text, Action.DELETE_RAW_CLAIM)
@@ -311,7 +319,10 @@ def next_cleaning(view: RestoreView) -> Action | None:
         return Action.DELETE_TARGET
     if view.new_volume is not None:
         return Action.DISCARD_VOLUME if view.raw_claim is None else Action.DELETE_VOLUME_OBJECT
-    if view.raw_volume is not None and view.raw_volume["spec"].get("persistentVolumeReclaimPolicy") != "Delete":
+    if (
+        view.raw_volume is not None
+        and view.raw_volume["spec"].get("persistentVolumeReclaimPolicy") != "Delete"
+    ):
         return Action.DISCARD_RAW_VOLUME
     if view.raw_claim is not None:
         return Action.DELETE_RAW_CLAIM

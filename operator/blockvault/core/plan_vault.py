@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from blockvault.api import S3Storage, Vault, VaultClass, not_served
 
-from .conditions import ready_conditions, set_condition, timestamp
+from .conditions import State, ready_conditions, remove_condition, set_condition, timestamp
 from .decision import Missing, Refusal
 from .naming import DEFAULT_CLASS_ANNOTATION
 from .objects import Object
@@ -63,7 +63,9 @@ def choose_class(vault: Vault, classes: list[VaultClass]) -> VaultClass | Refusa
         for candidate in classes:
             if candidate.metadata.name == name:
                 return candidate
-        return Missing("ClassNotFound", f"VaultClass {name} does not exist: ask an administrator to create it.")
+        return Missing(
+            "ClassNotFound", f"VaultClass {name} does not exist: ask an administrator to create it."
+        )
     defaults = [c for c in classes if c.metadata.annotations.get(DEFAULT_CLASS_ANNOTATION) == "true"]
     if len(defaults) == 1:
         return defaults[0]
@@ -149,14 +151,15 @@ def read_credentials(
 ) -> Secrets | Refusal | Missing | None:
     """The credentials in the named Secrets; None when the class names none (the operator's identity)."""
     ca_bundle = None
-    if storage.s3.ca_bundle_secret_ref is not None:
-        ref = storage.s3.ca_bundle_secret_ref
-        where = f"Secret {storage.secret_namespace}/{ref.name}"
+    ca_ref = storage.s3.ca_bundle_secret_ref
+    if ca_ref is not None:
+        where = f"Secret {storage.secret_namespace}/{ca_ref.name}"
+        key = ca_ref.key or "ca.crt"
         if ca_secret is None:
             return Missing("SecretNotFound", f"{where} with the CA bundle does not exist: create it.")
-        ca_bundle = _decode(ca_secret, ref.key or "ca.crt")
+        ca_bundle = _decode(ca_secret, key)
         if ca_bundle is None:
-            return Refusal("SecretInvalid", f"{where} has no key {ref.key or 'ca.crt'} with a CA bundle in PEM.")
+            return Refusal("SecretInvalid", f"{where} has no key {key} with a CA bundle in PEM.")
     ref = storage.s3.credentials_secret_ref
     if ref is None:
         return None
@@ -183,7 +186,7 @@ def _decode(secret: Object, key: str) -> str | None:
 def waiting_status(vault: Vault, problem: Refusal | Missing, now: datetime) -> dict[str, Any]:
     """The status of a Vault that cannot be used: Pending for what is absent, Error for what is wrong."""
     phase = "Pending" if isinstance(problem, Missing) else "Error"
-    state = "reconciling" if phase == "Pending" else "stalled"
+    state: State = "reconciling" if phase == "Pending" else "stalled"
     generation = vault.metadata.generation
     conditions = _conditions(vault)
     conditions = ready_conditions(
@@ -214,6 +217,18 @@ def available_status(
     conditions = set_condition(
         conditions, "StoreReachable", "True", "CanaryPassed", message, generation=generation, now=now
     )
+    if vault.spec.resources or vault.spec.resource_selector or vault.spec.policy_ref:
+        conditions = set_condition(
+            conditions,
+            "AssociationServed",
+            "False",
+            "NotServed",
+            "Resources and policy are recorded, but this version backs nothing up by itself: create Backups.",
+            generation=generation,
+            now=now,
+        )
+    else:
+        conditions = remove_condition(conditions, "AssociationServed")
     return {
         "phase": "Available",
         "reason": "Available",
@@ -231,7 +246,9 @@ def available_status(
 
 
 def _conditions(vault: Vault) -> list[dict[str, Any]]:
-    return [c.model_dump(by_alias=True, mode="json") for c in (vault.status.conditions if vault.status else [])]
+    return [
+        c.model_dump(by_alias=True, mode="json") for c in (vault.status.conditions if vault.status else [])
+    ]
 
 
 def class_status(vault_class: VaultClass, now: datetime) -> dict[str, Any]:
@@ -240,11 +257,12 @@ def class_status(vault_class: VaultClass, now: datetime) -> dict[str, Any]:
     generation = vault_class.metadata.generation
     former = vault_class.status.conditions if vault_class.status else []
     conditions = [c.model_dump(by_alias=True, mode="json") for c in former]
+    state: State = "stalled" if unserved else "ready"
     if unserved:
-        phase, state, reason = "Error", "stalled", "NotServed"
+        phase, reason = "Error", "NotServed"
         message = f"{unserved[0].field}: {unserved[0].reason} {unserved[0].remedy}"
     else:
-        phase, state, reason = "Ready", "ready", "Accepted"
+        phase, reason = "Ready", "Accepted"
         message = "Vaults may name this class."
     return {
         "phase": phase,

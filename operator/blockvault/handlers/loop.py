@@ -14,7 +14,9 @@ API_RETRY_SECONDS = 3.0
 DEFECT_RETRY_SECONDS = 15.0
 
 
-async def run_loop(context: Context, kind: str, uid: str, step: Callable[[], Awaitable[float | None]]) -> None:
+async def run_loop(
+    context: Context, kind: str, uid: str, step: Callable[[], Awaitable[float | None]]
+) -> None:
     """Run steps until one returns None. Ends early only by cancellation."""
     try:
         while True:
@@ -35,7 +37,7 @@ async def _guarded(context: Context, kind: str, step: Callable[[], Awaitable[flo
         log.warning("%s: %s; trying again in %.0f s", kind, error, API_RETRY_SECONDS)
         context.figures.observe_reconcile_error(kind)
         return API_RETRY_SECONDS
-    except Exception:  # noqa: BLE001 - a defect in one object's reconciliation must not end the loop of that object
+    except Exception:  # a defect in one object's reconciliation must not end its loop; it is logged whole
         log.exception("%s: unexpected error; trying again in %.0f s", kind, DEFECT_RETRY_SECONDS)
         context.figures.observe_reconcile_error(kind)
         return DEFECT_RETRY_SECONDS

@@ -84,7 +84,9 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
             context.figures.set_backup(uid, namespace, str(status.get("phase") or "Pending"))
 
     @kopf.on.event("batch", "v1", "jobs", labels={OPERATION_LABEL: kopf.PRESENT}, registry=registry)
-    @kopf.on.event("", "v1", "persistentvolumeclaims", labels={OPERATION_LABEL: kopf.PRESENT}, registry=registry)
+    @kopf.on.event(
+        "", "v1", "persistentvolumeclaims", labels={OPERATION_LABEL: kopf.PRESENT}, registry=registry
+    )
     @kopf.on.event(
         "snapshot.storage.k8s.io",
         "v1",

@@ -1,0 +1,161 @@
+"""Restore: a backup's data in a claim again."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .backup import ResourceReference, StartDeadline
+from .common import (
+    BaseStatus,
+    LocalReference,
+    Model,
+    MoverStatus,
+    Name,
+    ObjectMeta,
+    OperationStatus,
+    Progress,
+    Quantity,
+)
+
+AccessMode = Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"]
+
+
+class LatestOf(Model):
+    """The latest backup of a resource (F19)."""
+
+    vault_ref: LocalReference
+    """The Vault that holds it."""
+    resource: ResourceReference
+    """The resource."""
+    before: Annotated[str, Field(max_length=64)] | None = None
+    """The latest before this time."""
+
+
+class NewClaim(Model):
+    """A claim that the Restore makes (D2)."""
+
+    name: Name
+    """Its name, which must be free."""
+    storage_class_name: Name | None = None
+    """Its storage class; that of the source when left out."""
+    size: Quantity | None = None
+    """Its size, at least that of the backup; that of the backup when left out."""
+    access_modes: Annotated[list[AccessMode], Field(min_length=1, max_length=4)] | None = None
+    """Its access modes; ReadWriteOnce when left out."""
+    volume_mode: Literal["Block", "Filesystem"] | None = None
+    """Its mode; that of the source when left out."""
+
+
+class OriginalTarget(Model):
+    """The claim that was backed up."""
+
+    stop_workload: bool = False
+    """Stop what uses it."""
+    start_after: bool = True
+    """Start it again."""
+
+
+class Populate(Model):
+    """Claims whose dataSourceRef names this Restore (D3)."""
+
+
+class WorkloadVolume(Model):
+    """Where one volume of a workload goes."""
+
+    source: Name
+    """The volume in the backup."""
+    claim: Name
+    """The claim that it goes to."""
+
+
+class WorkloadTarget(Model):
+    """The workload that was backed up (D4)."""
+
+    stop_workload: bool = False
+    """Stop it."""
+    start_after: bool = True
+    """Start it again."""
+    volumes: Annotated[list[WorkloadVolume], Field(max_length=64)] | None = None
+    """Volumes that go elsewhere than to their origin."""
+
+
+class RestoreTarget(Model):
+    """Exactly one."""
+
+    new_claim: NewClaim | None = None
+    """A new claim."""
+    original: OriginalTarget | None = None
+    """The claim that was backed up (D1)."""
+    populate: Populate | None = None
+    """Claims that name this Restore as their data source (D3)."""
+    workload: WorkloadTarget | None = None
+    """A whole workload (D4)."""
+
+
+class RestoreSpec(Model):
+    """From which backup, into what."""
+
+    backup_ref: LocalReference | None = None
+    """The Backup, in this namespace."""
+    latest_of: LatestOf | None = None
+    """Or the latest of a resource."""
+    if_none: Literal["Fail", "Empty"] | None = None
+    """What happens when there never was a backup, for latestOf."""
+    target: RestoreTarget
+    """Where to."""
+    cancel: bool = False
+    """Stop it."""
+    rollback: bool = False
+    """Bring the former data back (F4)."""
+    confirm: bool = False
+    """Let the former data go (F4)."""
+    rollback_window: Annotated[str, Field(max_length=16, pattern=r"^[1-9][0-9]{0,4}(m|h)$")] | None = None
+    """How long the former data is kept (F4)."""
+    start_deadline_seconds: StartDeadline = 600
+    """How long what is absent or not ready yet is waited for."""
+
+
+class RestoreResult(Model):
+    """What the mover did."""
+
+    backup_id: str | None = None
+    """The backup's id in the store."""
+    bytes_written: int | None = None
+    """Bytes written to the volume."""
+    bytes_read: int | None = None
+    """Bytes read from the store."""
+    seconds: float | None = None
+    """How long the mover worked."""
+    size: int | None = None
+    """Size of the backup's volume."""
+    file_system: str | None = None
+    """The file system found on it."""
+
+
+class RestoreStatus(BaseStatus):
+    """Pending, Restoring, Completed or Error."""
+
+    claim: str | None = None
+    """The claim that is filled."""
+    progress: Progress | None = None
+    """How far the mover has come."""
+    started_at: str | None = None
+    """When work began."""
+    completed_at: str | None = None
+    """When it ended."""
+    mover: MoverStatus | None = None
+    """What is known of its mover."""
+    operation: OperationStatus | None = None
+    """How the mover's work ended."""
+    result: RestoreResult | None = None
+    """What the mover did."""
+
+
+class Restore(Model):
+    """A backup's data in a claim again."""
+
+    metadata: ObjectMeta
+    spec: RestoreSpec
+    status: RestoreStatus | None = None

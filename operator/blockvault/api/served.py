@@ -1,0 +1,110 @@
+"""What this version does not serve yet.
+
+A field that nobody acts upon must never be accepted in silence: whoever sets `encryption` and gets a plain
+backup has been deceived. So every such field or value that a user has set is named, with the reason and
+what to do instead, and the object is refused by a condition. Not refused, but said in a condition, are a
+Vault's associated resources and policy and a BackupPolicy's runs: they say what shall happen in future,
+and what there is already, backups on request, works without them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .backup import Backup
+from .restore import Restore
+from .vault import Vault, VaultClass
+
+
+@dataclass(frozen=True)
+class NotServed:
+    """One field or value that is set and not acted upon."""
+
+    field: str
+    reason: str
+    remedy: str
+
+
+LEAVE_OUT = "Leave it out, or wait for a later version."
+
+
+def not_served(obj: VaultClass | Vault | Backup | Restore) -> list[NotServed]:
+    """All that the object asks for and this version does not do; empty when it does everything."""
+    if isinstance(obj, VaultClass):
+        return _vault_class(obj)
+    if isinstance(obj, Vault):
+        return _vault(obj)
+    if isinstance(obj, Backup):
+        return _backup(obj)
+    return _restore(obj)
+
+
+def _found(rows: list[tuple[bool, str, str]]) -> list[NotServed]:
+    return [NotServed(field, reason, LEAVE_OUT) for is_set, field, reason in rows if is_set]
+
+
+def _vault_class(obj: VaultClass) -> list[NotServed]:
+    spec = obj.spec
+    return _found(
+        [
+            (spec.storage.persistent_volume_claim is not None, "spec.storage.persistentVolumeClaim",
+             "vaults on a shared claim are not served yet."),
+            (spec.encryption is not None, "spec.encryption", "encryption is not served yet."),
+            (spec.adoption != "Never", "spec.adoption", "taking over former vaults is not served yet."),
+            (spec.object_lock is not None, "spec.objectLock", "object lock is not served yet."),
+            (bool(spec.trash_days), "spec.trashDays", "the trash is not served yet: deleted backups go at once."),
+            (spec.mass_deletion is not None, "spec.massDeletion", "the hold on mass deletion is not served yet."),
+            (spec.mover is not None, "spec.mover", "scheduling of mover pods is not served yet."),
+            (spec.limits is not None, "spec.limits", "limits are not served yet."),
+            (spec.defaults is not None, "spec.defaults", "defaults of a class are not served yet."),
+        ]
+    )  # fmt: skip
+
+
+def _vault(obj: Vault) -> list[NotServed]:
+    spec = obj.spec
+    return _found(
+        [
+            (spec.type != "Disk", "spec.type", f"vaults of type {spec.type} are not served yet, only Disk is."),
+            (spec.adopt is not None, "spec.adopt", "taking over former vaults is not served yet."),
+            (spec.encryption is not None, "spec.encryption", "encryption is not served yet."),
+            (spec.deletion_policy == "Delete", "spec.deletionPolicy",
+             "Delete is not served yet: stored data stays when the Vault is deleted."),
+            (spec.limits is not None, "spec.limits", "limits are not served yet."),
+        ]
+    )  # fmt: skip
+
+
+def _backup(obj: Backup) -> list[NotServed]:
+    spec = obj.spec
+    kind = spec.resource.kind if spec.resource else ""
+    return _found(
+        [
+            (spec.shared_from is not None, "spec.sharedFrom", "sharing is not served yet."),
+            (bool(spec.shared_with), "spec.sharedWith", "sharing is not served yet."),
+            (spec.cancel, "spec.cancel", "cancelling is not served yet: delete the Backup to stop it."),
+            (spec.resource is None, "spec.resource", "a Backup without a resource is not served yet."),
+            (kind not in ("", "PersistentVolumeClaim"), "spec.resource.kind",
+             f"{kind} is not served yet, only PersistentVolumeClaim is."),
+        ]
+    )  # fmt: skip
+
+
+def _restore(obj: Restore) -> list[NotServed]:
+    spec = obj.spec
+    target = spec.target
+    return _found(
+        [
+            (spec.latest_of is not None or spec.backup_ref is None, "spec.latestOf",
+             "restoring the latest backup is not served yet: name one in spec.backupRef."),
+            (target.original is not None, "spec.target.original", "restoring in place is not served yet."),
+            (target.populate is not None, "spec.target.populate", "filling claims is not served yet."),
+            (target.workload is not None, "spec.target.workload", "restoring workloads is not served yet."),
+            (target.new_claim is None, "spec.target.newClaim", "only restoring to a new claim is served yet."),
+            (spec.cancel, "spec.cancel", "cancelling is not served yet: delete the Restore to stop it."),
+            (spec.rollback, "spec.rollback", "rolling back is not served yet."),
+            (spec.confirm, "spec.confirm", "there is nothing to confirm: restoring in place is not served yet."),
+            (spec.rollback_window is not None, "spec.rollbackWindow", "rolling back is not served yet."),
+            (spec.if_none is not None, "spec.ifNone", "restoring the latest backup is not served yet."),
+        ]
+    )  # fmt: skip

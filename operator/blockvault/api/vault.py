@@ -1,0 +1,230 @@
+"""VaultClass, made by an administrator, and Vault, made by a tenant."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from .common import (
+    BaseStatus,
+    ClaimStorage,
+    Encryption,
+    Limits,
+    LocalReference,
+    Model,
+    Name,
+    ObjectMeta,
+    Quantity,
+    S3Storage,
+    parse_quantity,
+)
+
+GIB = 2**30
+MIN_CAPACITY, MAX_CAPACITY = 10 * GIB, 10_485_760 * GIB
+
+FreeForm = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+DeletionPolicy = Literal["Retain", "Delete"]
+
+
+class ClassStorage(Model):
+    """Exactly one of the two."""
+
+    s3: S3Storage | None = None
+    """An S3 store. Without credentials the operator's workload identity is used."""
+    persistent_volume_claim: ClaimStorage | None = None
+    """A directory on a shared claim in the operator's namespace."""
+
+
+class ObjectLock(Model):
+    """Immutable backups by the store's object lock."""
+
+    mode: Literal["Governance", "Compliance"]
+    """Whether anybody may lift the lock."""
+    days: Annotated[int, Field(ge=1, le=36500)]
+    """Days that an object is locked beyond its backup's retention."""
+
+
+class MassDeletion(Model):
+    """When deletion is held until somebody confirms it."""
+
+    percent: Annotated[int, Field(ge=1, le=100)] = 30
+    """Share of a vault's backups."""
+    minutes: Annotated[int, Field(ge=1, le=1440)] = 10
+    """Within this time."""
+
+
+class MoverTemplate(Model):
+    """How the class's mover pods are scheduled, as in a pod's spec."""
+
+    resources: FreeForm | None = None
+    """Requests and limits."""
+    tolerations: Annotated[list[FreeForm], Field(max_length=32)] | None = None
+    """Tolerations."""
+    affinity: FreeForm | None = None
+    """Affinity."""
+    node_selector: Annotated[dict[str, str], Field(max_length=32)] | None = None
+    """Node selector."""
+    priority_class_name: Name | None = None
+    """Priority class."""
+    labels: Annotated[dict[str, str], Field(max_length=32)] | None = None
+    """Labels of the pods."""
+    annotations: Annotated[dict[str, str], Field(max_length=32)] | None = None
+    """Annotations of the pods."""
+    image_pull_secrets: Annotated[list[LocalReference], Field(max_length=16)] | None = None
+    """Pull secrets in the operator's namespace."""
+
+
+class VaultDefaults(Model):
+    """What a Vault of this class has when it does not say."""
+
+    capacity: Quantity | None = None
+    """Capacity."""
+    policy_ref: LocalReference | None = None
+    """Policy."""
+    deletion_policy: DeletionPolicy | None = None
+    """What becomes of the data when the Vault is deleted."""
+
+
+class VaultClassSpec(Model):
+    """Store, credentials in the operator's namespace, keys, limits, mover pods, defaults."""
+
+    storage: ClassStorage
+    """Where vaults of this class lie, each under `<prefix>/<namespace>/<name>-<first 8 of uid>`."""
+    encryption: Encryption | None = None
+    """Encryption of all vaults of this class."""
+    adoption: Literal["Never", "SameNamespace", "Any"] = "Never"
+    """Which vaults may take over the place of a former one."""
+    object_lock: ObjectLock | None = None
+    """Immutable backups."""
+    trash_days: Annotated[int, Field(ge=0, le=3650)] | None = None
+    """Days that a deleted backup can be brought back."""
+    mass_deletion: MassDeletion | None = None
+    """When deletion is held."""
+    mover: MoverTemplate | None = None
+    """How mover pods are scheduled."""
+    limits: Limits | None = None
+    """Bounds."""
+    defaults: VaultDefaults | None = None
+    """Defaults of its vaults."""
+
+
+class VaultClassStatus(BaseStatus):
+    """Whether vaults may name this class."""
+
+
+class VaultClass(Model):
+    """A class of vaults, made by an administrator as StorageClasses are; cluster-scoped."""
+
+    metadata: ObjectMeta
+    spec: VaultClassSpec
+    status: VaultClassStatus | None = None
+
+
+class VaultStorage(Model):
+    """Storage of the Vault's own: exactly this bucket and prefix."""
+
+    s3: S3Storage
+    """An S3 store, with credentials in the Vault's namespace."""
+
+
+class VaultResource(Model):
+    """A resource that the vault protects."""
+
+    api_version: Annotated[str, Field(max_length=253)] | None = None
+    """API version, for workloads."""
+    kind: Literal["PersistentVolumeClaim", "StatefulSet", "Deployment", "Pod", "VirtualMachine"]
+    """Kind."""
+    name: Name
+    """Name."""
+    exclude_volumes: Annotated[list[Name], Field(max_length=64)] | None = None
+    """Volumes of a workload to leave out."""
+
+
+class LabelSelector(Model):
+    """Resources by labels."""
+
+    match_labels: Annotated[dict[str, str], Field(max_length=32)]
+    """Labels that a resource must have, all of them."""
+
+
+TagKey = Annotated[str, Field(max_length=36)]
+TagValue = Annotated[str, Field(max_length=43, pattern=r"^[A-Za-z0-9_-]*$")]
+
+
+class VaultSpec(Model):
+    """What the vault holds, how much of it, and where."""
+
+    type: Literal["Disk", "Server", "FileSystem"] = "Disk"
+    """What kind of resource it takes; never changes (A1)."""
+    capacity: Quantity
+    """Room for backups, 10Gi to 10485760Gi; grows only (A2)."""
+    class_name: Name | None = None
+    """A VaultClass; without it and without storage, the default class."""
+    storage: VaultStorage | None = None
+    """Storage of its own, in place of a class."""
+    adopt: Annotated[str, Field(max_length=1024)] | None = None
+    """Location of a former vault to take over."""
+    encryption: Encryption | None = None
+    """Encryption with a key of the tenant's."""
+    policy_ref: LocalReference | None = None
+    """The BackupPolicy by which its resources are backed up."""
+    resources: Annotated[list[VaultResource], Field(max_length=256)] | None = None
+    """Resources by name (A3)."""
+    resource_selector: LabelSelector | None = None
+    """Resources by labels (A3)."""
+    dissociation: Literal["Delete", "Retain"] = "Delete"
+    """What becomes of the backups of a resource that leaves the vault (A7)."""
+    deletion_policy: DeletionPolicy | None = None
+    """What becomes of the stored data when this object is deleted; Retain when left out (F18)."""
+    tags: Annotated[dict[TagKey, TagValue], Field(max_length=10)] | None = None
+    """At most 10 tags (A9)."""
+    limits: Limits | None = None
+    """Bounds."""
+
+    @property
+    def capacity_bytes(self) -> int:
+        """The capacity in bytes."""
+        return parse_quantity(self.capacity)
+
+
+class ResourceStatus(Model):
+    """One associated resource."""
+
+    kind: str
+    """Kind."""
+    name: str
+    """Name."""
+    state: str | None = None
+    """Whether it can be backed up."""
+    message: str | None = None
+    """Why not."""
+
+
+class VaultStatus(BaseStatus):
+    """Pending, Available, Locked, Deleting or Error (A5)."""
+
+    location: str | None = None
+    """Where the data lies."""
+    store_id: str | None = None
+    """The store's own id, written when it was made."""
+    capacity: str | None = None
+    """The capacity in force."""
+    used_bytes: int | None = None
+    """What the backups occupy in the store (A12)."""
+    utilization: str | None = None
+    """Used share of the capacity in percent."""
+    backups: int | None = None
+    """Backups in the store."""
+    resources: Annotated[list[ResourceStatus], Field(max_length=256)] | None = None
+    """The associated resources."""
+    last_checked_at: str | None = None
+    """When the store was last checked."""
+
+
+class Vault(Model):
+    """A place for backups with a capacity."""
+
+    metadata: ObjectMeta
+    spec: VaultSpec
+    status: VaultStatus | None = None
