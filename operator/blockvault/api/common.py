@@ -61,7 +61,10 @@ class Model(BaseModel):
 
 
 Name = Annotated[str, Field(min_length=1, max_length=253)]
-Quantity = Annotated[str, Field(max_length=32, json_schema_extra={"x-kubernetes-int-or-string": True})]
+# Strings only, where Kubernetes would take a bare number too: CEL compares them, and a unit is asked for.
+Quantity = Annotated[
+    str, Field(max_length=24, pattern=r"^[0-9]+(\.[0-9]{1,6})?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")
+]
 
 
 class ObjectMeta(Model):
@@ -153,7 +156,7 @@ class Encryption(Model):
     """Encryption before anything leaves the cluster."""
 
     key_secret_ref: SecretReference
-    """Secret with the vault key of 32 bytes under `key` and, while rotating, the former under `previousKey`."""
+    """Secret with the vault key of 32 bytes under `key`; while rotating, the former under `previousKey`."""
 
 
 class Limits(Model):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from .common import BaseStatus, Model, Name, ObjectMeta
 
 WeekDay = Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+SET: dict[str, JsonValue] = {"x-kubernetes-list-type": "set"}
 Duration = Annotated[str, Field(max_length=16, pattern=r"^[1-9][0-9]{0,4}(m|h)$")]
 
 
@@ -23,7 +24,7 @@ class Schedule(Model):
     """Minute of the hour."""
     time_zone: Annotated[str, Field(max_length=64)] = "UTC"
     """IANA time zone."""
-    week_days: Annotated[list[WeekDay], Field(min_length=1, max_length=7)] | None = None
+    week_days: Annotated[list[WeekDay], Field(min_length=1, max_length=7, json_schema_extra=SET)] | None = None
     """Days of the week; all when left out."""
     every_days: Annotated[int, Field(ge=1, le=30)] | None = None
     """Every so many days, counted from the day of creation, in place of week days."""
