@@ -143,7 +143,7 @@ class Figures:
             self._scanned += _amount(result, "bytesScanned")
             self._changed += _amount(result, "bytesChanged")
             self._stored += _amount(result, "bytesStored")
-            if "seconds" in result:
+            if result.get("seconds") is not None:
                 self._backup_durations[kind].add(_amount(result, "seconds"))
 
     def observe_restore(self, result: Mapping[str, Any], outcome: Outcome) -> None:
@@ -151,7 +151,7 @@ class Figures:
         with self._lock:
             self._restore_runs[outcome] += 1
             self._written += _amount(result, "bytesWritten")
-            if "seconds" in result:
+            if result.get("seconds") is not None:
                 self._restore_durations.add(_amount(result, "seconds"))
 
     def observe_reconcile_error(self, kind: str) -> None:

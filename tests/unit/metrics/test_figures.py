@@ -58,10 +58,11 @@ def test_runs_add_up() -> None:
 
 def test_a_run_that_reported_nothing_is_counted_without_a_duration() -> None:
     figures = Figures()
-    figures.observe_backup({}, "failed")
+    figures.observe_backup({"type": None, "seconds": None}, "failed")
+    figures.observe_restore({}, "failed")
     now = figures.snapshot()
     assert now.backup_runs["failed", "unknown"] == 1
-    assert sum(now.backup_durations["unknown"].counts) == 0
+    assert sum(now.backup_durations["unknown"].counts + now.restore_durations.counts) == 0
 
 
 @pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf"), "12", None, True])
