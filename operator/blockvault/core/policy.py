@@ -1,0 +1,81 @@
+"""What a BackupPolicy's status says: whether it is valid, and its next slots. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from blockvault.api import BackupPolicy
+
+from .conditions import State, ready_conditions, set_condition, timestamp
+from .schedule import next_runs, parse_interval, zone_of
+
+SHOWN_RUNS = 5
+# Slots are shown a little after they pass at the latest; a far one is looked at again daily all the same.
+LONGEST_SLEEP = timedelta(days=1)
+
+
+def validate_policy(policy: BackupPolicy) -> list[str]:
+    """What is wrong with a policy, each with its remedy; empty when nothing is.
+
+    The schema and its rules refuse most of it before it is stored; what needs a table of time zones is
+    found here, and so is what came by a definition without rules.
+    """
+    schedule, problems = policy.spec.schedule, []
+    if (schedule.hours is None) == (schedule.every is None):
+        problems.append("spec.schedule: set exactly one of hours and every.")
+    try:
+        zone_of(schedule.time_zone)
+    except ValueError as error:
+        problems.append(f"spec.schedule.timeZone: {error}")
+    if schedule.every is not None:
+        try:
+            if parse_interval(schedule.every) < timedelta(minutes=5):
+                problems.append("spec.schedule.every: set at least 5m.")
+        except ValueError as error:
+            problems.append(f"spec.schedule.every: {error}")
+    return problems
+
+
+def decide_policy_status(policy: BackupPolicy, now: datetime) -> dict[str, Any]:
+    """The whole status of a policy at a moment."""
+    generation = policy.metadata.generation
+    former = policy.status.conditions if policy.status else []
+    conditions = [c.model_dump(by_alias=True, mode="json") for c in former]
+    problems = validate_policy(policy)
+    state: State = "stalled" if problems else "ready"
+    runs: list[str] = []
+    if problems:
+        phase, reason, message = "Error", "Invalid", " ".join(problems)
+    elif not policy.spec.enabled:
+        phase, reason, message = "Disabled", "Disabled", "The policy is disabled: set spec.enabled to run it."
+    else:
+        phase, reason, message = "Ready", "Valid", "The policy is valid."
+        slots = next_runs(policy.spec.schedule, now, policy.metadata.creation_timestamp, SHOWN_RUNS)
+        runs = [timestamp(slot) for slot in slots]
+    conditions = ready_conditions(conditions, state, reason, message, generation=generation, now=now)
+    conditions = set_condition(
+        conditions,
+        "RunsServed",
+        "False",
+        "NotServed",
+        "This version shows when the policy would run and makes no backups by itself: create Backups.",
+        generation=generation,
+        now=now,
+    )
+    return {
+        "phase": phase,
+        "reason": reason,
+        "message": message,
+        "nextRuns": runs,
+        "observedGeneration": generation,
+        "conditions": conditions,
+    }
+
+
+def seconds_to_next_run(policy: BackupPolicy, now: datetime) -> float:
+    """When the shown slots change next, in seconds; a day at the most."""
+    if validate_policy(policy) or not policy.spec.enabled:
+        return LONGEST_SLEEP.total_seconds()
+    first = next_runs(policy.spec.schedule, now, policy.metadata.creation_timestamp, 1)[0]
+    return min(first - now + timedelta(seconds=1), LONGEST_SLEEP).total_seconds()
