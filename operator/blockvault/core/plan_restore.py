@@ -199,7 +199,8 @@ def wanted_target(view: RestoreView) -> Refusal | Missing | Target:
     if isinstance(storage_class, Refusal | Missing):
         return storage_class
     mode = new_claim.volume_mode or stored.volume_mode or "Filesystem"
-    if mode == "Filesystem" and not stored.file_system:
+    # A Filesystem claim that no pod ever mounted has no file system yet: the driver makes one at first use.
+    if mode == "Filesystem" and not stored.file_system and stored.volume_mode == "Block":
         return Refusal(
             "NoFileSystem",
             f"Backup {view.backup.metadata.name} holds no ext4 or xfs file system, so it cannot be mounted as a "

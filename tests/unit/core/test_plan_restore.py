@@ -34,8 +34,10 @@ def view(**changes: Any) -> RestoreView:
     return dataclasses.replace(base, **changes)
 
 
-def wanting(**new_claim: Any) -> RestoreView:
+def wanting(ofBlock: bool = False, **new_claim: Any) -> RestoreView:
+    stored = {"volumeMode": "Block", "fileSystem": None} if ofBlock else {}
     return view(
+        backup=world.available_backup(**stored),
         restore=Restore.model_validate(world.restore_object(**new_claim)),
         storage_classes=[CLASS, DEFAULT_CLASS],
     )
@@ -82,7 +84,7 @@ STRANGER = {"metadata": {"name": "db-copy", "uid": "x"}, "spec": {}}
         (view(backup=backup_in("Error")), "BackupNotRestorable", ["Backup b", "Error"]),
         (view(target=STRANGER), "ClaimExists", ["db-copy", "left alone", "spec.target.newClaim.name"]),
         (wanting(size="9Gi"), "TargetTooSmall", [str(9 * 2**30), str(10 * 2**30)]),
-        (view(backup=world.available_backup(fileSystem=None)), "NoFileSystem", ["Backup b", "Block"]),
+        (wanting(volumeMode="Filesystem", ofBlock=True), "NoFileSystem", ["Backup b", "Block"]),
         (
             view(vault=world.vault(phase="Error", reason="AccessDenied", message="denied")),
             "VaultError",

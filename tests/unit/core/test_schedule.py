@@ -53,11 +53,15 @@ def test_b2_f27_slots(after: str, fields: dict[str, Any], expected: list[str]) -
     assert runs(after, **fields) == expected
 
 
-zones = st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Africa/Casablanca", "Pacific/Apia"])
+zones = st.sampled_from(
+    ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Africa/Casablanca", "Pacific/Apia"]
+)
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC))
 schedules = st.one_of(
     st.builds(
-        lambda hours, minute, zone, days: Schedule(hours=sorted(hours), minute=minute, time_zone=zone, **days),
+        lambda hours, minute, zone, days: Schedule(
+            hours=sorted(hours), minute=minute, time_zone=zone, **days
+        ),
         st.sets(st.integers(0, 23), min_size=1, max_size=6),
         st.integers(0, 59),
         zones,
@@ -86,7 +90,12 @@ def test_a_daily_slot_runs_once_on_each_local_day(hour: int, zone: str, after: d
 
 def policy(enabled: bool = True, **schedule: Any) -> BackupPolicy:
     body = {
-        "metadata": {"name": "nightly", "uid": "p", "generation": 3, "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "metadata": {
+            "name": "nightly",
+            "uid": "p",
+            "generation": 3,
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        },
         "spec": {"enabled": enabled, "schedule": schedule, "retention": {"count": 7}},
     }
     return BackupPolicy.model_validate(body)
