@@ -114,6 +114,8 @@ class Api(KubernetesEmulator):
         if fault and not fault.after_effect:
             return _faulty(raw, fault.status)
         answer = await self._act(raw, verb, kind, where, body)
+        if self.faults.on_request:
+            self.faults.on_request(verb, resource)
         return _faulty(raw, fault.status) if fault else answer
 
     async def _act(

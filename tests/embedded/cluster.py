@@ -311,6 +311,16 @@ class EmbeddedCluster:
         self._operator = None
         return code
 
+    @property
+    def operator_runs(self) -> bool:
+        """Whether the operator's process is there."""
+        return self._operator is not None and self._operator.poll() is None
+
+    def strike_operator(self) -> None:
+        """Kill the operator in this very moment, from any thread; `kill_operator` tidies up after it."""
+        if self._operator is not None:
+            self._operator.kill()
+
     def kill_operator(self) -> None:
         """Kill the operator as a crash would; nothing happens when it does not run."""
         if self._operator is not None:

@@ -250,7 +250,7 @@ def main() -> int:
     console.print("[bold]Blockvault, from end to end on this machine[/]")
     console.print(
         "Real: operator, movers, blocks, S3 over HTTP. Emulated: the Kubernetes API and its controllers.\n"
-        "Lines that start with [bold green]$[/] are what you would type; here they go through the API client.",
+        "Lines that start with [bold green]$[/] are what you would type; here the API client does it.",
         highlight=False,
     )
     namespace = _namespace(ROOT / "examples")
@@ -264,9 +264,8 @@ def main() -> int:
             console.print(f"[bold red]{error}[/]\n{cluster.story()}", highlight=False)
             return 1
     seconds = time.perf_counter() - start
-    console.print(
-        f"{'Everything came back.' if ok else 'SOMETHING DIFFERS.'} {seconds:.1f} s in all.", highlight=False
-    )
+    verdict = "Everything came back." if ok else "SOMETHING DIFFERS."
+    console.print(f"{verdict} {seconds:.1f} s in all.", highlight=False)
     if options.json:
         options.json.write_text(
             json.dumps({"rows": [asdict(r) for r in demo.rows], "seconds": seconds, "ok": ok})

@@ -41,6 +41,8 @@ class Faults:
     mover_environment: dict[str, str] = field(default_factory=dict)
     # Movers' pods stay Pending while this is set, as when no node has room.
     hold_movers: bool = False
+    # Called with verb and resource when a request over HTTP has taken effect and is not answered yet.
+    on_request: Callable[[str, str], None] | None = None
     # Called with each Job's pod when its process has started.
     on_mover: Callable[[Object], None] | None = None
 

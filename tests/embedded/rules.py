@@ -277,6 +277,8 @@ _METHODS: dict[str, Callable[..., Any]] = {
     "compareTo": lambda a, b: (a > b) - (a < b),
     "isGreaterThan": lambda a, b: a > b,
     "isLessThan": lambda a, b: a < b,
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
     "orValue": lambda o, x: x if o.value is None else o.value,
     "hasValue": lambda o: o.value is not None,
     "value": lambda o: o.value,
@@ -287,8 +289,17 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "int": int,
     "string": str,
     "quantity": lambda s: _Quantity(quantity(s)),
+    "duration": lambda s: _duration(s),
     "timestamp": lambda s: datetime.fromisoformat(s).astimezone(UTC),
 }
+
+
+def _duration(text: str) -> float:
+    """Seconds of a duration as `1h30m`. Raises ValueError."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|h|m|s)", text)
+    if not parts or "".join(n + unit for n, unit in parts) != text:
+        raise ValueError(f"{text!r} is not a duration")
+    return sum(float(n) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[unit] for n, unit in parts)
 
 
 def _method(name: str, value: Expression, arguments: list[Expression], text: str) -> Expression:

@@ -216,6 +216,9 @@ def test_a_deleted_namespace_takes_everything_along(http: Http, cluster: Embedde
         ("self.exists_one(x, x % 2 == 0)", [1, 2, 4], False),
         ("self.map(x, x + 1) == [2, 3]", [1, 2], True),
         ("quantity(self).compareTo(quantity('1Gi')) >= 0", "2000Mi", True),
+        ("quantity(self).sub(quantity('1Ki')).compareTo(quantity('1Ki')) == 0", "2Ki", True),
+        ("duration(self) > duration('5m')", "1h30m", True),
+        ("duration(self) > duration('5m')", "soon", False),
         ("self.size() < 1 ? false : !(self[0] == 'x')", ["y"], True),
     ],
 )

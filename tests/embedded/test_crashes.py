@@ -1,0 +1,93 @@
+"""The operator is killed at each of its writes, between effect and answer, and goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.scenario import manifests
+from tests.scenario.environment import Write, phase_is
+from tests.scenario.incremental import MIB, check_nothing_is_left
+
+from .cluster import EmbeddedCluster
+from .environment import EmbeddedEnvironment
+
+SIZE = 16 * MIB
+WRITES = ("create", "update", "patch", "delete")
+# A crash at every write, many times over, would be the same crash; these many restarts show that it ends.
+LIMIT = 60
+
+
+class Executioner:
+    """Kills the operator when a write has taken effect, each kind of write as often as it is told."""
+
+    def __init__(self, cluster: EmbeddedCluster, times: int) -> None:
+        self._cluster, self._times = cluster, times
+        self.struck: dict[tuple[str, str], int] = {}
+        cluster.faults.on_request = self.see
+
+    def see(self, verb: str, resource: str) -> None:
+        """Called by the API between effect and answer."""
+        seen = self.struck.get((verb, resource), 0)
+        if verb in WRITES and resource != "events" and seen < self._times and self._cluster.operator_runs:
+            self.struck[verb, resource] = seen + 1
+            self._cluster.strike_operator()
+
+    def run_until(self, kind: str, name: str, *phases: str) -> None:
+        """Start the operator again after each blow, until the object has one of these phases."""
+        end, reached = time.monotonic() + 120, phase_is(*phases)
+        for _ in range(LIMIT):
+            if not self._cluster.operator_runs:
+                self._cluster.kill_operator()
+                self._start()
+            while self._cluster.operator_runs:
+                if reached(self._cluster.get(kind, name)):
+                    return
+                assert time.monotonic() < end, self._cluster.story()
+                time.sleep(0.02)
+        raise AssertionError(f"{LIMIT} restarts were not enough: {self.struck}")
+
+    def _start(self) -> None:
+        try:
+            self._cluster.start_operator()
+        except RuntimeError as error:
+            if "has ended with -9" not in str(error):  # struck before it was ready
+                raise
+
+
+@pytest.fixture
+def environment() -> Iterator[EmbeddedEnvironment]:
+    """A claim with data, and a vault; the operator is not running."""
+    with EmbeddedCluster(namespace="shop") as cluster:
+        env = EmbeddedEnvironment(cluster)
+        env.apply(*manifests.vault_class("v", env.storage, "v"), manifests.vault("v", "v"))
+        env.make_claim("data", SIZE)
+        env.write("data", [Write(MIB, 2 * MIB, seed=1)])
+        yield env
+
+
+def test_killed_at_every_write(environment: EmbeddedEnvironment) -> None:
+    """Backup, Restore and deletion of a Backup, with a crash after each kind of write."""
+    env, cluster = environment, environment.cluster
+    executioner = Executioner(cluster, times=2)
+    env.apply(manifests.backup("one", "v", "data"))
+    executioner.run_until("backup", "one", "Available")
+    env.write("data", [Write(4 * MIB, MIB, seed=2)])
+    env.apply(manifests.backup("two", "v", "data"))
+    executioner.run_until("backup", "two", "Available")
+    env.apply(manifests.restore("back", "two", "copy", env.storage_class, "16Mi"))
+    executioner.run_until("restore", "back", "Completed")
+    assert {("create", "jobs"), ("patch", "backups/status"), ("delete", "secrets")} <= set(executioner.struck)
+
+    cluster.faults.on_request = None
+    image = bytearray(SIZE)
+    for write in (Write(MIB, 2 * MIB, seed=1), Write(4 * MIB, MIB, seed=2)):
+        image[write.offset : write.offset + write.length] = write.data
+    assert env.digest("copy", SIZE) == hashlib.sha256(image).hexdigest()
+    check_nothing_is_left(env, newest="two")
+    assert len(cluster.files.handles("snapshots")) == 1
+    assert len(cluster.files.handles("volumes")) == 2
+    assert len(cluster.list("jobs")) == 3  # one mover for each, however often the operator died
