@@ -63,7 +63,6 @@ WRONG: list[tuple[str, Object]] = [
     ("an environment variable without a name", {"extraEnv": [{"value": "x"}]}),
     ("affinity of no kind", {"affinity": {"requiredDuringScheduling": {}}}),
     ("dnsPolicy", {"dnsPolicy": "None"}),
-    ("testing.clock as text", {"testing": {"clock": "fake"}}),
     ("a name that is none", {"fullnameOverride": "Block_Vault"}),
 ]
 
@@ -219,14 +218,6 @@ def test_values_of_the_pod_arrive(helm: Helm) -> None:
         if each["kind"] == "ServiceAccount"
     }
     assert roles == {"blockvault": "operator", "blockvault-mover": "mover"}
-
-
-def test_the_testing_clock_is_mounted_where_asked_for(helm: Helm) -> None:
-    objects = helm.render({"testing": {"clock": True}})
-    volume = next(each for each in pod_of(objects)["volumes"] if each["name"] == "clock")
-    mount = next(each for each in container_of(objects)["volumeMounts"] if each["name"] == "clock")
-    assert volume["configMap"] == {"name": "blockvault-clock", "optional": True}
-    assert environment_of(objects)["BLOCKVAULT_TESTING_CLOCK"] == f"{mount['mountPath']}/now"
 
 
 @pytest.mark.parametrize("release", ["blockvault", "bv", "r" * 53])
