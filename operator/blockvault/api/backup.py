@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .common import (
+    SET,
     BaseStatus,
     LocalReference,
     Model,
@@ -55,7 +56,7 @@ class BackupSpec(Model):
     """Read and store everything anew (C2)."""
     description: Annotated[str, Field(max_length=255)] | None = None
     """For people (C1)."""
-    shared_with: Annotated[list[Name], Field(max_length=10)] | None = None
+    shared_with: Annotated[list[Name], Field(max_length=10, json_schema_extra=SET)] | None = None
     """Namespaces that may use it (C10)."""
     cancel: bool = False
     """Stop it (F3)."""
@@ -112,7 +113,7 @@ class BackupStatus(BaseStatus):
     """Who asked for it."""
     progress: Progress | None = None
     """How far the mover has come."""
-    volumes: Annotated[list[StoredVolume], Field(max_length=64)] = []
+    volumes: Annotated[list[StoredVolume], Field(max_length=64, default_factory=list)]
     """The volumes in the store."""
     started_at: str | None = None
     """When work began."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
 SUFFIXES = {
@@ -60,7 +60,11 @@ class Model(BaseModel):
     )
 
 
-Name = Annotated[str, Field(min_length=1, max_length=253)]
+# The names of all objects that are referred to are DNS subdomains: a wrong one would be waited for in vain.
+Name = Annotated[
+    str, Field(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+]
+SET: dict[str, JsonValue] = {"x-kubernetes-list-type": "set"}
 # Strings only, where Kubernetes would take a bare number too: CEL compares them, and a unit is asked for.
 Quantity = Annotated[
     str, Field(max_length=24, pattern=r"^[0-9]+(\.[0-9]{1,6})?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")
@@ -127,11 +131,11 @@ class S3Storage(Model):
     """URL of the store, such as https://s3.example.com. Left out for AWS."""
     region: Annotated[str, Field(max_length=63)] | None = None
     """Region, where the store knows any."""
-    bucket: Annotated[str, Field(min_length=3, max_length=63)]
+    bucket: Annotated[str, Field(min_length=3, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Bucket. It must exist: Blockvault makes no buckets."""
     prefix: Annotated[str, Field(max_length=512, pattern=r"^[A-Za-z0-9._/=-]*$")] | None = None
     """Everything lies under this prefix."""
-    credentials_secret_ref: SecretReference | None = None
+    credentials_secret_ref: LocalReference | None = None
     """Secret with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if need be, AWS_SESSION_TOKEN."""
     ca_bundle_secret_ref: SecretReference | None = None
     """Secret with the PEM bundle (key ca.crt) that the store's certificate is checked against."""

@@ -1,4 +1,4 @@
-"""The five kinds with all that their CustomResourceDefinitions say besides the fields: CEL rules, columns, names.
+"""The five kinds with what their definitions say besides the fields: CEL rules, columns, names.
 
 Rules have a message that says what to do, since the API server shows it to whoever applies the object.
 """
@@ -26,7 +26,8 @@ def fixed(field: str, message: str) -> Schema:
 
     It stands on the parent, because a transition rule on the field itself never runs when the field goes.
     """
-    expression = f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
+    same = f"!has(self.{field}) || self.{field} == oldSelf.{field}"
+    expression = f"has(self.{field}) == has(oldSelf.{field}) && ({same})"
     return rule(expression, message, "FieldValueForbidden")
 
 
@@ -42,16 +43,37 @@ def at_most_one(*fields: str) -> str:
 
 NEW = "create another object instead."
 
+# Of an S3 store: address and credentials may move, the place in it may not.
+PLACE = [
+    rule(
+        "self.bucket == oldSelf.bucket",
+        f"the bucket cannot be changed, since the data lies there: {NEW}",
+        "FieldValueForbidden",
+    ),
+    fixed("prefix", f"the prefix cannot be changed, since the data lies there: {NEW}"),
+]
+
 VAULT_CLASS = Kind(
     VaultClass,
     "vaultclasses",
     ["bvclass"],
-    [PHASE, ("Bucket", "string", ".spec.storage.s3.bucket", 0), ("Endpoint", "string", ".spec.storage.s3.endpoint", 0), AGE, MESSAGE],
+    [
+        PHASE,
+        ("Bucket", "string", ".spec.storage.s3.bucket", 0),
+        ("Endpoint", "string", ".spec.storage.s3.endpoint", 0),
+        AGE,
+        MESSAGE,
+    ],
     rules={
         "spec.storage": [
-            rule(exactly_one("s3", "persistentVolumeClaim"), "set exactly one of s3 and persistentVolumeClaim."),
-        ]
+            rule(
+                exactly_one("s3", "persistentVolumeClaim"), "set exactly one of s3 and persistentVolumeClaim."
+            ),
+            fixed("persistentVolumeClaim", f"the claim cannot be changed, since vaults lie there: {NEW}"),
+        ],
+        "spec.storage.s3": PLACE,
     },
+    selectable=[".status.phase"],
     namespaced=False,
 )  # fmt: skip
 
@@ -85,7 +107,10 @@ VAULT = Kind(
                 "FieldValueForbidden",
             ),
             rule(at_most_one("className", "storage"), "set spec.className or spec.storage, not both."),
-            fixed("className", f"spec.className cannot be changed, since the data lies in the class's store: {NEW}"),
+            fixed(
+                "className",
+                f"spec.className cannot be changed, since the data lies in the class's store: {NEW}",
+            ),
             rule(
                 "has(self.storage) == has(oldSelf.storage)",
                 f"spec.storage cannot be added or removed, since the data lies there: {NEW}",
@@ -97,18 +122,21 @@ VAULT = Kind(
                 "a vault of type Disk takes PersistentVolumeClaims only.",
             ),
             rule(
+                "self.type != 'FileSystem' || !has(self.resources) || "
+                "self.resources.all(r, r.kind == 'PersistentVolumeClaim')",
+                "a vault of type FileSystem takes PersistentVolumeClaims only.",
+            ),
+            rule(
+                "self.type != 'Server' || !has(self.resources) || "
+                "self.resources.all(r, r.kind != 'PersistentVolumeClaim')",
+                "a vault of type Server takes workloads only, such as StatefulSets.",
+            ),
+            rule(
                 "!has(self.tags) || self.tags.all(k, k.matches('^[A-Za-z0-9_-]{1,36}$'))",
                 "keys of spec.tags have 1 to 36 letters, digits, - and _.",
             ),
         ],
-        "spec.storage.s3": [
-            rule(
-                "self.bucket == oldSelf.bucket",
-                f"the bucket cannot be changed, since the data lies there: {NEW}",
-                "FieldValueForbidden",
-            ),
-            fixed("prefix", f"the prefix cannot be changed, since the data lies there: {NEW}"),
-        ],
+        "spec.storage.s3": PLACE,
     },
 )
 
@@ -116,7 +144,13 @@ POLICY = Kind(
     BackupPolicy,
     "backuppolicies",
     ["bvpolicy"],
-    [PHASE, ("Enabled", "boolean", ".spec.enabled", 0), ("Next", "date", ".status.nextRuns[0]", 0), AGE, MESSAGE],
+    [
+        PHASE,
+        ("Enabled", "boolean", ".spec.enabled", 0),
+        ("Next", "string", ".status.nextRuns[0]", 0),
+        AGE,
+        MESSAGE,
+    ],
     [".status.phase"],
     {
         "spec.schedule": [
@@ -127,8 +161,15 @@ POLICY = Kind(
                 "weekDays and everyDays go with hours, not with every.",
             ),
             rule(
-                "!has(self.every) || duration(self.every) >= duration('5m') && duration(self.every) <= duration('24h')",
+                "!has(self.every) || "
+                "duration(self.every) >= duration('5m') && duration(self.every) <= duration('24h')",
                 "every must be between 5m and 24h.",
+            ),
+            rule("!has(self.every) || self.minute == 0", "minute goes with hours, not with every."),
+            rule(
+                "!has(self.spread) || "
+                "duration(self.spread) <= duration(has(self.every) ? self.every : '24h')",
+                "spread must not be longer than every, nor than 24h.",
             ),
         ],
         "spec.retention": [
@@ -136,7 +177,10 @@ POLICY = Kind(
                 exactly_one("days", "months", "count", "permanent", "keep"),
                 "set exactly one of days, months, count, permanent and keep.",
             ),
-            rule("!has(self.permanent) || self.permanent", "permanent can only be true: set another rule instead."),
+            rule(
+                "!has(self.permanent) || self.permanent",
+                "permanent can only be true: set another rule instead.",
+            ),
         ],
         "spec.retention.keep": [
             rule(
@@ -146,7 +190,10 @@ POLICY = Kind(
             ),
         ],
         "spec.verification.drill": [
-            rule("(self.check == 'Command') == has(self.command)", "command goes with check: Command, and only with it."),
+            rule(
+                "(self.check == 'Command') == has(self.command)",
+                "command goes with check: Command, and only with it.",
+            ),
         ],
     },
 )
@@ -169,8 +216,14 @@ BACKUP = Kind(
     [".spec.vaultRef.name", ".spec.resource.name", ".spec.resource.kind", ".status.phase", ".status.type"],
     {
         "spec": [
-            rule(exactly_one("resource", "sharedFrom"), "set exactly one of spec.resource and spec.sharedFrom."),
-            rule("self.vaultRef == oldSelf.vaultRef", f"spec.vaultRef cannot be changed: {NEW}", "FieldValueForbidden"),
+            rule(
+                exactly_one("resource", "sharedFrom"), "set exactly one of spec.resource and spec.sharedFrom."
+            ),
+            rule(
+                "self.vaultRef == oldSelf.vaultRef",
+                f"spec.vaultRef cannot be changed: {NEW}",
+                "FieldValueForbidden",
+            ),
             fixed("resource", f"spec.resource cannot be changed: {NEW}"),
             fixed("sharedFrom", f"spec.sharedFrom cannot be changed: {NEW}"),
             rule("self.full == oldSelf.full", f"spec.full cannot be changed: {NEW}", "FieldValueForbidden"),
@@ -199,18 +252,26 @@ RESTORE = Kind(
     [".spec.backupRef.name", ".status.phase"],
     {
         "spec": [
-            rule(exactly_one("backupRef", "latestOf"), "set exactly one of spec.backupRef and spec.latestOf."),
+            rule(
+                exactly_one("backupRef", "latestOf"), "set exactly one of spec.backupRef and spec.latestOf."
+            ),
             rule("!has(self.ifNone) || has(self.latestOf)", "spec.ifNone goes with spec.latestOf only."),
             fixed("backupRef", f"spec.backupRef cannot be changed: {NEW}"),
             fixed("latestOf", f"spec.latestOf cannot be changed: {NEW}"),
-            rule("self.target == oldSelf.target", f"spec.target cannot be changed: {NEW}", "FieldValueForbidden"),
+            rule(
+                "self.target == oldSelf.target",
+                f"spec.target cannot be changed: {NEW}",
+                "FieldValueForbidden",
+            ),
             rule(
                 "self.startDeadlineSeconds == oldSelf.startDeadlineSeconds",
                 f"spec.startDeadlineSeconds cannot be changed: {NEW}",
                 "FieldValueForbidden",
             ),
             rule("!(self.rollback && self.confirm)", "set spec.rollback or spec.confirm, not both."),
-            rule("!oldSelf.cancel || self.cancel", "a cancelled Restore stays cancelled: create another one."),
+            rule(
+                "!oldSelf.cancel || self.cancel", "a cancelled Restore stays cancelled: create another one."
+            ),
         ],
         "spec.target": [
             rule(

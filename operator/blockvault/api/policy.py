@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
-from .common import BaseStatus, Model, Name, ObjectMeta
+from .common import SET, BaseStatus, Model, Name, ObjectMeta
 
 WeekDay = Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-SET: dict[str, JsonValue] = {"x-kubernetes-list-type": "set"}
+Hour = Annotated[int, Field(ge=0, le=23)]
 Duration = Annotated[str, Field(max_length=16, pattern=r"^[1-9][0-9]{0,4}(m|h)$")]
 
 
 class Schedule(Model):
     """Hours of the day on week days or every so many days, or an interval (B2, F27)."""
 
-    hours: Annotated[list[Annotated[int, Field(ge=0, le=23)]], Field(min_length=1, max_length=24)] | None = (
-        None
-    )
+    hours: Annotated[list[Hour], Field(min_length=1, max_length=24, json_schema_extra=SET)] | None = None
     """Hours of the day."""
     minute: Annotated[int, Field(ge=0, le=59)] = 0
     """Minute of the hour."""
     time_zone: Annotated[str, Field(max_length=64)] = "UTC"
     """IANA time zone."""
-    week_days: Annotated[list[WeekDay], Field(min_length=1, max_length=7, json_schema_extra=SET)] | None = None
+    week_days: Annotated[list[WeekDay], Field(min_length=1, max_length=7, json_schema_extra=SET)] | None = (
+        None
+    )
     """Days of the week; all when left out."""
     every_days: Annotated[int, Field(ge=1, le=30)] | None = None
     """Every so many days, counted from the day of creation, in place of week days."""
     every: Duration | None = None
-    """An interval from 5m, in place of hours."""
+    """An interval from 5m to 24h, in place of hours. Counted from 1970 in UTC: 15m is :00, :15, :30, :45."""
     spread: Duration | None = None
     """Resources start spread over this window."""
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from .backup import ResourceReference, StartDeadline
 from .common import (
+    SET,
     BaseStatus,
     LocalReference,
     Model,
@@ -29,7 +30,7 @@ class LatestOf(Model):
     """The Vault that holds it."""
     resource: ResourceReference
     """The resource."""
-    before: Annotated[str, Field(max_length=64)] | None = None
+    before: Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-time"})] | None = None
     """The latest before this time."""
 
 
@@ -42,7 +43,9 @@ class NewClaim(Model):
     """Its storage class; that of the source when left out."""
     size: Quantity | None = None
     """Its size, at least that of the backup; that of the backup when left out."""
-    access_modes: Annotated[list[AccessMode], Field(min_length=1, max_length=4)] | None = None
+    access_modes: (
+        Annotated[list[AccessMode], Field(min_length=1, max_length=4, json_schema_extra=SET)] | None
+    ) = None
     """Its access modes; ReadWriteOnce when left out."""
     volume_mode: Literal["Block", "Filesystem"] | None = None
     """Its mode; that of the source when left out."""

@@ -22,7 +22,7 @@ DROPPED = ("title", "$defs")
 
 @dataclass(frozen=True)
 class Kind:
-    """One custom resource: its model and what surrounds the schema. `rules` are CEL rules by path of the schema."""
+    """One custom resource: its model and what surrounds it. `rules` are CEL rules by path of the schema."""
 
     model: type[Model]
     plural: str

@@ -52,8 +52,8 @@ def _vault_class(obj: VaultClass) -> list[NotServed]:
             (spec.encryption is not None, "spec.encryption", "encryption is not served yet."),
             (spec.adoption != "Never", "spec.adoption", "taking over former vaults is not served yet."),
             (spec.object_lock is not None, "spec.objectLock", "object lock is not served yet."),
-            (bool(spec.trash_days), "spec.trashDays", "the trash is not served yet: deleted backups go at once."),
-            (spec.mass_deletion is not None, "spec.massDeletion", "the hold on mass deletion is not served yet."),
+            (bool(spec.trash_days), "spec.trashDays", "the trash is not served yet: deleted is gone."),
+            (spec.mass_deletion is not None, "spec.massDeletion", "the hold on deletion is not served yet."),
             (spec.mover is not None, "spec.mover", "scheduling of mover pods is not served yet."),
             (spec.limits is not None, "spec.limits", "limits are not served yet."),
             (spec.defaults is not None, "spec.defaults", "defaults of a class are not served yet."),
@@ -65,7 +65,7 @@ def _vault(obj: Vault) -> list[NotServed]:
     spec = obj.spec
     return _found(
         [
-            (spec.type != "Disk", "spec.type", f"vaults of type {spec.type} are not served yet, only Disk is."),
+            (spec.type != "Disk", "spec.type", f"type {spec.type} is not served yet, only Disk is."),
             (spec.adopt is not None, "spec.adopt", "taking over former vaults is not served yet."),
             (spec.encryption is not None, "spec.encryption", "encryption is not served yet."),
             (spec.deletion_policy == "Delete", "spec.deletionPolicy",
@@ -100,10 +100,10 @@ def _restore(obj: Restore) -> list[NotServed]:
             (target.original is not None, "spec.target.original", "restoring in place is not served yet."),
             (target.populate is not None, "spec.target.populate", "filling claims is not served yet."),
             (target.workload is not None, "spec.target.workload", "restoring workloads is not served yet."),
-            (target.new_claim is None, "spec.target.newClaim", "only restoring to a new claim is served yet."),
+            (target.new_claim is None, "spec.target", "only restoring to a newClaim is served yet."),
             (spec.cancel, "spec.cancel", "cancelling is not served yet: delete the Restore to stop it."),
             (spec.rollback, "spec.rollback", "rolling back is not served yet."),
-            (spec.confirm, "spec.confirm", "there is nothing to confirm: restoring in place is not served yet."),
+            (spec.confirm, "spec.confirm", "nothing to confirm: restoring in place is not served yet."),
             (spec.rollback_window is not None, "spec.rollbackWindow", "rolling back is not served yet."),
             (spec.if_none is not None, "spec.ifNone", "restoring the latest backup is not served yet."),
         ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from .common import (
+    SET,
     BaseStatus,
     ClaimStorage,
     Encryption,
@@ -24,6 +25,10 @@ GIB = 2**30
 MIN_CAPACITY, MAX_CAPACITY = 10 * GIB, 10_485_760 * GIB
 
 FreeForm = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+BY_NAME: dict[str, JsonValue] = {
+    "x-kubernetes-list-type": "map",
+    "x-kubernetes-list-map-keys": ["kind", "name"],
+}
 DeletionPolicy = Literal["Retain", "Delete"]
 
 
@@ -137,7 +142,7 @@ class VaultResource(Model):
     """Kind."""
     name: Name
     """Name."""
-    exclude_volumes: Annotated[list[Name], Field(max_length=64)] | None = None
+    exclude_volumes: Annotated[list[Name], Field(max_length=64, json_schema_extra=SET)] | None = None
     """Volumes of a workload to leave out."""
 
 
@@ -169,7 +174,7 @@ class VaultSpec(Model):
     """Encryption with a key of the tenant's."""
     policy_ref: LocalReference | None = None
     """The BackupPolicy by which its resources are backed up."""
-    resources: Annotated[list[VaultResource], Field(max_length=256)] | None = None
+    resources: Annotated[list[VaultResource], Field(max_length=256, json_schema_extra=BY_NAME)] | None = None
     """Resources by name (A3)."""
     resource_selector: LabelSelector | None = None
     """Resources by labels (A3)."""
