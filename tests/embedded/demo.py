@@ -74,7 +74,7 @@ class Demo:
         self._say(f"{_bytes(changed)} rewritten {where}, in {spent():.1f} s")
 
         self._heading("The second backup stores what changed")
-        second = self._back_up(_named(self._first("Backup"), "-2"), "Incremental backup")
+        second = self._back_up(_named(self._first("Backup"), 2), "Incremental backup")
 
         self._heading("Both come back, into new claims")
         ok = True
@@ -113,18 +113,18 @@ class Demo:
         return done
 
     def _restore(self, backup: Object, number: int) -> str:
-        manifest = _named(self._first("Restore"), f"-{number}" if number > 1 else "")
+        manifest = _named(self._first("Restore"), number)
         spec = manifest["spec"]
         spec["backupRef"] = {"name": backup["metadata"]["name"]}
         new_claim = spec["target"]["newClaim"]
-        new_claim["name"] += f"-{number}" if number > 1 else ""
+        new_claim["name"] = _numbered(new_claim["name"], number)
         name = manifest["metadata"]["name"]
         with self._clock() as spent:
             self._apply_one("restore", manifest)
             self._kubectl.say(f"kubectl get restore {name} --watch")
             done = self._watch("Restore", name, "Completed")
         result = done["status"].get("result") or done["status"].get("progress") or {}
-        step = f"Restore of {backup['metadata']['name']}"
+        step = f"Restore {number}"
         self.rows.append(Row(step, None, None, None, result.get("bytesWritten"), spent()))
         return str(new_claim["name"])
 
@@ -166,7 +166,7 @@ class Demo:
     def _apply_one(self, word: str, manifest: Object) -> None:
         path = self._manifests[manifest["kind"]][0][0]
         if manifest["metadata"]["name"] != self._first(manifest["kind"])["metadata"]["name"]:
-            path = f"<the same with another {word}'s names>"
+            path = f"{path}, with the names of another {word}"
         self._kubectl.say(f"kubectl apply -f {path}")
         self._kubectl.apply(manifest)
 
@@ -189,7 +189,7 @@ class Demo:
 
     def _table(self) -> None:
         table = Table(title="Measured in this run", title_justify="left")
-        table.add_column("")
+        table.add_column("", no_wrap=True)
         for column in ("scanned", "changed", "stored", "written", "seconds"):
             table.add_column(column, justify="right")
         for row in self.rows:
@@ -199,18 +199,18 @@ class Demo:
         self._console.print(table)
 
 
-def load_manifests(folder: Path, cluster: EmbeddedCluster) -> dict[str, list[tuple[str, Object]]]:
+def load_manifests(folder: Path, cluster: EmbeddedCluster, size: int) -> dict[str, list[tuple[str, Object]]]:
     """The manifests of a folder by kind, with their paths; what is a placeholder in them is filled in."""
     found: dict[str, list[tuple[str, Object]]] = {}
     for path in sorted(folder.glob("*.yaml")):
         for manifest in filter(None, yaml.safe_load_all(path.read_text())):
-            _fill_in(manifest, cluster)
+            _fill_in(manifest, cluster, f"{size >> 20}Mi")
             shown = str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
             found.setdefault(manifest["kind"], []).append((shown, manifest))
     return found
 
 
-def _fill_in(manifest: Object, cluster: EmbeddedCluster) -> None:
+def _fill_in(manifest: Object, cluster: EmbeddedCluster, size: str) -> None:
     """The address and credentials of the store, and the storage class, are those of this cluster."""
     spec, s3 = manifest.get("spec") or {}, cluster.s3
     if manifest["kind"] == "Secret":
@@ -221,20 +221,27 @@ def _fill_in(manifest: Object, cluster: EmbeddedCluster) -> None:
     elif manifest["kind"] == "PersistentVolumeClaim":
         spec |= {
             "storageClassName": "bv-immediate",
-            "resources": {"requests": {"storage": f"{SIZE >> 20}Mi"}},
+            "resources": {"requests": {"storage": size}},
         }
     elif manifest["kind"] == "Restore" and "newClaim" in spec.get("target", {}):
-        spec["target"]["newClaim"] |= {"storageClassName": "bv-immediate", "size": f"{SIZE >> 20}Mi"}
+        spec["target"]["newClaim"] |= {"storageClassName": "bv-immediate", "size": size}
     elif "s3" in (spec.get("storage") or {}):
         place = {"endpoint": s3.endpoint, "region": s3.region, "bucket": s3.bucket, "addressing": "path"}
         spec["storage"]["s3"] |= place
         spec["storage"]["s3"].pop("caBundleSecretRef", None)
 
 
-def _named(manifest: Object, suffix: str) -> Object:
+def _named(manifest: Object, number: int) -> Object:
     other = copy.deepcopy(manifest)
-    other["metadata"]["name"] += suffix
+    other["metadata"]["name"] = _numbered(other["metadata"]["name"], number)
     return other
+
+
+def _numbered(name: str, number: int) -> str:
+    """The name of the n-th of a kind, after the first one's: data-1, data-2; copy, copy-2."""
+    if number == 1:
+        return name
+    return f"{name.removesuffix('-1')}-{number}"
 
 
 def _bytes(count: int) -> str:
@@ -257,7 +264,7 @@ def main() -> int:
     with EmbeddedCluster(namespace=namespace) as cluster:
         cluster.start_operator()
         console.print(f"The operator is ready ({time.perf_counter() - start:.1f} s).", highlight=False)
-        demo = Demo(cluster, console, load_manifests(ROOT / "examples", cluster))
+        demo = Demo(cluster, console, load_manifests(ROOT / "examples", cluster, SIZE))
         try:
             ok = demo.run()
         except (SystemExit, TimeoutError, RuntimeError) as error:

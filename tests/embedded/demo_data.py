@@ -82,7 +82,7 @@ def _fill(tree: Path, source: random.Random) -> None:
         folder = tree / f"{number // 100:02}"
         folder.mkdir(parents=True, exist_ok=True)
         length = source.randrange(2 << 10, 48 << 10)
-        (folder / f"{number:04}.dat").write_bytes(_content(source, length))
+        _write(folder / f"{number:04}.dat", _content(source, length))
 
 
 def _change(tree: Path, source: random.Random) -> None:
@@ -90,7 +90,13 @@ def _change(tree: Path, source: random.Random) -> None:
     start = source.randrange(FILES - CHANGED_FILES)
     for number in range(start, start + CHANGED_FILES):
         path = tree / f"{number // 100:02}" / f"{number:04}.dat"
-        path.write_bytes(_content(source, path.stat().st_size))
+        _write(path, _content(source, path.stat().st_size))
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    # The times go into the inodes. Read in the future, a file is not marked as read again by mkfs.
+    os.utime(path, (4_000_000_000, 1_700_000_000))
 
 
 def _content(source: random.Random, length: int) -> bytes:
@@ -100,9 +106,6 @@ def _content(source: random.Random, length: int) -> bytes:
 
 
 def _format(mkfs: str, tree: Path, image: Path, size: int, identity: str) -> None:
-    # The files' times go into the inodes; equal times keep the images equal where the files are.
-    for path in tree.rglob("*"):
-        os.utime(path, (1_700_000_000, 1_700_000_000))
     with image.open("wb") as file:
         file.truncate(size)
     command = [

@@ -27,9 +27,5 @@ def test_back_up_change_restore(running: EmbeddedCluster, storage_class: str) ->
     report = back_up_change_restore(environment, name=storage_class.replace("bv-", "walk-"), timeout=60)
     assert report.volumes[1]["bytesStored"] < report.volumes[0]["bytesStored"] / 4
     running.until(lambda: not running.list("volumeattachments"), "everything is detached")
-    running.until(
-        lambda: (
-            not [h for h in running.files.handles("snapshots") if len(running.files.handles("snapshots")) > 2]
-        ),
-        "no snapshot is left behind",
-    )
+    kept = {handle for content in running.list("vsc") for handle in [content["status"]["snapshotHandle"]]}
+    running.until(lambda: running.files.handles("snapshots") == kept, "no snapshot's bytes are left behind")

@@ -20,6 +20,8 @@ else:
 MIB = 1 << 20
 BLOCK = 256 << 10
 OPERATION_LABEL = "blockvault.dev/operation"
+CLAIM_LABEL = "blockvault.dev/claim"
+NAMESPACE_ANNOTATION = "blockvault.dev/namespace"
 # What may be kept besides the touched blocks themselves (C4 and the goal of the first strength).
 STORED_BOUND = 1.2
 
@@ -91,22 +93,26 @@ def check_incremental(status: Object, touched: int) -> None:
 
 
 def check_nothing_is_left(env: Environment, newest: str) -> None:
-    """No claim, Secret or volume of an operation is left, and no snapshot but the newest Backup's."""
+    """No claim, Secret or volume of an operation is left, and of the claim's snapshots the newest only."""
     keeper = (env.get("backup", newest) or {})["metadata"]["uid"]
-    left = [
-        _words(o) for kind in ("pvc", "pv", "secrets") for o in env.list(kind) if _operation(o) is not None
-    ]
     restored = {f"bv-{r['metadata']['uid']}" for r in env.list("restore")}
-    left = [w for w in left if w.split()[-1] not in restored]  # a restored claim's volume keeps its name
-    snapshots = [o for kind in ("volumesnapshots", "volumesnapshotcontents") for o in env.list(kind)]
-    strangers = [_words(o) for o in snapshots if _operation(o) not in (None, keeper)]
+    temporary = [o for kind in ("pvc", "pv", "secrets") for o in _made_for(env, kind)]
+    # A restored claim's volume keeps its name for good.
+    left = [_words(o) for o in temporary if o["metadata"]["name"] not in restored]
     assert not left, left
-    assert not strangers, strangers
-    kept = [o for o in env.list("volumesnapshots") if _operation(o) == keeper]
-    assert len(kept) == 1, [_words(o) for o in kept]
-    bound = (kept[0].get("status") or {}).get("boundVolumeSnapshotContentName")
-    contents = {o["metadata"]["name"] for o in env.list("volumesnapshotcontents")}
-    assert bound in contents, (bound, contents)
+    for kind in ("volumesnapshots", "volumesnapshotcontents"):
+        made = _made_for(env, kind)
+        kept = [o for o in made if _label(o, OPERATION_LABEL) == keeper]
+        assert len(kept) == 1, (kind, [_words(o) for o in made])
+        claim = _label(kept[0], CLAIM_LABEL)
+        strangers = [_words(o) for o in made if _label(o, CLAIM_LABEL) == claim and o not in kept]
+        assert not strangers, strangers
+
+
+def _made_for(env: Environment, kind: str) -> list[Object]:
+    """What operations of this namespace have made, wherever it lies."""
+    made = [o for o in env.list(kind) if _label(o, OPERATION_LABEL)]
+    return [o for o in made if o["metadata"]["annotations"][NAMESPACE_ANNOTATION] == env.namespace]
 
 
 def touched_compressed(before: bytes, after: bytes) -> int:
@@ -137,8 +143,8 @@ def _write(env: Environment, claim: str, image: bytearray, writes: list[Write]) 
         image[write.offset : write.offset + write.length] = write.data
 
 
-def _operation(obj: Object) -> str | None:
-    value: str | None = (obj["metadata"].get("labels") or {}).get(OPERATION_LABEL)
+def _label(obj: Object, name: str) -> str | None:
+    value: str | None = (obj["metadata"].get("labels") or {}).get(name)
     return value
 
 
