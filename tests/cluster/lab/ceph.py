@@ -1,6 +1,5 @@
 """A real S3 store for the lab: Ceph's RADOS Gateway on one monitor and one OSD in memory."""
 
-import json
 import secrets
 import signal
 import urllib.error

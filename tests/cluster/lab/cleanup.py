@@ -16,9 +16,9 @@ KEPT = "logs"
 
 
 def cgroup_roots() -> list[Path]:
-    """Mount points of all cgroup hierarchies (version 1, or hybrid)."""
+    """Mount points of all cgroup hierarchies: those of version 1, and the one of version 2 beside them."""
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    return [Path(fields[1]) for fields in mounts if fields[2] == "cgroup"]
+    return [Path(fields[1]) for fields in mounts if fields[2] in ("cgroup", "cgroup2")]
 
 
 def remove_cgroup(name: str) -> list[Path]:

@@ -21,7 +21,8 @@ OUT_OF_SERVICE = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
 class Cluster:
     """A Kubernetes cluster with real pods, volumes and S3 on this machine; gone without a trace at its end.
 
-    Needs root. Several may run at a time. `nodes` is 1 or 2; control plane, CSI controllers and S3 are on node1.
+    Needs root. Several may run at a time. `nodes` is 1 or 2; control plane, CSI controllers and S3 are on
+    node1.
     """
 
     def __init__(self, nodes: int = 1, *, verbose: bool = False) -> None:
@@ -156,7 +157,7 @@ class Cluster:
         wait_until(f"CSI driver registered on every node (see {self.logs})", registered, 60)
 
     def environment(self) -> dict[str, str]:
-        """Variables for programs on this machine: KUBECONFIG, PATH with kubectl and helm, S3 with its keys."""
+        """Variables for programs on this machine: KUBECONFIG, PATH with kubectl and helm, S3 and its keys."""
         path = f"{self.programs}:{self.helm.parent}:{os.environ.get('PATH', '')}"
         here = f"{self.address},{network.NODE_ADDRESS[1]}"
         return {
@@ -215,12 +216,14 @@ class Cluster:
     def lose_node2(self, out_of_service: bool = False) -> None:
         """Node 2 is gone at once, with all its processes and pods.
 
-        With `out_of_service` an administrator says so by a taint, after the node was noticed to be lost: its pods
-        are then removed and its volumes detached without the usual six minutes of waiting.
+        With `out_of_service` an administrator says so by a taint, after the node was noticed to be lost: its
+        pods are then removed and its volumes detached without the usual six minutes of waiting.
         """
         if 2 not in self.nodes:
             raise LabError("there is no node 2: Cluster(nodes=2)")
-        self.nodes.pop(2).where.kill()
+        lost = self.nodes.pop(2).where
+        lost.kill()
+        self.processes.forget(lost)
         if out_of_service:
             wait_until("node2 noticed as lost", lambda: "node2" not in self._plane.nodes_ready(), 60)
             self.kubectl("taint", "nodes", "node2", OUT_OF_SERVICE, "--overwrite")

@@ -31,7 +31,7 @@ class ControlPlane:
 
     def __init__(self, state: Path, logs: Path, programs: Path, number: int) -> None:
         self._state, self._logs, self._programs = state, logs, programs
-        here, there = network.outside_addresses(number)
+        there = network.outside_addresses(number)[1]
         self.server_inside = f"https://{network.NODE_ADDRESS[1]}:443"
         self.server = f"https://{there}:443"
         self.authority = Authority(state / "pki")

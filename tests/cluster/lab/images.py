@@ -17,7 +17,7 @@ PAUSE = "localhost/pause:test"
 BASE = "localhost/python-base:test"
 PROJECT = "localhost/blockvault:test"
 
-# mmdebstrap's minimal variant and what a Python program needs; documentation is left out to keep imports short.
+# The minimal variant and what a Python program needs; without documentation it imports faster.
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
 BASE_OPTIONS = [
     "--variant=minbase",
@@ -96,8 +96,7 @@ def _buildah(*arguments: str) -> str:
         env={**os.environ, "BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "vfs"},
         check=False,
         text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
     )
     if done.returncode != 0:
         raise RuntimeError(

@@ -1,7 +1,7 @@
 """The first process of a lab's namespaces: holds them, reaps, and clears everything away at the end.
 
-It waits for the end of its standard input, which comes when the launcher closes it or dies in any way. Then it
-kills every process of the lab and removes loop devices, cgroups and files. Inherits the lab's lock, so that
+It waits for the end of its standard input, which comes when the launcher closes it or dies in any way. Then
+it kills every process of the lab and removes loop devices, cgroups and files. It inherits the lab's lock:
 nobody takes the lab's number while it cleans.
 """
 

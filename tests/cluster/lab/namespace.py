@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,7 +49,7 @@ class Slot:
         for number in range(MOST_LABS):
             self.number, self.directory = number, LABS / str(number)
             self.cgroup = f"blockvault-lab-{number}"
-            self._handle: IO[str] = open(LABS / f"{number}.lock", "w")
+            self._handle: IO[str] = open(LABS / f"{number}.lock", "w")  # noqa: SIM115 (held as long as the lab)
             try:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -117,6 +117,16 @@ class Namespaces:
                 return pid
             pid = int(children[0])
 
+    def outside_pid(self, inner: int) -> int:
+        """Process id on this machine of a process of these namespaces; 0 if it has ended already."""
+        own = os.readlink(f"/proc/{self.pid}/ns/pid")
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                line = next(x for x in (entry / "status").read_text().splitlines() if x.startswith("NSpid:"))
+                if int(line.split()[-1]) == inner and os.readlink(entry / "ns" / "pid") == own:
+                    return int(entry.name)
+        return 0
+
     def enter(self) -> list[str]:
         """Command prefix that runs a program inside."""
         return ["nsenter", "-t", str(self.pid), "-m", "-n", "-p", "--"]
@@ -149,32 +159,46 @@ class Namespaces:
         self._process.wait(30)
 
 
+@dataclass
+class _Program:
+    """A started program: how to start it again, and its process as this machine sees it."""
+
+    where: Namespaces
+    command: list[str]
+    extra: dict[str, str]
+    pid: int
+    born: str
+
+
+def _birth(pid: int) -> str:
+    """Start time of a process in clock ticks, which tells it from a later one of the same id; "" if none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
 class Processes:
-    """Long-running programs by name, each with a log file; can be killed, paused and started again."""
+    """Long-running programs by name, each with a log file; can be killed, paused and started again.
+
+    They are children of the namespaces' first process, not of this one: a paused program whose parent is
+    outside would keep the namespaces from ending.
+    """
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
-        self._lock = threading.Lock()
-        self._commands: dict[str, tuple[Namespaces, list[str], dict[str, str]]] = {}
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._programs: dict[str, _Program] = {}
 
     def start(
         self, name: str, where: Namespaces, command: Sequence[str], extra: Mapping[str, str] | None = None
     ) -> None:
         """Start a program inside `where`; its output is appended to logs/<name>.log."""
-        with self._lock:
-            self._commands[name] = (where, list(command), dict(extra or {}))
-        with open(self.log(name), "ab") as output:
-            process = subprocess.Popen(
-                [*where.enter(), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env={**_clean_environment(), **(extra or {})},
-            )
-        with self._lock:
-            self._running[name] = process
+        script = 'log="$1"; shift; setsid "$@" </dev/null >>"$log" 2>&1 & echo $!'
+        environment = {**_clean_environment(), **(extra or {})}
+        arguments = ("sh", "-c", script, "start", str(self.log(name)), *command)
+        inner = where.run(*arguments, env=environment).stdout.strip()
+        pid = where.outside_pid(int(inner))
+        self._programs[name] = _Program(where, list(command), dict(extra or {}), pid, _birth(pid))
 
     def log(self, name: str) -> Path:
         """Log file of a program."""
@@ -182,12 +206,17 @@ class Processes:
 
     def names(self) -> list[str]:
         """Names of all programs that were started."""
-        return sorted(self._commands)
+        return sorted(self._programs)
+
+    def _program(self, name: str) -> _Program:
+        if name not in self._programs:
+            raise LabError(f"no component {name!r}; there are: {', '.join(self.names())}")
+        return self._programs[name]
 
     def alive(self, name: str) -> bool:
         """Whether the program runs (or is paused)."""
-        process = self._running.get(name)
-        return process is not None and process.poll() is None
+        program = self._program(name)
+        return program.born != "" and _birth(program.pid) == program.born
 
     def check(self, name: str) -> None:
         """LabError with the end of its log if the program has ended."""
@@ -197,18 +226,21 @@ class Processes:
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a signal to the program and its children."""
-        if name not in self._running:
-            raise LabError(f"no component {name!r}; there are: {', '.join(self.names())}")
-        with contextlib.suppress(ProcessLookupError):
-            # nsenter stays outside, the program inside; they share a process group.
-            os.killpg(self._running[name].pid, number)
+        if self.alive(name):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._program(name).pid, number)
 
     def kill(self, name: str) -> None:
         """Kill the program without warning and wait for its end."""
         self.signal(name, signal.SIGKILL)
-        self._running[name].wait(30)
+        wait_until(f"end of {name}", lambda: not self.alive(name), 30, 0.01)
 
     def restart(self, name: str) -> None:
         """Kill the program if it runs, and start it with the same command."""
         self.kill(name)
-        self.start(name, *self._commands[name])
+        program = self._program(name)
+        self.start(name, program.where, program.command, program.extra)
+
+    def forget(self, where: Namespaces) -> None:
+        """Drop the programs of namespaces that are gone."""
+        self._programs = {name: p for name, p in self._programs.items() if p.where is not where}

@@ -49,7 +49,7 @@ def first_node(where: Namespaces, number: int) -> None:
 def second_node(first: Namespaces, where: Namespaces) -> None:
     """Set up node 2's network and its wire into node 1's bridge."""
     _bridge(where, 2)
-    # iproute2 takes process ids as seen from where it runs: the nested namespace's first process in the outer.
+    # iproute2 takes process ids as seen from where it runs: find the nested first process in the outer.
     inner = where.run("sh", "-c", "readlink /proc/1/ns/net").stdout.strip()
     search = f"for p in /proc/[0-9]*; do [ $(readlink $p/ns/net) = '{inner}' ] && echo ${{p#/proc/}}; done; :"
     pid = first.run("sh", "-c", search).stdout.split()[0]
