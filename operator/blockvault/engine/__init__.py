@@ -1,0 +1,69 @@
+"""The block store.
+
+Volumes as copy-on-write trees of blocks in any object store. docs/format.md has the bytes.
+"""
+
+from __future__ import annotations
+
+from blockvault.engine.backup import LATEST, BackupRequest
+from blockvault.engine.changes import ChangedList
+from blockvault.engine.changes import parse as parse_changed_list
+from blockvault.engine.errors import (
+    AttemptFenced,
+    BackupNotFound,
+    BadChangedList,
+    BadRequest,
+    CommitContention,
+    EngineError,
+    FormatUnsupported,
+    Interrupted,
+    NotAVault,
+    ParentNotFound,
+    SourceNotFound,
+    SourceUnreadable,
+    StoredDataDamaged,
+    TargetBusy,
+    TargetNotFound,
+    TargetTooSmall,
+    TargetUnwritable,
+    VolumeDeleted,
+    VolumeNotFound,
+)
+from blockvault.engine.exitcodes import exit_code
+from blockvault.engine.pages import BLOCK_SIZE, SECTOR_SIZE
+from blockvault.engine.progress import BackupResult, Progress, RestoreResult
+from blockvault.engine.repository import Repository, check_store
+
+__all__ = [
+    "BLOCK_SIZE",
+    "LATEST",
+    "SECTOR_SIZE",
+    "AttemptFenced",
+    "BackupNotFound",
+    "BackupRequest",
+    "BackupResult",
+    "BadChangedList",
+    "BadRequest",
+    "ChangedList",
+    "CommitContention",
+    "EngineError",
+    "FormatUnsupported",
+    "Interrupted",
+    "NotAVault",
+    "ParentNotFound",
+    "Progress",
+    "Repository",
+    "RestoreResult",
+    "SourceNotFound",
+    "SourceUnreadable",
+    "StoredDataDamaged",
+    "TargetBusy",
+    "TargetNotFound",
+    "TargetTooSmall",
+    "TargetUnwritable",
+    "VolumeDeleted",
+    "VolumeNotFound",
+    "check_store",
+    "exit_code",
+    "parse_changed_list",
+]

@@ -53,8 +53,8 @@ _BY_CODE: dict[str, type[StoreError]] = {
 }
 
 _REMEDIES = {
-    "RequestTimeTooSkewed": "Set the clocks right: this machine's and the store's differ by more than 15 minutes.",
-    "AuthorizationHeaderMalformed": "Correct the region: the bucket is in another one than requests are signed for.",
+    "RequestTimeTooSkewed": "Set the clocks right: this machine and the store differ by over 15 minutes.",
+    "AuthorizationHeaderMalformed": "Correct the region: the bucket is in another one.",
     "ExpiredToken": "Renew the session token.",
 }
 

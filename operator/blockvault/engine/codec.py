@@ -1,0 +1,49 @@
+"""Compression: zstd level 1, or raw when it saves less than 3 %."""
+
+from __future__ import annotations
+
+import sys
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+RAW = 0
+ZSTD = 1
+
+LEVEL = 1
+# Below this saving the reader's time is worth more than the bytes.
+WORTHWHILE = 0.97
+
+Buffer = bytes | bytearray | memoryview
+
+
+class CodecError(Exception):
+    """Bytes that do not decode to what was announced."""
+
+
+def compress(data: Buffer, *, prove: bool = False) -> tuple[int, bytes]:
+    """(codec, stored bytes). `prove` decodes again and compares: a broken encoder must not lose data."""
+    packed = zstd.compress(data, LEVEL)
+    if len(packed) > len(data) * WORTHWHILE:
+        return RAW, bytes(data)
+    if prove and zstd.decompress(packed) != data:
+        raise CodecError("zstd does not give back what it was given: faulty memory, processor or library")
+    return ZSTD, packed
+
+
+def decompress(codec: int, data: Buffer, length: int) -> bytes:
+    """The plain bytes, exactly `length` of them. Raises CodecError; never allocates more than `length`."""
+    if codec == RAW:
+        plain = bytes(data)
+    elif codec == ZSTD:
+        try:
+            plain = zstd.ZstdDecompressor().decompress(data, max_length=length + 1)
+        except zstd.ZstdError as error:
+            raise CodecError(str(error)) from error
+    else:
+        raise CodecError(f"unknown codec {codec}")
+    if len(plain) != length:
+        raise CodecError(f"decodes to {len(plain)} bytes instead of {length}")
+    return plain

@@ -1,0 +1,166 @@
+"""The chain of commits of one lineage: finding the newest, and adding one.
+
+The next state exists when commit n+1 has been created (`If-None-Match: *`). Nothing is ever overwritten, and
+a crash at any moment leaves the former state. The rules are argued in docs/format.md, section Commits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from blockvault.engine import envelope
+from blockvault.engine.errors import CommitContention, FormatUnsupported, StoredDataDamaged
+from blockvault.engine.names import LineagePaths, random_id
+from blockvault.engine.state import OUTCOMES, Outcome, State, now
+from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
+
+# Commits whose number is a multiple of this are never trimmed, so a probe that looks at them cannot be fooled
+# by a number that is free again.
+MILESTONE = 64
+# Each lost race means that somebody else got through; so many in a row mean that something is wrong.
+MAX_LOST_RACES = 100
+
+Decision = tuple[State, Outcome]
+
+
+class Commits:
+    """Commits of one lineage."""
+
+    def __init__(self, store: ObjectStore, lineage: str) -> None:
+        self._store = store
+        self._paths = LineagePaths(lineage)
+
+    def newest(self, at_least: int = 0) -> State | None:
+        """The newest state, or None when there is no commit yet.
+
+        `at_least`: a number known to exist. Listings may lag, so what they show is only where probing begins.
+        """
+        listed = max((_number(info.key) for info in self._store.list(self._paths.commits)), default=0)
+        number, data = max(listed, at_least), None
+        while True:
+            higher = self._probe(number)
+            if higher is None:
+                break
+            number, data = higher
+        if number == 0:
+            return None
+        if data is None:
+            data = self._get(number)
+        if data is None:
+            raise StoredDataDamaged(f"{self._paths.commit(number)}: listed, but not there")
+        return self._decode(number, data)
+
+    def update(self, decide: Callable[[State], Decision | None], known: State) -> State:
+        """Add a commit. `decide` gets the state to follow and returns the next one, or None to leave it.
+
+        It is called anew with the newest state after every lost race and must not carry anything over.
+        Returns the state that counts: the one made, or the one that `decide` left. Raises what `decide`
+        raises.
+        """
+        state = known
+        for _ in range(MAX_LOST_RACES):
+            refuse_unwritable(state)
+            decision = decide(state.copy())
+            if decision is None:
+                return state
+            following = self._prepare(state, *decision)
+            key = self._paths.commit(following.number)
+            try:
+                self._store.create(key, _seal(key, following))
+            except AlreadyExists:
+                state = self._after(following.number)
+                continue
+            counts, state = self._counts(following)
+            if counts:
+                return state
+        raise CommitContention(
+            f"lineage {self._paths.lineage}: {MAX_LOST_RACES} commits in a row were overtaken"
+        )
+
+    def _prepare(self, state: State, following: State, outcome: Outcome) -> State:
+        following.number = state.number + 1
+        following.previous = state.commit_id or None
+        following.commit_id = outcome.commit = random_id()
+        following.written_at = now()
+        following.outcomes = [*following.outcomes, outcome][-OUTCOMES:]
+        return following
+
+    def _after(self, number: int) -> State:
+        state = self.newest(at_least=number)
+        if state is None:
+            raise StoredDataDamaged(f"{self._paths.commit(number)}: it existed and has gone")
+        return state
+
+    def _counts(self, made: State) -> tuple[bool, State]:
+        """Whether the commit just created is in the newest state's past (or is the newest), and that state.
+
+        A writer that slept may have created a number that was free again after trimming. Then higher numbers
+        are there, and their states, which list the last outcomes, do not know of it.
+        """
+        newest = self._after(made.number)
+        if newest.number == made.number:
+            if made.number > 1:
+                self._check_predecessor(made)
+            return True, newest
+        state = newest
+        while state.number - made.number >= OUTCOMES:
+            data = self._get(state.number - 1)
+            before = self._decode(state.number - 1, data) if data is not None else None
+            if before is None or before.commit_id != state.previous:
+                return False, newest
+            state = before
+        return any(outcome.commit == made.commit_id for outcome in state.outcomes), newest
+
+    def _check_predecessor(self, made: State) -> None:
+        data = self._get(made.number - 1)
+        if data is None or self._decode(made.number - 1, data).commit_id != made.previous:
+            raise StoredDataDamaged(
+                f"{self._paths.commit(made.number)}: its predecessor is not the one that it was built on",
+                remedy="Somebody deleted or replaced commits by hand; keep the store as it is.",
+            )
+
+    def _probe(self, number: int) -> tuple[int, bytes] | None:
+        """The next commit above `number`: n+1, else the next milestone."""
+        for candidate in (number + 1, ((number + 1) // MILESTONE + 1) * MILESTONE):
+            data = self._get(candidate)
+            if data is not None:
+                return candidate, data
+        return None
+
+    def _get(self, number: int) -> bytes | None:
+        try:
+            return self._store.get(self._paths.commit(number))
+        except ObjectNotFound:
+            return None
+
+    def _decode(self, number: int, data: bytes) -> State:
+        key = self._paths.commit(number)
+        opened = envelope.unseal(envelope.Kind.COMMIT, key, data)
+        try:
+            state = State.decode(opened.body, json.loads(opened.clear))
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoredDataDamaged(f"{key}: {error}") from error
+        if state.number != number or state.lineage != self._paths.lineage:
+            raise StoredDataDamaged(f"{key}: holds commit {state.number} of lineage {state.lineage}")
+        state.writable = opened.writable
+        return state
+
+
+def refuse_unwritable(state: State) -> None:
+    """Raises FormatUnsupported when a newer version has put something into the lineage that must not be lost."""
+    if not state.writable:
+        raise FormatUnsupported(
+            f"volume {state.volume}: its lineage uses features that this program must not write with"
+        )
+
+
+def _seal(key: str, state: State) -> bytes:
+    # The key's wrapping is outside the body, because the body is what it will encrypt.
+    clear = json.dumps(state.key, separators=(",", ":"), sort_keys=True).encode()
+    return envelope.seal(envelope.Kind.COMMIT, key, state.encode(), clear=clear)
+
+
+def _number(key: str) -> int:
+    text = key.rpartition("/")[2]
+    return int(text) if text.isdigit() else 0

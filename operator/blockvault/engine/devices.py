@@ -1,0 +1,191 @@
+"""Reading volumes and writing them: block devices and regular files."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import stat
+import struct
+import threading
+from contextlib import suppress
+
+from blockvault.engine.errors import (
+    SourceNotFound,
+    SourceUnreadable,
+    TargetBusy,
+    TargetNotFound,
+    TargetTooSmall,
+    TargetUnwritable,
+)
+
+# linux/fs.h: _IO(0x12, 127). Its neighbours look alike and do something else (0x127b reads a sector size).
+BLKZEROOUT = 0x127F
+# linux/falloc.h
+_KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_ZEROS = bytes(1024 * 1024)
+
+
+class Source:
+    """A volume to read. Safe to use from several threads, each with a buffer of its own."""
+
+    def __init__(self, path: str, batch_size: int) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._batch_size = batch_size
+        try:
+            mode = os.stat(path).st_mode
+            if not (stat.S_ISBLK(mode) or stat.S_ISREG(mode)):
+                raise SourceNotFound(f"{path}: neither a block device nor a regular file")
+            self._regular = stat.S_ISREG(mode)
+            self._fd = self._open(path)
+            self.size = os.lseek(self._fd, 0, os.SEEK_END)
+        except FileNotFoundError as error:
+            raise SourceNotFound(f"{path}: does not exist") from error
+        except OSError as error:
+            raise SourceUnreadable(f"{path}: {error.strerror}") from error
+
+    def _open(self, path: str) -> int:
+        flags = os.O_RDONLY | os.O_CLOEXEC
+        if not self._regular:
+            # Past the page cache: a backup must not push out what applications have there.
+            with suppress(OSError):
+                return os.open(path, flags | os.O_DIRECT)
+        return os.open(path, flags)
+
+    def close(self) -> None:
+        """Close the volume."""
+        os.close(self._fd)
+
+    def head(self, length: int) -> bytes:
+        """The first bytes (fewer if the volume is smaller). At most one batch."""
+        wanted = min(self._batch_size, -(-length // 4096) * 4096)
+        return bytes(self.read(0, wanted)[: min(length, self.size)])
+
+    def is_hole(self, offset: int, length: int) -> bool:
+        """True when the file system knows that the range is all zero. Block devices never know."""
+        if not self._regular:
+            return False
+        try:
+            return os.lseek(self._fd, offset, os.SEEK_DATA) >= offset + length
+        except OSError as error:
+            return error.errno == errno.ENXIO
+
+    def read(self, offset: int, length: int) -> memoryview:
+        """`length` bytes from `offset`, zeros past the end; valid until this thread's next call.
+
+        Raises SourceUnreadable. What cannot be read is never replaced by zeros.
+        """
+        buffer: mmap.mmap | None = getattr(self._local, "buffer", None)
+        if buffer is None:
+            # Anonymous memory begins on a page, as direct reads demand.
+            buffer = self._local.buffer = mmap.mmap(-1, self._batch_size)
+        view = memoryview(buffer)[:length]
+        wanted = max(0, min(length, self.size - offset))
+        done = 0
+        while done < wanted:
+            try:
+                # Up to the end of the buffer: a direct read's length must be whole sectors, the end may not
+                # be.
+                count = os.preadv(self._fd, [view[done:]], offset + done)
+            except OSError as error:
+                raise SourceUnreadable(
+                    f"{self.path}: reading at {offset + done}: {error.strerror}"
+                ) from error
+            if count == 0:
+                raise SourceUnreadable(f"{self.path}: ends at {offset + done}, not at {self.size} as it said")
+            done += count
+        if wanted < length:
+            view[wanted:] = bytes(length - wanted)
+        if self._regular:
+            os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
+        return view
+
+
+class Target:
+    """A volume to write. What it held before may be anything, unless it is `fresh`: a file that we made.
+
+    A device, and a file that is not empty, keeps its size and must hold `size` bytes; bytes after that stay.
+    """
+
+    def __init__(self, path: str, size: int) -> None:
+        self.path = path
+        self._zero_by_kernel = True
+        try:
+            self._fd, self._regular = self._open(path)
+            capacity = os.lseek(self._fd, 0, os.SEEK_END)
+            self.fresh = self._regular and capacity == 0
+            if self.fresh:
+                os.ftruncate(self._fd, size)
+            elif capacity < size:
+                os.close(self._fd)
+                raise TargetTooSmall(f"{path} has {capacity} bytes, the backup {size}")
+        except FileNotFoundError as error:
+            raise TargetNotFound(f"{path}: its directory does not exist") from error
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise TargetBusy(f"{path} is in use") from error
+            raise TargetNotFound(f"{path}: {error.strerror}") from error
+
+    @staticmethod
+    def _open(path: str) -> tuple[int, bool]:
+        mode = os.stat(path).st_mode if os.path.exists(path) else stat.S_IFREG
+        if stat.S_ISBLK(mode):
+            # O_EXCL on a device: refused while it is mounted or otherwise claimed.
+            return os.open(path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC), False
+        if not stat.S_ISREG(mode):
+            raise TargetNotFound(f"{path}: neither a block device nor a regular file")
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), True
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Write all of `data`. Raises TargetUnwritable."""
+        view = memoryview(data)
+        try:
+            while view:
+                count = os.pwrite(self._fd, view, offset)
+                view, offset = view[count:], offset + count
+        except OSError as error:
+            raise TargetUnwritable(f"{self.path}: writing at {offset}: {error.strerror}") from error
+
+    def zero(self, offset: int, length: int) -> None:
+        """Make the range read as zeros, whatever it held. Raises TargetUnwritable."""
+        if self.fresh or length == 0:
+            return
+        if self._zero_by_kernel:
+            try:
+                self._zero_out(offset, length)
+                return
+            except OSError as error:
+                if error.errno in (errno.EIO, errno.ENOSPC):
+                    raise TargetUnwritable(f"{self.path}: zeroing at {offset}: {error.strerror}") from error
+                self._zero_by_kernel = False  # not supported here: write them
+        while length:
+            step = min(length, len(_ZEROS))
+            self.write(offset, memoryview(_ZEROS)[:step])
+            offset, length = offset + step, length - step
+
+    def _zero_out(self, offset: int, length: int) -> None:
+        if not self._regular:
+            fcntl.ioctl(self._fd, BLKZEROOUT, struct.pack("<QQ", offset, length))
+            return
+        result = _libc.fallocate(
+            self._fd, _PUNCH_HOLE | _KEEP_SIZE, ctypes.c_longlong(offset), ctypes.c_longlong(length)
+        )
+        if result != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+
+    def finish(self) -> None:
+        """Make all of it durable. Raises TargetUnwritable."""
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise TargetUnwritable(f"{self.path}: fsync: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close the volume."""
+        os.close(self._fd)

@@ -1,0 +1,144 @@
+"""What can go wrong in the engine. Each error names the object and the cause, and says what to do."""
+# Classes are named after the reason that ends up in conditions.
+# ruff: noqa: N818
+
+from __future__ import annotations
+
+from blockvault.stores.errors import BlockvaultError
+
+
+class EngineError(BlockvaultError):
+    """Root of the engine's own errors; errors of the store pass through as they are."""
+
+    reason = "EngineError"
+
+
+class NotAVault(EngineError):
+    """There is no Blockvault store at this place."""
+
+    reason = "NotAVault"
+    remedy = "Check bucket and prefix, or create a store there with `blockvault init`."
+
+
+class FormatUnsupported(EngineError):
+    """Stored by a newer version, or with a feature that this version does not know."""
+
+    reason = "FormatUnsupported"
+    remedy = "Use the version of Blockvault that wrote it, or a newer one."
+
+
+class StoredDataDamaged(EngineError):
+    """Stored bytes are missing or are not those that were written."""
+
+    reason = "StoredDataDamaged"
+    remedy = (
+        "Restore another backup, and make a full backup: later ones then no longer use the damaged object."
+    )
+
+
+class VolumeNotFound(EngineError):
+    """The store holds no backups of this volume."""
+
+    reason = "VolumeNotFound"
+    remedy = "`blockvault list STORE` shows the volumes that are there."
+
+
+class BackupNotFound(EngineError):
+    """The volume has no such backup."""
+
+    reason = "BackupNotFound"
+    remedy = "`blockvault list STORE --volume NAME` shows the backups that are there."
+
+
+class ParentNotFound(EngineError):
+    """The backup that this one should build on is not there."""
+
+    reason = "ParentNotFound"
+    remedy = "Name a parent that `blockvault list` shows, or make a full backup."
+
+
+class BadChangedList(EngineError):
+    """The list of changed blocks cannot be right."""
+
+    reason = "BadChangedList"
+    remedy = "Correct the list, or leave it out: the backup then finds the changes by comparing."
+
+
+class BadRequest(EngineError):
+    """What was asked for is not well formed."""
+
+    reason = "BadRequest"
+    remedy = "Correct the request."
+
+
+class SourceNotFound(EngineError):
+    """The volume to read is not there."""
+
+    reason = "SourceNotFound"
+    remedy = "Check the path of the device or file."
+
+
+class SourceUnreadable(EngineError):
+    """Reading the volume failed. Nothing was put in place of what could not be read."""
+
+    reason = "SourceUnreadable"
+    remedy = "Check the device and the kernel's log; the backup was not made."
+
+
+class TargetNotFound(EngineError):
+    """The device or file to restore to cannot be opened."""
+
+    reason = "TargetNotFound"
+    remedy = "Check the path of the device or file."
+
+
+class TargetTooSmall(EngineError):
+    """The target cannot hold the backup. Nothing was written."""
+
+    reason = "TargetTooSmall"
+    remedy = "Use a target at least as large as the backup."
+
+
+class TargetBusy(EngineError):
+    """The target is in use. Nothing was written."""
+
+    reason = "TargetBusy"
+    remedy = "Unmount the device and stop what uses it."
+
+
+class TargetUnwritable(EngineError):
+    """Writing the target failed; what it holds now is incomplete."""
+
+    reason = "TargetUnwritable"
+    remedy = "Check the device and the kernel's log, then restore again."
+
+
+class AttemptFenced(EngineError):
+    """Another run has taken over this operation. Nothing of this run became a backup."""
+
+    reason = "AttemptFenced"
+    retryable = True
+    remedy = "Nothing, if the other run succeeds; else repeat the operation."
+
+
+class CommitContention(EngineError):
+    """Others committed each time before us."""
+
+    reason = "CommitContention"
+    retryable = True
+    remedy = "Repeat the operation; look for writers that commit in a loop."
+
+
+class VolumeDeleted(EngineError):
+    """The volume's data was deleted from the store while we worked."""
+
+    reason = "VolumeDeleted"
+    remedy = "Start again: a new backup of this volume begins from nothing."
+
+
+class Interrupted(EngineError):
+    """Asked to stop (SIGTERM or SIGINT)."""
+
+    reason = "Interrupted"
+    retryable = True
+    remedy = "Repeat the operation; what was committed stays."

@@ -1,0 +1,65 @@
+"""Exit codes of the command line and of the mover, one table for both (docs/exit-codes.md)."""
+
+from __future__ import annotations
+
+from blockvault.engine import errors
+from blockvault.stores import errors as store_errors
+
+OK = 0
+USAGE = 64
+DATA = 65
+NOT_FOUND = 66
+INTERNAL = 70
+IO = 74
+TEMPORARY = 75
+REFUSED = 77
+
+MEANINGS: dict[int, str] = {
+    OK: "everything that was asked for was done",
+    USAGE: "the command line, request or changed-block list is wrong",
+    DATA: "stored data is damaged, missing, or of a format that this version cannot read",
+    NOT_FOUND: "source, target, store, volume or backup is not there or does not fit",
+    INTERNAL: "a defect in Blockvault",
+    IO: "an I/O error on the volume",
+    TEMPORARY: "a passing failure: repeating makes sense",
+    REFUSED: "the store refuses: credentials, permission, space, or a missing ability",
+}
+
+_CODES: dict[type[store_errors.BlockvaultError], int] = {
+    errors.BadRequest: USAGE,
+    errors.BadChangedList: USAGE,
+    errors.FormatUnsupported: DATA,
+    errors.StoredDataDamaged: DATA,
+    store_errors.ObjectNotFound: DATA,
+    errors.NotAVault: NOT_FOUND,
+    errors.VolumeNotFound: NOT_FOUND,
+    errors.BackupNotFound: NOT_FOUND,
+    errors.ParentNotFound: NOT_FOUND,
+    errors.VolumeDeleted: NOT_FOUND,
+    errors.SourceNotFound: NOT_FOUND,
+    errors.TargetNotFound: NOT_FOUND,
+    errors.TargetTooSmall: NOT_FOUND,
+    errors.TargetBusy: NOT_FOUND,
+    store_errors.BucketNotFound: NOT_FOUND,
+    errors.SourceUnreadable: IO,
+    errors.TargetUnwritable: IO,
+    errors.AttemptFenced: TEMPORARY,
+    errors.CommitContention: TEMPORARY,
+    errors.Interrupted: TEMPORARY,
+    store_errors.StoreUnreachable: TEMPORARY,
+    store_errors.StoreThrottled: TEMPORARY,
+    store_errors.AlreadyExists: TEMPORARY,
+    store_errors.InvalidCredentials: REFUSED,
+    store_errors.AccessDenied: REFUSED,
+    store_errors.StoreFull: REFUSED,
+    store_errors.StoreRefused: REFUSED,
+    store_errors.NoConditionalCreate: REFUSED,
+}
+
+
+def exit_code(error: BaseException) -> int:
+    """The code for an error; INTERNAL for what has no place in the table."""
+    for kind in type(error).__mro__:
+        if kind in _CODES:
+            return _CODES[kind]
+    return INTERNAL

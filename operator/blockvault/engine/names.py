@@ -1,0 +1,90 @@
+"""Keys of objects in the store. Relative to its prefix, so a store can be copied to another place whole."""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from typing import NamedTuple
+
+STORE = "blockvault"
+CANARIES = "canary/"
+VOLUMES = "volumes/"
+LINEAGES = "lineages/"
+
+_NAME = struct.Struct("<IIQ")
+
+
+class ObjectName(NamedTuple):
+    """What a segment, page object or root is called in its lineage: never used before, never used again.
+
+    `epoch` is given to one attempt only, `sequence` counts inside it, `nonce` is random.
+    """
+
+    epoch: int
+    sequence: int
+    nonce: int
+
+    def pack(self) -> bytes:
+        """16 bytes, as they stand in pages and summaries."""
+        return _NAME.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> ObjectName:
+        """The reverse of `pack`."""
+        return cls(*_NAME.unpack(data))
+
+    def __str__(self) -> str:
+        return f"{self.epoch:08x}-{self.sequence:08x}-{self.nonce:016x}"
+
+    @classmethod
+    def parse(cls, text: str) -> ObjectName:
+        """The reverse of `str`. Raises ValueError."""
+        epoch, sequence, nonce = text.split("-")
+        return cls(int(epoch, 16), int(sequence, 16), int(nonce, 16))
+
+
+class NameSource:
+    """Fresh names for one attempt."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self._sequence = 0
+
+    def fresh(self) -> ObjectName:
+        """The next one."""
+        self._sequence += 1
+        return ObjectName(self.epoch, self._sequence, secrets.randbits(64))
+
+
+class LineagePaths:
+    """Keys below one lineage."""
+
+    def __init__(self, lineage: str) -> None:
+        self.lineage = lineage
+        self.commits = f"{LINEAGES}{lineage}/commits/"
+
+    def commit(self, number: int) -> str:
+        """The key of a commit."""
+        return f"{self.commits}{number:016d}"
+
+    def segment(self, name: ObjectName) -> str:
+        """The key of a segment."""
+        return f"{LINEAGES}{self.lineage}/segments/{name}"
+
+    def pages(self, name: ObjectName) -> str:
+        """The key of a page object."""
+        return f"{LINEAGES}{self.lineage}/pages/{name}"
+
+    def root(self, name: ObjectName) -> str:
+        """The key of a root."""
+        return f"{LINEAGES}{self.lineage}/roots/{name}"
+
+
+def volume_key(name_hash: str, number: int) -> str:
+    """The key of a volume's record."""
+    return f"{VOLUMES}{name_hash}/{number:08d}"
+
+
+def random_id() -> str:
+    """32 random hex digits: ids of stores, lineages, commits, attempts and backups."""
+    return secrets.token_hex(16)

@@ -1,0 +1,158 @@
+"""What a commit holds: the whole current state of a lineage, as JSON that keeps what it does not know."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Self
+
+ACTIVE = "Active"
+DELETED = "Deleted"
+
+# How many outcomes a state remembers: as many as the commits that are never trimmed.
+OUTCOMES = 64
+# Attempts of dead runs are dropped, oldest first, past this many; a live one that is dropped fails cleanly.
+ATTEMPTS = 32
+
+
+def now() -> str:
+    """The time as it stands in stored objects.
+
+    UTC, whole seconds. For people only; nothing is decided by it.
+    """
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.title() for part in rest)
+
+
+@dataclass
+class Record:
+    """Fields to and from camelCase JSON; unknown keys are carried along in `extra`."""
+
+    extra: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    nested: ClassVar[dict[str, type[Record]]] = {}
+    unsaved: ClassVar[frozenset[str]] = frozenset({"extra"})
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is stored."""
+        out = dict(self.extra)
+        for f in dataclasses.fields(self):
+            if f.name in self.unsaved:
+                continue
+            value = getattr(self, f.name)
+            out[_camel(f.name)] = [item.to_json() for item in value] if f.name in self.nested else value
+        return out
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """From what is stored. Raises TypeError or KeyError when a field is missing."""
+        rest = dict(data)
+        fields: dict[str, Any] = {}
+        for f in dataclasses.fields(cls):
+            if f.name not in cls.unsaved and _camel(f.name) in rest:
+                value = rest.pop(_camel(f.name))
+                kind = cls.nested.get(f.name)
+                fields[f.name] = [kind.from_json(item) for item in value] if kind else value
+        return cls(**fields, extra=rest)
+
+
+@dataclass
+class RootEntry(Record):
+    """One backup. `object` names the root of its present `revision`; `figures` are the run's results."""
+
+    id: str
+    operation: str
+    object: str
+    object_bytes: int
+    object_checksum: str
+    content_hash: str
+    size: int
+    type: str
+    parent: str | None
+    created_at: str
+    figures: dict[str, Any]
+    revision: int = 1
+    labels: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Attempt(Record):
+    """A run that may still commit. `parent` is the pinned root: {id, revision}, or None."""
+
+    id: str
+    operation: str
+    epoch: int
+    parent: dict[str, Any] | None
+    started_at: str
+
+
+@dataclass
+class Outcome(Record):
+    """What a recent commit did: a proof that it counted, for whoever made it."""
+
+    commit: str
+    action: str
+    attempt: str | None = None
+    operation: str | None = None
+    root: str | None = None
+
+
+@dataclass
+class State(Record):
+    """A lineage's state, held by commit `number` of id `commit_id` (0 and "" before the first).
+
+    `key` is the lineage's key as it is wrapped: {generation, wrap, key}; it is stored beside the body, not in
+    it.
+    """
+
+    lineage: str
+    volume: str
+    key: dict[str, Any] = field(default_factory=dict)
+    writable: bool = True
+    number: int = 0
+    commit_id: str = ""
+    previous: str | None = None
+    written_at: str = ""
+    status: str = ACTIVE
+    epoch: int = 0
+    used_bytes: int = 0
+    owner: dict[str, Any] | None = None
+    roots: list[RootEntry] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    condemned: list[Any] = field(default_factory=list)
+
+    nested: ClassVar[dict[str, type[Record]]] = {"roots": RootEntry, "attempts": Attempt, "outcomes": Outcome}
+    unsaved: ClassVar[frozenset[str]] = frozenset({"extra", "key", "writable"})
+
+    def encode(self) -> bytes:
+        """The body of a commit."""
+        return json.dumps(self.to_json(), separators=(",", ":"), sort_keys=True).encode()
+
+    @classmethod
+    def decode(cls, data: bytes, key: dict[str, Any]) -> State:
+        """The reverse. Raises ValueError, TypeError or KeyError."""
+        state = cls.from_json(json.loads(data))
+        state.key = key
+        return state
+
+    def copy(self) -> State:
+        """One that can be changed freely."""
+        return State.decode(self.encode(), dict(self.key))
+
+    def root(self, backup_id: str) -> RootEntry | None:
+        """The backup of that id."""
+        return next((root for root in self.roots if root.id == backup_id), None)
+
+    def root_of(self, operation: str) -> RootEntry | None:
+        """The backup that an operation made."""
+        return next((root for root in self.roots if root.operation == operation), None)
+
+    def attempt(self, attempt_id: str) -> Attempt | None:
+        """The running attempt of that id."""
+        return next((attempt for attempt in self.attempts if attempt.id == attempt_id), None)
