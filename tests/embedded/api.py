@@ -164,7 +164,7 @@ class Api(KubernetesEmulator):
             if raw.content_type == MERGE_PATCH and isinstance(body, dict):
                 # The patch decides by its own resourceVersion, not by the one that the object has anyway.
                 obj["metadata"].pop("resourceVersion")
-                return merged(obj, body)
+                return dict(merged(obj, body))
             if raw.content_type == JSON_PATCH and isinstance(body, list):
                 try:
                     patched: Object = jsonpatch.apply_patch(obj, body)

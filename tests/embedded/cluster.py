@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -150,7 +150,8 @@ class EmbeddedCluster:
 
     def apply(self, *manifests: str | Object) -> list[Object]:
         """Create or merge-patch objects, given as YAML or as dicts. Raises ApiError."""
-        return [self.within(lambda s, o=obj: _applied(s, o, self.namespace)) for obj in _objects(manifests)]
+        objects = _objects(manifests)
+        return self.within(lambda store: [_applied(store, obj, self.namespace) for obj in objects])
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> Object | None:
         """An object, None when there is none. The kind as a person types it: `pvc`, `backups`, `Vault`."""
@@ -164,10 +165,10 @@ class EmbeddedCluster:
         """Ask for an object's deletion. Raises ApiError 404."""
         self.within(lambda s: s.delete(s.kind_named(kind), namespace or self.namespace, name))
 
-    def history(self, kind: str, name: str, namespace: str | None = None) -> list[Object | None]:
+    def history(self, kind: str, name: str, namespace: str | None = None) -> Sequence[Object | None]:
         """All versions that an object has had; None stands for its deletion."""
 
-        def read(store: Store) -> list[Object | None]:
+        def read(store: Store) -> Sequence[Object | None]:
             found = store.kind_named(kind)
             key = (found.resource, (namespace or self.namespace) if found.namespaced else None, name)
             versions = self.api.objects[key].history if key in self.api.objects else []
@@ -175,7 +176,7 @@ class EmbeddedCluster:
 
         return self.within(read)
 
-    def requests(self, verb: str = "*", resource: str = "*") -> list[Asked]:
+    def requests(self, verb: str = "*", resource: str = "*") -> Sequence[Asked]:
         """What was asked of the API over HTTP so far."""
         return [a for a in list(self.api.asked) if verb in ("*", a.verb) and resource in ("*", a.resource)]
 

@@ -55,7 +55,9 @@ class Kubectl:
         """One object. Raises SystemExit when there is none."""
         kind = self._kinds[kind_name]
         try:
-            return self._ask("GET", self._path(kind, self._namespace if kind.namespaced else None, name))
+            return dict(
+                self._ask("GET", self._path(kind, self._namespace if kind.namespaced else None, name))
+            )
         except urllib.error.HTTPError as error:
             raise SystemExit(f"{kind_name} {name}: {_message(error)}") from error
 

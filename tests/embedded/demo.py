@@ -108,8 +108,8 @@ class Demo:
             self._kubectl.say(f"kubectl get backup {name} --watch")
             done = self._watch("Backup", name, "Available")
         volume = done["status"]["volumes"][0]
-        figures = [volume[key] for key in ("bytesScanned", "bytesChanged", "bytesStored")]
-        self.rows.append(Row(step, *figures, None, spent()))
+        scanned, changed, stored = (volume[key] for key in ("bytesScanned", "bytesChanged", "bytesStored"))
+        self.rows.append(Row(step, scanned, changed, stored, None, spent()))
         return done
 
     def _restore(self, backup: Object, number: int) -> str:

@@ -117,8 +117,8 @@ def _format(mkfs: str, tree: Path, image: Path, size: int, identity: str) -> Non
         "-E",
         f"hash_seed={identity},root_owner=0:0",
         "-d",
-        tree,
-        image,
+        str(tree),
+        str(image),
     ]
     env = os.environ | {"E2FSPROGS_FAKE_TIME": "1700000000"}
     subprocess.run(command, check=True, capture_output=True, env=env)

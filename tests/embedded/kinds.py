@@ -156,10 +156,10 @@ def quantity(text: str | int) -> int:
     text = str(text)
     for power, letter in enumerate("KMGTPE", start=1):
         if text.endswith(f"{letter}i"):
-            return round(float(text[:-2]) * 1024**power)
+            return int(float(text[:-2]) * 1024**power)
         if text.endswith(letter) or (letter == "K" and text.endswith("k")):
-            return round(float(text[:-1]) * 1000**power)
-    return round(float(text))
+            return int(float(text[:-1]) * 1000**power)
+    return int(float(text))
 
 
 def canonical(size: int) -> str:

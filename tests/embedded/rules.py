@@ -203,10 +203,10 @@ def _settled(left: Expression, right: Expression, by: bool) -> Expression:
         try:
             first = left(v)
         except NoValueError:
-            if right(v) is by:
+            if bool(right(v)) is by:
                 return by
             raise
-        return by if first is by else right(v)
+        return by if first is by else bool(right(v))
 
     return evaluate
 

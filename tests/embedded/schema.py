@@ -70,9 +70,10 @@ def problems(value: Any, schema: Schema, old: Any = None, path: str = "") -> Ite
     yield from _plain(value, schema, where)
     for variant in schema.get("allOf", []):
         yield from problems(value, variant, old, path)
-    for word, wrong in (("anyOf", lambda n: n == 0), ("oneOf", lambda n: n != 1)):
+    for word, most in (("anyOf", None), ("oneOf", 1)):
         variants = schema.get(word)
-        if variants and wrong(sum(not list(problems(value, v, old, path)) for v in variants)):
+        fitting = sum(not list(problems(value, v, old, path)) for v in variants or ())
+        if variants and not 1 <= fitting <= (most or fitting):
             yield f"{where}: Invalid value: must validate the schema ({word})"
     if isinstance(value, dict):
         yield from _members(value, schema, old, path)
