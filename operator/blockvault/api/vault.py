@@ -25,6 +25,8 @@ GIB = 2**30
 MIN_CAPACITY, MAX_CAPACITY = 10 * GIB, 10_485_760 * GIB
 
 FreeForm = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+Labels = Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=32)]
+Annotations = Annotated[dict[str, Annotated[str, Field(max_length=65536)]], Field(max_length=32)]
 BY_NAME: dict[str, JsonValue] = {
     "x-kubernetes-list-type": "map",
     "x-kubernetes-list-map-keys": ["kind", "name"],
@@ -68,13 +70,13 @@ class MoverTemplate(Model):
     """Tolerations."""
     affinity: FreeForm | None = None
     """Affinity."""
-    node_selector: Annotated[dict[str, str], Field(max_length=32)] | None = None
+    node_selector: Labels | None = None
     """Node selector."""
     priority_class_name: Name | None = None
     """Priority class."""
-    labels: Annotated[dict[str, str], Field(max_length=32)] | None = None
+    labels: Labels | None = None
     """Labels of the pods."""
-    annotations: Annotated[dict[str, str], Field(max_length=32)] | None = None
+    annotations: Annotations | None = None
     """Annotations of the pods."""
     image_pull_secrets: Annotated[list[LocalReference], Field(max_length=16)] | None = None
     """Pull secrets in the operator's namespace."""
@@ -149,7 +151,7 @@ class VaultResource(Model):
 class LabelSelector(Model):
     """Resources by labels."""
 
-    match_labels: Annotated[dict[str, str], Field(max_length=32)]
+    match_labels: Labels
     """Labels that a resource must have, all of them."""
 
 
