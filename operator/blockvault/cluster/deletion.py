@@ -70,7 +70,9 @@ async def _delete_stored(
     except (StoreError, EngineError) as error:
         if not _was_stored(backup) and not _may_be_stored(backup):
             return None
-        await _say(context, obj, error.reason, f"The stored data cannot be removed yet: {error}")
+        await _say(
+            context, obj, error.reason, f"The stored data cannot be removed yet: {error} {error.remedy}"
+        )
         return RETRY_SECONDS
     context.wakeups.wake(vault.metadata.uid)  # its usage has changed
     return None

@@ -59,7 +59,7 @@ async def _check(context: Context, vault: Vault) -> dict[str, object]:
         store = await context.stores.check(location)
     except (StoreError, EngineError) as error:
         kind = Missing if error.reason in ABSENT_REASONS else Refusal
-        problem = kind(error.reason, f"{storage.location}: {error}")
+        problem = kind(error.reason, f"{storage.location}: {error} {error.remedy}")
         return waiting_status(vault, problem, context.clock())
     return available_status(vault, storage, store.store_id, store.used_bytes, store.backups, context.clock())
 

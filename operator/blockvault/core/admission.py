@@ -80,8 +80,8 @@ def check_volume(claim: str, volume: Object | None) -> Refusal | Missing | None:
     if csi_driver(volume) is None:
         return Refusal(
             "NotCSI",
-            f"PersistentVolumeClaim {claim} is on PersistentVolume {volume['metadata']['name']}, which no CSI "
-            "driver serves, so it has no snapshots: move the data to a claim whose StorageClass names a CSI "
+            f"PersistentVolumeClaim {claim} is on PersistentVolume {volume['metadata']['name']}, which no "
+            "CSI driver serves, so it has no snapshots: move the data to a claim whose StorageClass names a CSI "
             "driver with snapshots.",
         )
     return None

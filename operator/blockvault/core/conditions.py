@@ -23,7 +23,7 @@ def timestamp(moment: datetime) -> str:
 
 def parse_timestamp(text: str) -> datetime:
     """The reverse of `timestamp`, tolerant of fractions. Raises ValueError on anything else."""
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return datetime.fromisoformat(text)
 
 
 def find_condition(conditions: list[Condition], type: str) -> Condition | None:

@@ -203,7 +203,8 @@ def _snapshot_overdue(view: BackupView, snapshot: Object, name: str) -> Refusal 
     error = snapshot_error(snapshot) or "the CSI driver gave no error"
     return Refusal(
         "SnapshotFailed",
-        f"The snapshot of PersistentVolumeClaim {name} was not ready after {int(age.total_seconds())} s: {error}. "
+        f"The snapshot of PersistentVolumeClaim {name} was not ready after "
+        f"{int(age.total_seconds())} s: {error}. "
         "Look at the CSI driver and its snapshotter.",
     )
 

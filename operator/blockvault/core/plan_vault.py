@@ -104,7 +104,8 @@ def resolve_storage(
     if unserved:
         return Refusal(
             "NotServed",
-            f"VaultClass {chosen.metadata.name}: {unserved[0].field}: {unserved[0].reason} {unserved[0].remedy}",
+            f"VaultClass {chosen.metadata.name}: {unserved[0].field}: {unserved[0].reason} "
+            f"{unserved[0].remedy}",
         )
     if chosen.spec.storage.s3 is None:
         return Refusal("NoStorage", f"VaultClass {chosen.metadata.name} names no S3 storage.")

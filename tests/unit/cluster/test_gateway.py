@@ -34,8 +34,8 @@ class Server:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    yield Server()
+async def server() -> Server:
+    return Server()
 
 
 @pytest.fixture
