@@ -1,0 +1,1 @@
+"""`blockvault`: backups on a store alone, without a cluster."""

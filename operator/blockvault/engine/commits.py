@@ -148,7 +148,7 @@ class Commits:
 
 
 def refuse_unwritable(state: State) -> None:
-    """Raises FormatUnsupported when a newer version has put something into the lineage that must not be lost."""
+    """Raises FormatUnsupported when a newer version stored what this one would lose."""
     if not state.writable:
         raise FormatUnsupported(
             f"volume {state.volume}: its lineage uses features that this program must not write with"

@@ -1,0 +1,100 @@
+"""`python -m blockvault.mover`: do what the request says, say how it goes, and leave last words."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from copy import copy
+from types import FrameType
+from typing import Any
+
+from blockvault.engine import BackupRequest, Interrupted, Progress, Repository, exit_code
+from blockvault.engine.exitcodes import OK
+from blockvault.mover import words
+from blockvault.mover.request import BACKUP, DEFAULT_PATH, Request, load
+from blockvault.stores import open_store
+
+PROGRESS_SECONDS = 2.0
+
+
+class Run:
+    """Does the work in a thread of its own, so that the main thread can always answer a signal."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._progress: Progress | None = None
+        self._ended = threading.Event()
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def main(self) -> int:
+        """Run to the end, or to a signal; the exit code."""
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        threading.Thread(target=self._work, name="work", daemon=True).start()
+        said: Progress | None = None
+        while not self._ended.wait(PROGRESS_SECONDS):
+            said = self._say(said)
+        self._say(said)
+        if self._error is None:
+            words.last_words(words.success(self._result))
+            return OK
+        words.last_words(words.failure(self._error))
+        return exit_code(self._error)
+
+    def _say(self, said: Progress | None) -> Progress | None:
+        now = copy(self._progress)
+        if now is not None and now != said:
+            words.progress(now)
+        return now
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        if not self._ended.is_set():
+            self._error = Interrupted(f"stopped by {signal.Signals(number).name}")
+            self._ended.set()
+
+    def _note(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def _work(self) -> None:
+        try:
+            result = _do(load(self._path), self._note)
+        except BaseException as error:  # noqa: BLE001 - whatever it was, it must become last words
+            traceback.print_exc()
+            if not self._ended.is_set():
+                self._error = error
+        else:
+            if not self._ended.is_set():
+                self._result = result
+        self._ended.set()
+
+
+def _do(request: Request, note: Any) -> Any:
+    repository = Repository.open(open_store(request.location))
+    if request.operation == BACKUP:
+        return repository.backup(
+            BackupRequest(
+                source=request.device,
+                volume=request.volume,
+                operation_id=request.operation_id,
+                full=request.full,
+                meta=request.meta,
+                report=note,
+            )
+        )
+    return repository.restore(request.volume, request.device, request.backup_id, note)
+
+
+def main() -> int:
+    """Entry point. Does not return where threads may still be waiting for the network."""
+    code = Run(os.environ.get("BLOCKVAULT_REQUEST", DEFAULT_PATH)).main()
+    sys.stderr.flush()
+    # Threads of a run that was stopped may hang in a request for minutes; they hold nothing that needs care.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""A bounded pool of processes. One that does not answer in time is killed and replaced."""
+# The limit is kept by killing the process, which cancelling a coroutine would not do.
+# ruff: noqa: ASYNC109
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from blockvault.stores import BlockvaultError, StoreError, StoreLocation, StoreUnreachable
+from blockvault.storework import work
+
+CHECK_SECONDS = 60.0
+CALL_SECONDS = 60.0
+
+
+class WorkFailed(StoreError):  # noqa: N818 - named after its reason
+    """The worker process died or met a defect."""
+
+    reason = "StoreWorkFailed"
+    retryable = True
+
+
+class StoreWork:
+    """Store work for asyncio. Calls wait while all workers are busy; processes start when first needed."""
+
+    def __init__(self, max_workers: int = 2) -> None:
+        self._slots = asyncio.Semaphore(max_workers)
+        self._idle: list[_Worker] = []
+        self._closed = False
+
+    async def check(self, location: StoreLocation, timeout: float = CHECK_SECONDS) -> work.StoreStatus:
+        """Make the store here or open it, and prove by a canary that it is fit.
+
+        Raises StoreError or EngineError with a reason; StoreUnreachable after `timeout` seconds.
+        """
+        found: work.StoreStatus = await self._call(work.check, location, timeout=timeout)
+        return found
+
+    async def delete_backup(
+        self, location: StoreLocation, volume: str, backup_id: str, timeout: float = CALL_SECONDS
+    ) -> bool:
+        """Take a backup out of the store; False when it was not there. Raises as `check`."""
+        return bool(await self._call(work.delete_backup, location, volume, backup_id, timeout=timeout))
+
+    async def find_operation(
+        self, location: StoreLocation, volume: str, operation_id: str, timeout: float = CALL_SECONDS
+    ) -> dict[str, Any] | None:
+        """The result of a backup operation if it has committed. Raises as `check`."""
+        found: dict[str, Any] | None = await self._call(
+            work.find_operation, location, volume, operation_id, timeout=timeout
+        )
+        return found
+
+    async def usage(self, location: StoreLocation, timeout: float = CALL_SECONDS) -> int:
+        """Used bytes of all volumes of the store. Raises as `check`."""
+        return int(await self._call(work.usage, location, timeout=timeout))
+
+    async def list_backups(
+        self, location: StoreLocation, volume: str | None = None, timeout: float = CALL_SECONDS
+    ) -> list[dict[str, Any]]:
+        """Backups of one volume, or of all. Raises as `check`."""
+        found: list[dict[str, Any]] = await self._call(work.list_backups, location, volume, timeout=timeout)
+        return found
+
+    async def close(self) -> None:
+        """Stop the processes."""
+        self._closed = True
+        workers, self._idle = self._idle, []
+        for worker in workers:
+            await asyncio.to_thread(worker.kill)
+
+    async def _call(self, function: Callable[..., Any], *arguments: Any, timeout: float) -> Any:
+        async with self._slots:
+            worker = self._idle.pop() if self._idle else _Worker()
+            task = asyncio.create_task(asyncio.to_thread(worker.call, function, arguments, timeout))
+            try:
+                # Shielded: a cancelled caller must not leave a worker behind in the middle of its work.
+                return await asyncio.shield(task)
+            except asyncio.CancelledError:
+                worker.kill()
+                raise
+            finally:
+                if worker.usable and not self._closed:
+                    self._idle.append(worker)
+                elif worker.usable:
+                    worker.kill()
+
+
+class _Worker:
+    """One process and the pipe to it. Started by spawn: a fork of a threaded program can hang."""
+
+    def __init__(self) -> None:
+        self._pipe: Connection | None = None
+        self._process: BaseProcess | None = None
+        self.usable = True
+
+    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...], timeout: float) -> Any:
+        """Blocks for up to `timeout` seconds."""
+        name = function.__name__
+        try:
+            pipe = self._start()
+            pipe.send((function, arguments))
+            if not pipe.poll(timeout):
+                self.kill()
+                raise StoreUnreachable(f"{arguments[0].url}: {name} did not end in {timeout:.0f} s")
+            outcome = pipe.recv()
+        except (EOFError, OSError) as error:
+            self.kill()
+            raise WorkFailed(f"{arguments[0].url}: the process for {name} ended unexpectedly") from error
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def _start(self) -> Connection:
+        if self._pipe is None:
+            context = multiprocessing.get_context("spawn")
+            self._pipe, far = context.Pipe()
+            self._process = context.Process(target=_serve, args=(far,), daemon=True, name="storework")
+            self._process.start()
+            far.close()
+        return self._pipe
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self.usable = False
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        if self._pipe is not None:
+            with suppress(OSError):
+                self._pipe.close()
+
+
+def _serve(pipe: Connection) -> None:
+    # The parent decides when to end; a signal to the whole group is its affair.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except EOFError:
+            return
+        try:
+            outcome = function(*arguments)
+        except BlockvaultError as error:
+            outcome = error
+        except Exception as error:  # noqa: BLE001 - a defect must reach the caller, not end the worker silently
+            outcome = WorkFailed(f"{function.__name__}: {type(error).__name__}: {error}")
+        pipe.send(outcome)
