@@ -64,8 +64,6 @@ class Operator:
             f"image.tag={tag}",
             "image.pullPolicy=IfNotPresent",
             r"nodeSelector.kubernetes\.io/hostname=node1",
-            # There is no DNS in the lab.
-            "dnsPolicy=Default",
             *values,
         ]
         words = [

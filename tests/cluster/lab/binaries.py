@@ -55,12 +55,15 @@ def _go(*arguments: str, **environment: str) -> None:
         raise RuntimeError(
             "go is not on PATH: the lab builds Kubernetes from source and needs Go 1.26 or newer"
         )
-    subprocess.run(
+    done = subprocess.run(
         ["go", *arguments],
         cwd=versions.CLUSTER_DIR,
         env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", **environment},
-        check=True,
     )
+    if done.returncode != 0:
+        raise RuntimeError(
+            f"go {arguments[0]} {arguments[-1]} failed with exit code {done.returncode}: see above"
+        )
 
 
 def build(target: Path, *arguments: str) -> None:
@@ -103,12 +106,16 @@ def kubernetes() -> Path:
     return directory
 
 
+def _sources(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.glob("*.go") if not path.name.endswith("_test.go"))
+
+
 def csi_driver() -> Path:
     """The CSI driver for tests, built from tests/cluster/csidriver."""
     sources = versions.CLUSTER_DIR / "csidriver"
     module = [versions.CLUSTER_DIR / "go.mod", versions.CLUSTER_DIR / "go.sum"]
     with cache_lock("csidriver"):
-        key = versions.digest(FLAGS, [*module, *sorted(sources.glob("*.go"))])
+        key = versions.digest(FLAGS, [*module, *_sources(sources)])
         return _built(_directory("csidriver", key), "csidriver", "./csidriver")
 
 

@@ -1,5 +1,6 @@
 """A whole lab as a context manager: Kubernetes, CSI driver, S3."""
 
+import json
 import os
 import subprocess
 import time
@@ -78,7 +79,7 @@ class Cluster:
         self._plane = ControlPlane(self.state, self.logs, self.programs, number)
         self.kubeconfig = self._plane.kubeconfig
         self.faults_file = self.state / "faults.json"
-        self.faults_file.write_text("{}\n")
+        self.set_faults({})
         first = Node(1, where, self.state, self._slot.cgroup, self._plane, self.processes)
         self.nodes = {1: first}
         first.prepare()
@@ -119,8 +120,12 @@ class Cluster:
         socket = node.start_driver(self._driver, self._volumes, self.faults_file)
         self.kubectl("apply", "--server-side", "-f", "-", stdin=storage.crd_manifest())
         kinds = ("volumesnapshots", "volumesnapshotcontents", "volumesnapshotclasses")
-        names = [f"crd/{kind}.snapshot.storage.k8s.io" for kind in kinds]
-        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+
+        def served() -> bool:
+            found = self._plane.get("/apis/snapshot.storage.k8s.io/v1") or ""
+            return all(f'"name":"{kind}"' in found for kind in kinds)
+
+        wait_until("snapshot API served", served, 30)
         self.kubectl("apply", "-f", "-", stdin=storage.object_manifest())
         storage.start_sidecars(self._namespaces, self.processes, self.programs, self.kubeconfig, socket)
 
@@ -200,6 +205,12 @@ class Cluster:
         """Load an image archive on every node."""
         for node in self.nodes.values():
             node.import_image(archive)
+
+    def set_faults(self, faults: dict[str, Any]) -> None:
+        """Tell the CSI driver which calls fail or hang from now on (csidriver/README.md); {} for none."""
+        partial = self.faults_file.with_suffix(".partial")
+        partial.write_text(json.dumps(faults))
+        partial.rename(self.faults_file)
 
     def components(self) -> list[str]:
         """Names that kill() and restart() take."""

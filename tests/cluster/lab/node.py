@@ -133,8 +133,7 @@ class Node:
         """Start kubelet and kube-proxy; the node becomes ready later."""
         serving = self._plane.serving(f"kubelet-{self.name}", self.name, self.address)
         resolv = self._state / "resolv.conf"
-        # There is no DNS in the lab: a look-up is refused at once and does not hang.
-        resolv.write_text("nameserver 127.0.0.1\n")
+        resolv.write_text(f"nameserver {self.address}\n")
         config = {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
@@ -155,7 +154,10 @@ class Node:
             "oomScoreAdj": 0,
             "maxOpenFiles": 10000,
             "localStorageCapacityIsolation": False,
+            # There is no DNS in the lab: a look-up is refused at once and does not hang.
             "resolvConf": str(resolv),
+            "clusterDNS": [self.address],
+            "clusterDomain": "cluster.local",
             "registerNode": True,
             # The lease is renewed every quarter of this: well within the node monitor's grace period.
             "nodeLeaseDurationSeconds": 8,
