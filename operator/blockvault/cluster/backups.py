@@ -53,7 +53,7 @@ async def reconcile_backup(context: Context, namespace: str, name: str) -> float
         _count(context, view, decision)
     if decision.action is not None:
         await perform(context, owner, view, found, Action(decision.action), decision.detail)
-    return decision.requeue
+    return decision.next_look
 
 
 def owner_of(backup: Backup) -> Owner:

@@ -50,7 +50,7 @@ async def reconcile_restore(context: Context, namespace: str, name: str) -> floa
         _count(context, view, decision)
     if decision.action is not None:
         await perform(context, owner, view, Action(decision.action), decision.detail)
-    return decision.requeue
+    return decision.next_look
 
 
 async def clean_restore(context: Context, obj: Object) -> float | None:

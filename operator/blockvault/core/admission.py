@@ -14,7 +14,7 @@ from .objects import Object, claim_is_bound, csi_driver, deleting
 SNAPSHOT_DEFAULT_ANNOTATION = "snapshot.storage.kubernetes.io/is-default-class"
 
 # Reasons of a Vault in phase Error that time can mend; all others want a person.
-PASSING_VAULT_REASONS = frozenset({"StoreUnreachable", "StoreThrottled"})
+PASSING_VAULT_REASONS = frozenset({"StoreUnreachable", "StoreThrottled", "StoreWorkFailed"})
 
 
 @dataclass(frozen=True, order=True)

@@ -54,6 +54,12 @@ class Decision:
     requeue: float | None = 2.0
 
     @property
+    def next_look(self) -> float | None:
+        """Seconds until the next look. What was just made is looked at soon, as nobody wakes us for it."""
+        soon = self.action is not None and self.reason != "CleaningUp"
+        return 0.2 if soon else self.requeue
+
+    @property
     def finished(self) -> bool:
         """Whether the object has reached its last state."""
         return self.requeue is None
