@@ -7,6 +7,7 @@ whatever it does not know, so that nothing is lost in silence.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,8 @@ Schema = dict[str, Any]
 
 GROUP, VERSION = "blockvault.dev", "v1alpha1"
 DROPPED = ("title", "$defs")
+# Ids of requirements in docstrings are for us and not for those who read `kubectl explain`.
+REQUIREMENT_IDS = re.compile(r" \([A-F][0-9]+(, [A-F][0-9]+)*\)")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ def _convert(node: Schema, definitions: dict[str, Schema]) -> Schema:
 
 def _convert_plain(node: Schema, definitions: dict[str, Schema]) -> Schema:
     out = {k: v for k, v in node.items() if k not in DROPPED and not (k == "default" and v is None)}
+    if "description" in out:
+        out["description"] = REQUIREMENT_IDS.sub("", out["description"])
     if "const" in out:
         out["enum"] = [out.pop("const")]
     for bound in ("Minimum", "Maximum"):
