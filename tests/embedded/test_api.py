@@ -152,7 +152,7 @@ class Watch:
 
 
 def test_watch_goes_on_from_a_version_and_honours_selectors(http: Http, cluster: EmbeddedCluster) -> None:
-    http("POST", WIDGETS, widget("before"))
+    http("POST", WIDGETS, widget("before", 2))
     version = http("GET", WIDGETS)[1]["metadata"]["resourceVersion"]
     http("POST", WIDGETS, widget("early", 2))
     watch = Watch(
