@@ -47,10 +47,11 @@ def as_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on stdout."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "BACKUP")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    Console().print(table)
+    # What goes into a pipe or a file must not be folded at some terminal's width.
+    Console(width=None if sys.stdout.isatty() else 250).print(table)
 
 
 def complain(message: str, remedy: str) -> None:

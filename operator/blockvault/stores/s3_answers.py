@@ -52,6 +52,9 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "OperationAborted": StoreUnreachable,
 }
 
+# Where credentials are asked for when none are given.
+_IDENTITY_SERVICES = ("//169.254.", "/latest/api/token", "/latest/meta-data")
+
 _REMEDIES = {
     "RequestTimeTooSkewed": "Set the clocks right: this machine and the store differ by over 15 minutes.",
     "AuthorizationHeaderMalformed": "Correct the region: the bucket is in another one.",
@@ -66,6 +69,10 @@ def translate(error: Exception, what: str) -> StoreError:
     status = int(_first(_STATUS, text) or 0)
     said = _first(_TEXT, text)
     words = f"{what}: {' '.join(part for part in (str(status or ''), code, said) if part) or _short(text)}"
+    if any(place in text for place in _IDENTITY_SERVICES):
+        return InvalidCredentials(
+            f"{what}: no credentials: none were given, and this machine's identity service gave none"
+        )
     if code in _BY_CODE:
         return _BY_CODE[code](words, remedy=_REMEDIES.get(code))
     kind = _by_status(status, error)

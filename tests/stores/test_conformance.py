@@ -1,0 +1,125 @@
+"""What the engine relies on, of every store (F16: a directory as well as S3)."""
+
+from __future__ import annotations
+
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from blockvault.engine import Repository, check_store
+from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore, StoreLocation, open_store
+
+
+def test_what_is_put_comes_back(store: ObjectStore) -> None:
+    data = secrets.token_bytes(100_000)
+    store.put("a/b/c", data)
+    assert store.get("a/b/c") == data
+    assert store.size("a/b/c") == len(data)
+
+
+def test_any_buffer_can_be_put(store: ObjectStore) -> None:
+    store.put("array", bytearray(b"0123"))
+    store.put("view", memoryview(b"x0123x")[1:5])
+    assert store.get("array") == store.get("view") == b"0123"
+
+
+@pytest.mark.parametrize(
+    ("start", "length", "wanted"),
+    [(0, 4, b"0123"), (3, 4, b"3456"), (8, 2, b"89"), (8, 100, b"89"), (4, None, b"456789"), (2, 0, b"")],
+)
+def test_ranges(store: ObjectStore, start: int, length: int | None, wanted: bytes) -> None:
+    store.put("range", b"0123456789")
+    assert store.get("range", start, length) == wanted
+
+
+def test_absence_is_a_clean_answer(store: ObjectStore) -> None:
+    for call in (
+        lambda: store.get("nothing"),
+        lambda: store.get("nothing", 2, 5),
+        lambda: store.size("nothing"),
+    ):
+        with pytest.raises(ObjectNotFound):
+            call()
+
+
+def test_creation_is_exclusive(store: ObjectStore) -> None:
+    store.create("once", b"first")
+    with pytest.raises(AlreadyExists):
+        store.create("once", b"second")
+    assert store.get("once") == b"first"
+
+
+def test_creating_the_same_bytes_again_is_our_own_repetition(store: ObjectStore) -> None:
+    store.create("once", b"unique bytes of ours")
+    store.create("once", b"unique bytes of ours")
+
+
+def test_one_of_many_creators_wins(store: ObjectStore) -> None:
+    def attempt(number: int) -> bool:
+        try:
+            store.create("race", b"%d" % number)
+        except AlreadyExists:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(attempt, range(16)))
+    assert won.count(True) == 1
+    assert store.get("race") == b"%d" % won.index(True)
+
+
+def test_listing_by_prefix(store: ObjectStore) -> None:
+    for key in ("l/one", "l/two/three", "l/two-x", "m/one", "lx"):
+        store.put(key, b"12345")
+    assert {info.key for info in store.list("l/")} == {"l/one", "l/two/three", "l/two-x"}
+    assert {info.key for info in store.list("l/two")} == {"l/two/three", "l/two-x"}
+    assert {info.key for info in store.list("")} >= {"m/one", "lx"}
+    assert {info.size for info in store.list("l/")} == {5}
+    assert list(store.list("absent/")) == []
+
+
+def test_listing_has_no_end_at_a_thousand(location: StoreLocation) -> None:
+    store = open_store(location, retry_seconds=5)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: store.put(f"many/{i:05d}", b""), range(1005)))
+    assert len(list(store.list("many/"))) == 1005
+    store.delete(f"many/{i:05d}" for i in range(1005))
+    assert list(store.list("many/")) == []
+
+
+def test_deleting_what_is_not_there_is_no_error(store: ObjectStore) -> None:
+    store.put("here", b"1")
+    store.delete(["here", "not-here"])
+    store.delete([])
+    with pytest.raises(ObjectNotFound):
+        store.get("here")
+
+
+def test_requests_are_counted(store: ObjectStore) -> None:
+    store.put("k", b"12345")
+    store.get("k")
+    with pytest.raises(ObjectNotFound):
+        store.get("absent")
+    assert (store.requests["put"], store.requests["get"]) == (1, 2)
+    assert (store.traffic.bytes_up, store.traffic.bytes_down) == (5, 5)
+
+
+def test_two_prefixes_do_not_see_each_other(location: StoreLocation) -> None:
+    store = open_store(location, retry_seconds=5)
+    inner = StoreLocation.from_dict({**location.to_dict(), "url": location.url + "/inner"})
+    other = open_store(inner, retry_seconds=5, make=True)
+    other.put("k", b"inner")
+    with pytest.raises(ObjectNotFound):
+        store.get("k")
+    assert store.get("inner/k") == b"inner"
+
+
+def test_the_canary_passes_and_leaves_nothing(store: ObjectStore) -> None:
+    check_store(store)
+    assert list(store.list("canary/")) == []
+
+
+def test_a_store_is_made_once(store: ObjectStore) -> None:
+    first = Repository.init(store)
+    assert Repository.init(store).store_id == Repository.open(store).store_id == first.store_id
