@@ -6,7 +6,7 @@ Rules have a message that says what to do, since the API server shows it to whoe
 from __future__ import annotations
 
 from .backup import Backup
-from .policy import BackupPolicy
+from .policy import BackupPolicy, Keep
 from .restore import Restore
 from .schema import Kind, Schema
 from .vault import Vault, VaultClass
@@ -183,10 +183,10 @@ POLICY = Kind(
             ),
         ],
         "spec.retention.keep": [
+            # All of them 0 would keep nothing.
             rule(
-                "[has(self.last), has(self.hourly), has(self.daily), has(self.weekly), has(self.monthly), "
-                "has(self.yearly)].exists(x, x)",
-                "set at least one of last, hourly, daily, weekly, monthly and yearly.",
+                " || ".join(f"has(self.{each}) && self.{each} > 0" for each in Keep.model_fields),
+                "set at least one of last, hourly, daily, weekly, monthly and yearly to 1 or more.",
             ),
         ],
         "spec.verification.drill": [

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from blockvault.api import BackupPolicy
+from blockvault.api import BackupPolicy, Retention, Schedule
 
 from .conditions import State, ready_conditions, set_condition, timestamp
 from .schedule import next_runs, parse_interval, zone_of
 
 SHOWN_RUNS = 5
+SHORTEST_INTERVAL, LONGEST_INTERVAL = timedelta(minutes=5), timedelta(hours=24)
 # Slots are shown a little after they pass at the latest; a far one is looked at again daily all the same.
 LONGEST_SLEEP = timedelta(days=1)
 
@@ -21,20 +22,36 @@ def validate_policy(policy: BackupPolicy) -> list[str]:
     The schema and its rules refuse most of it before it is stored; what needs a table of time zones is
     found here, and so is what came by a definition without rules.
     """
-    schedule, problems = policy.spec.schedule, []
+    return [*_check_schedule(policy.spec.schedule), *_check_retention(policy.spec.retention)]
+
+
+def _check_schedule(schedule: Schedule) -> list[str]:
+    problems = []
     if (schedule.hours is None) == (schedule.every is None):
         problems.append("spec.schedule: set exactly one of hours and every.")
+    if schedule.week_days is not None and schedule.every_days is not None:
+        problems.append("spec.schedule: set weekDays or everyDays, not both.")
     try:
         zone_of(schedule.time_zone)
     except ValueError as error:
         problems.append(f"spec.schedule.timeZone: {error}")
+    longest = LONGEST_INTERVAL
     if schedule.every is not None:
-        try:
-            if parse_interval(schedule.every) < timedelta(minutes=5):
-                problems.append("spec.schedule.every: set at least 5m.")
-        except ValueError as error:
-            problems.append(f"spec.schedule.every: {error}")
+        longest = parse_interval(schedule.every)
+        if not SHORTEST_INTERVAL <= longest <= LONGEST_INTERVAL:
+            problems.append("spec.schedule.every: set 5m to 24h.")
+    if schedule.spread is not None and parse_interval(schedule.spread) > longest:
+        problems.append("spec.schedule.spread: set no more than every, and no more than 24h.")
     return problems
+
+
+def _check_retention(retention: Retention) -> list[str]:
+    rules = (retention.days, retention.months, retention.count, retention.permanent or None, retention.keep)
+    if sum(rule is not None for rule in rules) != 1:
+        return ["spec.retention: set exactly one of days, months, count, permanent and keep."]
+    if retention.keep is not None and not any(dict(retention.keep).values()):
+        return ["spec.retention.keep: set one of its numbers to 1 or more: this would keep nothing."]
+    return []
 
 
 def decide_policy_status(policy: BackupPolicy, now: datetime) -> dict[str, Any]:

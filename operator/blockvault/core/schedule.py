@@ -40,10 +40,12 @@ def next_runs(schedule: Schedule, after: datetime, created: datetime, count: int
     """The next so many slots strictly after a moment, in UTC.
 
     `created` is when the policy was made: `everyDays` counts from its day. Raises ValueError on a time
-    zone or an interval that cannot be used.
+    zone or an interval that cannot be used, and on a schedule that has no slots at all.
     """
     if schedule.every is not None:
         return list(islice(_by_interval(parse_interval(schedule.every), after), count))
+    if not schedule.hours:
+        raise ValueError("a schedule without hours and without every has no slots")
     return list(islice(_by_hours(schedule, after, created), count))
 
 

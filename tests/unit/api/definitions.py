@@ -199,6 +199,7 @@ BAD = [
         ({"retention": {"months": 2}}, "spec.retention.months"),
         ({"retention": {"permanent": False}}, "permanent can only be true"),
         ({"retention": {"keep": {}}}, "set at least one of last, hourly"),
+        ({"retention": {"keep": {"last": 0, "daily": 0}}}, "set at least one of last, hourly"),
         ({"verification": {"everyDays": 7, "sample": "101%"}}, "spec.verification.sample"),
         (
             {"verification": {"everyDays": 7, "drill": {"check": "Command"}}},
