@@ -1,0 +1,137 @@
+"""The API fails and loses answers, movers are killed, snapshots fail: nothing is lost, nothing is left."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.scenario import manifests
+from tests.scenario.environment import Write, gone, phase_is
+from tests.scenario.incremental import MIB, check_nothing_is_left
+
+from .cluster import EmbeddedCluster
+from .environment import EmbeddedEnvironment
+
+SIZE = 16 * MIB
+# All that the operator writes on its way through a Backup and a Restore.
+WRITES = [
+    ("create", "volumesnapshots"), ("create", "volumesnapshotcontents"), ("create", "persistentvolumeclaims"),
+    ("create", "persistentvolumes"), ("create", "secrets"), ("create", "jobs"),
+    ("patch", "volumesnapshotcontents"), ("patch", "persistentvolumes"),
+    ("patch", "backups"), ("patch", "backups/status"), ("patch", "restores/status"),
+    ("delete", "volumesnapshots"), ("delete", "volumesnapshotcontents"), ("delete", "persistentvolumeclaims"),
+    ("delete", "persistentvolumes"), ("delete", "secrets"), ("delete", "pods"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[EmbeddedCluster]:
+    """A cluster with the real operator and a vault."""
+    with EmbeddedCluster(namespace="shop") as cluster:
+        env = EmbeddedEnvironment(cluster)
+        cluster.start_operator()
+        env.apply(*manifests.vault_class("v", env.storage, "v"), manifests.vault("v", "v"))
+        env.wait_for("vault", "v", phase_is("Available"), timeout=30)
+        yield cluster
+
+
+@pytest.fixture
+def env(running: EmbeddedCluster, request: pytest.FixtureRequest) -> Iterator[EmbeddedEnvironment]:
+    """A claim with data, named after the test; no fault outlives the test."""
+    environment = EmbeddedEnvironment(running)
+    environment.make_claim(_claim(request), SIZE)
+    environment.write(_claim(request), [Write(MIB, MIB, seed=1)])
+    yield environment
+    running.faults.requests.clear()
+    running.faults.snapshot_error = None
+    running.faults.hold_movers = False
+
+
+def _claim(request: pytest.FixtureRequest) -> str:
+    return "data-" + hashlib.sha256(request.node.name.encode()).hexdigest()[:6]
+
+
+@pytest.mark.parametrize(
+    ("status", "after_effect"),
+    [
+        (500, False),
+        (0, True),
+        pytest.param(409, False, marks=pytest.mark.soak),
+        pytest.param(429, False, marks=pytest.mark.soak),
+        pytest.param(503, True, marks=pytest.mark.soak),
+    ],
+)
+def test_every_write_fails_once(
+    env: EmbeddedEnvironment, request: pytest.FixtureRequest, status: int, after_effect: bool
+) -> None:
+    """An answer that fails or is lost costs time, and nothing else."""
+    name, faults = _claim(request), env.cluster.faults
+    met = [faults.fail(verb, resource, status=status, after_effect=after_effect) for verb, resource in WRITES]
+    env.apply(manifests.backup(f"{name}-1", "v", name))
+    env.wait_for("backup", f"{name}-1", phase_is("Available"), timeout=90)
+    env.apply(manifests.restore(f"{name}-r", f"{name}-1", f"{name}-copy", env.storage_class, "16Mi"))
+    env.wait_for("restore", f"{name}-r", phase_is("Completed"), timeout=90)
+    unmet = [f"{fault.verb} {fault.resource}" for fault in met if fault.times]
+    assert unmet == []
+    assert env.digest(f"{name}-copy", SIZE) == env.digest(name, SIZE)
+    check_nothing_is_left(env, newest=f"{name}-1")
+
+
+def test_movers_are_killed_and_the_next_one_ends_it(
+    env: EmbeddedEnvironment, request: pytest.FixtureRequest
+) -> None:
+    """A killed mover is replaced by its Job; what it said counts once."""
+    name, cluster = _claim(request), env.cluster
+    env.apply(manifests.backup(name, "v", name))
+    for _ in range(2):
+        cluster.until(cluster.movers, "a mover runs")
+        cluster.kill_movers()
+        cluster.until(lambda: not cluster.movers(), "it is dead")
+    status = env.wait_for("backup", name, phase_is("Available"), timeout=60)["status"]
+    assert status["mover"]["attempts"] == 3
+    check_nothing_is_left(env, newest=name)
+
+
+def test_a_snapshot_that_fails_ends_in_error_and_leaves_nothing(
+    env: EmbeddedEnvironment, request: pytest.FixtureRequest
+) -> None:
+    """The driver's words stand in the status; at the deadline nothing of the attempt is left."""
+    name, cluster = _claim(request), env.cluster
+    cluster.faults.snapshot_error = "the array is full"
+    backup = manifests.backup(name, "v", name)
+    backup["spec"]["startDeadlineSeconds"] = 3
+    env.apply(backup)
+    status = env.wait_for("backup", name, phase_is("Error"), timeout=30)["status"]
+    assert "the array is full" in status["message"]
+    uid = (env.get("backup", name) or {})["metadata"]["uid"]
+    for kind in ("vs", "vsc", "pvc", "secrets", "jobs"):
+        left = [
+            o
+            for o in env.list(kind)
+            if (o["metadata"].get("labels") or {}).get("blockvault.dev/operation") == uid
+        ]
+        assert left == [], kind
+
+
+def test_a_deleted_backup_that_is_under_way_leaves_nothing(
+    env: EmbeddedEnvironment, request: pytest.FixtureRequest
+) -> None:
+    """Deletion in the middle takes everything along, in the cluster and in the store."""
+    name, cluster = _claim(request), env.cluster
+    cluster.faults.hold_movers = True
+    env.apply(manifests.backup(name, "v", name))
+    cluster.until(
+        lambda: [p for p in cluster.list("pods") if name in str(p["metadata"].get("annotations"))], "a pod"
+    )
+    uid = (env.get("backup", name) or {})["metadata"]["uid"]
+    env.delete("backup", name)
+    env.wait_for("backup", name, gone, timeout=30)
+    for kind in ("vs", "vsc", "pvc", "secrets", "jobs", "pods"):
+        left = [
+            o
+            for o in env.list(kind)
+            if (o["metadata"].get("labels") or {}).get("blockvault.dev/operation") == uid
+        ]
+        assert left == [], kind
