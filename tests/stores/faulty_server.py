@@ -54,7 +54,7 @@ class FaultyServer:
                 for name, value in headers:
                     if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                         self.send_header(name, value)
-                length = dict((k.lower(), v) for k, v in headers).get("content-length", len(data))
+                length = {k.lower(): v for k, v in headers}.get("content-length", len(data))
                 self.send_header("Content-Length", str(length if self.command == "HEAD" else len(data)))
                 self.end_headers()
                 self.wfile.write(data)
