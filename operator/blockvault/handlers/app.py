@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import sys
 import time
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -94,6 +95,9 @@ async def serve(settings: Settings) -> None:
     metrics = registry_of(figures, __version__)
     server = await start_server(settings.http_port, metrics, health.alive, health.is_ready)
     beating = asyncio.create_task(health.keep_beating())
+    # A NewType of str that Kopf keeps private. Said here, because else Kopf would look up the name of our
+    # user, and a numeric user of an image has none.
+    identity = cast(Any, f"blockvault-{settings.instance}@{socket.gethostname()}")
     log.info("Blockvault %s is starting in namespace %s", __version__, settings.namespace)
     try:
         await kopf.operator(
@@ -101,6 +105,7 @@ async def serve(settings: Settings) -> None:
             settings=kopf_settings,
             clusterwide=True,
             standalone=True,
+            identity=identity,
             ready_flag=health.ready,
         )
     finally:

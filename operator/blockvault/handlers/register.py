@@ -17,7 +17,7 @@ from blockvault.core.naming import GROUP, OPERATION_LABEL, VERSION
 from .loop import run_loop
 
 # Grace for a daemon that is told to stop: its next await is at most a request away.
-STOPPING = {"cancellation_backoff": 1.0, "cancellation_timeout": 10.0}
+STOPPING: dict[str, Any] = {"cancellation_backoff": 1.0, "cancellation_timeout": 10.0}
 
 
 def unfinished(status: kopf.Status, **_: Any) -> bool:
@@ -34,54 +34,56 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
     """Give each unfinished object its loop, and wake loops by what happens to the things they made."""
 
     @kopf.daemon(GROUP, VERSION, "backups", when=unfinished, registry=registry, **STOPPING)
-    async def backup(namespace: str, name: str, uid: str, **_: Any) -> None:
-        await run_loop(context, "Backup", uid, lambda: reconcile_backup(context, namespace, name))
+    async def backup(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
+        await run_loop(context, "Backup", uid, lambda: reconcile_backup(context, str(namespace), name))
 
     @kopf.on.delete(GROUP, VERSION, "backups", registry=registry)
-    async def backup_deleted(body: kopf.Body, uid: str, **_: Any) -> None:
+    async def backup_deleted(*, body: kopf.Body, uid: str, **_: Any) -> None:
         await run_loop(context, "Backup", uid, lambda: delete_backup(context, dict(body)))
 
     @kopf.daemon(GROUP, VERSION, "restores", when=unfinished, registry=registry, **STOPPING)
-    async def restore(namespace: str, name: str, uid: str, **_: Any) -> None:
-        await run_loop(context, "Restore", uid, lambda: reconcile_restore(context, namespace, name))
+    async def restore(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
+        await run_loop(context, "Restore", uid, lambda: reconcile_restore(context, str(namespace), name))
 
     @kopf.on.delete(GROUP, VERSION, "restores", registry=registry)
-    async def restore_deleted(body: kopf.Body, uid: str, **_: Any) -> None:
+    async def restore_deleted(*, body: kopf.Body, uid: str, **_: Any) -> None:
         await run_loop(context, "Restore", uid, lambda: clean_restore(context, dict(body)))
 
     @kopf.daemon(GROUP, VERSION, "vaults", registry=registry, **STOPPING)
-    async def vault(namespace: str, name: str, uid: str, **_: Any) -> None:
-        await run_loop(context, "Vault", uid, lambda: reconcile_vault(context, namespace, name))
+    async def vault(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
+        await run_loop(context, "Vault", uid, lambda: reconcile_vault(context, str(namespace), name))
 
     @kopf.daemon(GROUP, VERSION, "backuppolicies", registry=registry, **STOPPING)
-    async def policy(namespace: str, name: str, uid: str, **_: Any) -> None:
-        await run_loop(context, "BackupPolicy", uid, lambda: reconcile_policy(context, namespace, name))
+    async def policy(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
+        await run_loop(context, "BackupPolicy", uid, lambda: reconcile_policy(context, str(namespace), name))
 
     @kopf.on.event(GROUP, VERSION, "vaultclasses", registry=registry)
-    async def vault_class(name: str, **_: Any) -> None:
+    async def vault_class(*, name: str, **_: Any) -> None:
         await reconcile_class(context, name)
         context.wakeups.wake_all()
 
     @kopf.on.event(GROUP, VERSION, "vaults", registry=registry)
-    async def vault_changed(type: str | None, body: kopf.Body, namespace: str, name: str, **_: Any) -> None:
+    async def vault_changed(
+        *, type: str | None, body: kopf.Body, namespace: str | None, name: str, **_: Any
+    ) -> None:
         if type == "DELETED":
-            context.figures.remove_vault(namespace, name)
+            context.figures.remove_vault(str(namespace), name)
         elif not observed(body):
             context.wakeups.wake(str(body.meta.uid))
 
     @kopf.on.event(GROUP, VERSION, "backuppolicies", registry=registry)
-    async def policy_changed(body: kopf.Body, **_: Any) -> None:
+    async def policy_changed(*, body: kopf.Body, **_: Any) -> None:
         if not observed(body):
             context.wakeups.wake(str(body.meta.uid))
 
     @kopf.on.event(GROUP, VERSION, "backups", registry=registry)
     async def backup_changed(
-        type: str | None, namespace: str, uid: str, status: kopf.Status, **_: Any
+        *, type: str | None, namespace: str | None, uid: str, status: kopf.Status, **_: Any
     ) -> None:
         if type == "DELETED":
             context.figures.remove_backup(uid)
         else:
-            context.figures.set_backup(uid, namespace, str(status.get("phase") or "Pending"))
+            context.figures.set_backup(uid, str(namespace), str(status.get("phase") or "Pending"))
 
     @kopf.on.event("batch", "v1", "jobs", labels={OPERATION_LABEL: kopf.PRESENT}, registry=registry)
     @kopf.on.event(
@@ -94,5 +96,5 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
         labels={OPERATION_LABEL: kopf.PRESENT},
         registry=registry,
     )
-    async def part_changed(labels: kopf.Labels, **_: Any) -> None:
+    async def part_changed(*, labels: kopf.Labels, **_: Any) -> None:
         context.wakeups.wake(labels[OPERATION_LABEL])
