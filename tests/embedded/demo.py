@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import signal
 import sys
 import time
 from base64 import b64encode
@@ -253,6 +254,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--json", type=Path, help="also write the table's figures to this file")
     options = parser.parse_args()
+    # As with Ctrl-C, what was started is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console, start = Console(), time.perf_counter()
     console.print("[bold]Blockvault, from end to end on this machine[/]")
     console.print(

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import random
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from typing import Any
+
+from blockvault.engine import Repository
+from blockvault.stores import Credentials, StoreLocation, open_store
 
 from . import manifests
 from .environment import Environment, Object, Write, gone, phase_is
@@ -68,6 +72,7 @@ def back_up_change_restore(
 
     env.delete("backup", f"{name}-1")
     env.wait_for("backup", f"{name}-1", gone, timeout=timeout)
+    check_the_store(env, name, second["volumes"][0], bytes(image))
 
     start = clock()
     env.apply(
@@ -107,6 +112,28 @@ def check_nothing_is_left(env: Environment, newest: str) -> None:
         claim = _label(kept[0], CLAIM_LABEL)
         strangers = [_words(o) for o in made if _label(o, CLAIM_LABEL) == claim and o not in kept]
         assert not strangers, strangers
+
+
+def check_the_store(env: Environment, vault: str, volume: Object, image: bytes) -> None:
+    """The bucket alone holds that one backup of the volume, and gives its bytes back without any cluster."""
+    location = (env.get("vault", vault) or {})["status"]["location"]
+    keys = Credentials(env.storage.access_key, env.storage.secret_key)
+    place = StoreLocation(
+        location,
+        env.storage.endpoint,
+        env.storage.region,
+        "path",
+        ca_bundle=env.storage.ca_bundle,
+        credentials=keys,
+    )
+    repository = Repository.open(open_store(place))
+    found = [entry["backupId"] for entry in repository.list(volume["lineageVolume"])]
+    assert found == [volume["backupId"]], found
+    with tempfile.NamedTemporaryFile() as target:
+        target.truncate(len(image))
+        repository.restore(volume["lineageVolume"], target.name)
+        target.seek(0)
+        assert target.read() == image, "the store holds other bytes than the claim"
 
 
 def _made_for(env: Environment, kind: str) -> list[Object]:
