@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -236,10 +237,9 @@ class Api(KubernetesEmulator):
                 lines = []
                 if position == len(self.store.changes):
                     waker.clear()
-                    try:
-                        await asyncio.wait_for(waker.wait(), timeout=1.0)
-                    except TimeoutError:
-                        continue
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(1.0):
+                            await waker.wait()
 
     def _bookmark(self, kind: Kind, annotations: dict[str, str]) -> Object:
         meta: Object = {"resourceVersion": str(self.store.version), "creationTimestamp": None}

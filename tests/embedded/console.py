@@ -19,6 +19,10 @@ from .selectors import dig
 _BUILT_IN = (NAMESPACES, SECRETS, CLAIMS, CUSTOM_RESOURCES)
 
 
+class StepError(Exception):
+    """A step did not end as it should; the message says which and why."""
+
+
 class Kubectl:
     """Talks HTTP to the API at `url`, and shows what the same `kubectl` command would."""
 
@@ -45,26 +49,26 @@ class Kubectl:
                 word = "created"
             except urllib.error.HTTPError as error:
                 if error.code != 409:
-                    raise SystemExit(f"{kind.kind} {name}: {_message(error)}") from error
+                    raise StepError(f"{kind.kind} {name}: {_message(error)}") from error
                 self._ask("PATCH", self._path(kind, namespace, name), obj)
                 word = "configured"
             group = f".{kind.group}" if kind.group else ""
             self._console.print(f"{kind.kind.lower()}{group}/{name} {word}", highlight=False)
 
     def get(self, kind_name: str, name: str) -> Object:
-        """One object. Raises SystemExit when there is none."""
+        """One object. Raises StepError when there is none."""
         kind = self._kinds[kind_name]
         try:
             return dict(
                 self._ask("GET", self._path(kind, self._namespace if kind.namespaced else None, name))
             )
         except urllib.error.HTTPError as error:
-            raise SystemExit(f"{kind_name} {name}: {_message(error)}") from error
+            raise StepError(f"{kind_name} {name}: {_message(error)}") from error
 
     def wait(
         self, kind: str, name: str, phase: str, timeout: float, seen: Callable[[Object], None] | None = None
     ) -> Object:
-        """The object once it has that phase; `seen` gets each state. Raises SystemExit on Error."""
+        """The object once it has that phase; `seen` gets each state. Raises StepError on Error."""
         end = time.monotonic() + timeout
         while True:
             obj = self.get(kind, name)
@@ -75,7 +79,7 @@ class Kubectl:
                 return obj
             if status.get("phase") == "Error" or time.monotonic() > end:
                 why = f"{status.get('reason', '')} {status.get('message', '')}"
-                raise SystemExit(f"{kind} {name} is {status.get('phase')} and not {phase}: {why}")
+                raise StepError(f"{kind} {name} is {status.get('phase')} and not {phase}: {why}")
             time.sleep(0.1)
 
     def show(self, kind: str, *objects: Object) -> None:

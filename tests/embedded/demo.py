@@ -26,7 +26,7 @@ from rich.table import Table
 
 from . import demo_data
 from .cluster import ROOT, EmbeddedCluster
-from .console import Kubectl
+from .console import Kubectl, StepError
 from .files import clone
 from .kinds import Object
 
@@ -57,7 +57,7 @@ class Demo:
         self._kubectl = Kubectl(cluster.url, cluster.namespace, console)
 
     def run(self) -> bool:
-        """All steps. Returns whether everything came back as it was. Raises SystemExit when a step fails."""
+        """All steps. Returns whether everything came back as it was. Raises StepError when a step fails."""
         claim = self._first("PersistentVolumeClaim")["metadata"]["name"]
         vault = self._first("Vault")["metadata"]["name"]
         self._heading("A vault, and a claim to protect")
@@ -270,7 +270,7 @@ def main() -> int:
         demo = Demo(cluster, console, load_manifests(ROOT / "examples", cluster, SIZE))
         try:
             ok = demo.run()
-        except (SystemExit, TimeoutError, RuntimeError) as error:
+        except (StepError, TimeoutError, RuntimeError) as error:
             console.print(f"[bold red]{error}[/]\n{cluster.story()}", highlight=False)
             return 1
     seconds = time.perf_counter() - start

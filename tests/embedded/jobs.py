@@ -258,14 +258,17 @@ class JobController(Controller):
         finally:
             dropped.cancel()
             exited.cancel()
+            await asyncio.gather(dropped, exited, return_exceptions=True)
 
     async def _until(self, test: object) -> None:
         assert callable(test)
         with self.store.waker() as waker:
             while not test():
                 waker.clear()
-                with contextlib.suppress(TimeoutError):  # faults are set without waking anybody
-                    await asyncio.wait_for(waker.wait(), timeout=0.5)
+                # Faults are set without waking anybody. (wait_for would lose a cancellation in Python 3.11.)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.5):
+                        await waker.wait()
 
     def _container(self, pod: Object, phase: str, state: Object) -> None:
         status = {"name": pod["spec"]["containers"][0]["name"], "state": state, "restartCount": 0}
@@ -309,7 +312,8 @@ async def _kill(process: asyncio.subprocess.Process, grace: float) -> None:
         if grace:
             process.send_signal(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), grace)
+                async with asyncio.timeout(grace):
+                    await process.wait()
                 return
         process.kill()
     await process.wait()
