@@ -56,10 +56,13 @@ lint: setup ## ruff, mypy --strict, import contracts, generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python hack/gen_crds.py --check
+	$(BIN)/python hack/gen_docs.py --check
+	$(BIN)/python hack/gen_metrics_doc.py --check
 
 .PHONY: crds
 crds: setup ## generate crds/ and what follows from them
 	$(BIN)/python hack/gen_crds.py
+	$(BIN)/python hack/gen_docs.py
 	$(BIN)/python hack/sync_chart_crds.py
 
 .PHONY: lock

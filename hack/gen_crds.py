@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import yaml
+
 from blockvault.api.kinds import KINDS
 from blockvault.api.schema import GROUP, definition
 

@@ -104,9 +104,9 @@ async def rivals(context: Context, namespace: str, claim: str, uid: str) -> list
             )
     for obj in await context.gateway.list_objects(RESTORES, namespace):
         restore = Restore.model_validate(obj)
-        ended = restore.status and restore.status.phase in operations.FINISHED["Restore"]
+        over = restore.status and restore.status.phase in operations.FINISHED["Restore"]
         target = restore.spec.target.new_claim
-        if target and target.name == claim and restore.metadata.uid != uid and not ended:
+        if target and target.name == claim and restore.metadata.uid != uid and not over:
             meta = restore.metadata
             found.append(Rival(meta.creation_timestamp, meta.uid, "Restore", meta.name))
     return found

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from typing import Any
 
-from blockvault.core.conditions import ready_conditions, timestamp
+from blockvault.core.conditions import State, ready_conditions, timestamp
 from blockvault.core.decision import Decision
 from blockvault.core.mover import final_report
 from blockvault.core.naming import OPERATION_LABEL, job_name, owned_name
@@ -100,7 +100,7 @@ def decided_status(
     """The status patch that a decision amounts to."""
     now = context.clock()
     good = decision.finished and decision.phase in ("Available", "Completed")
-    state = "ready" if good else "stalled" if decision.finished else "reconciling"
+    state: State = "ready" if good else "stalled" if decision.finished else "reconciling"
     status: dict[str, Any] = {
         "phase": decision.phase,
         "reason": decision.reason,

@@ -101,7 +101,7 @@ async def observe(context: Context, restore: Restore, owner: Owner) -> RestoreVi
 
 
 async def _volumes(context: Context, uid: str, raw: Object | None) -> tuple[Object | None, Object | None]:
-    """The raw volume and the new one. The raw one is marked once it is kept, to be found without its claim."""
+    """The raw volume and the new one. The raw one is marked once kept, to be found without its claim."""
     marked = await context.gateway.list_objects(VOLUMES, labels={OPERATION_LABEL: uid})
     new = next((v for v in marked if v["metadata"]["name"] == owned_name(uid)), None)
     old = next((v for v in marked if v["metadata"]["name"] != owned_name(uid)), None)
@@ -211,7 +211,7 @@ async def _set_policy(context: Context, volume: Object, policy: str) -> None:
 
 
 async def _create_target(context: Context, owner: Owner, target: Target) -> None:
-    """Take the name of the new claim. One that somebody made meanwhile is left alone: the next look refuses."""
+    """Take the name of the new claim. One that somebody made meanwhile is left alone and refused next."""
     body = target_claim(
         owner, target.storage_class, format_quantity(target.size), target.volume_mode, target.access_modes
     )

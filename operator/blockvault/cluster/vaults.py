@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from blockvault.api import Vault, VaultClass
 from blockvault.core.decision import Missing, Refusal
 from blockvault.core.plan_vault import (
@@ -50,7 +52,7 @@ async def reconcile_vault(context: Context, namespace: str, name: str) -> float 
     return CHECK_SECONDS if status["phase"] == "Available" else RETRY_SECONDS
 
 
-async def _check(context: Context, vault: Vault) -> dict[str, object]:
+async def _check(context: Context, vault: Vault) -> dict[str, Any]:
     resolved = await _resolve(context, vault)
     if isinstance(resolved, Refusal | Missing):
         return waiting_status(vault, resolved, context.clock())
@@ -89,11 +91,11 @@ async def vault_location(context: Context, vault: Vault) -> StoreLocation | Refu
     return resolved if isinstance(resolved, Refusal | Missing) else resolved[1]
 
 
-def store_location(storage: Storage, secrets: Secrets | None) -> StoreLocation:
+def store_location(storage: Storage, secrets: Secrets) -> StoreLocation:
     """The store as the engine takes it."""
     s3 = storage.s3
     credentials = None
-    if secrets is not None:
+    if secrets.access_key and secrets.secret_key:
         credentials = Credentials(secrets.access_key, secrets.secret_key, secrets.session_token)
     return StoreLocation(
         url=storage.location,
@@ -102,6 +104,6 @@ def store_location(storage: Storage, secrets: Secrets | None) -> StoreLocation:
         addressing=s3.addressing or "auto",
         storage_class=s3.storage_class,
         server_side_encryption=s3.server_side_encryption,
-        ca_bundle=secrets.ca_bundle if secrets else None,
+        ca_bundle=secrets.ca_bundle,
         credentials=credentials,
     )

@@ -81,8 +81,8 @@ def check_volume(claim: str, volume: Object | None) -> Refusal | Missing | None:
         return Refusal(
             "NotCSI",
             f"PersistentVolumeClaim {claim} is on PersistentVolume {volume['metadata']['name']}, which no "
-            "CSI driver serves, so it has no snapshots: move the data to a claim whose StorageClass names a CSI "
-            "driver with snapshots.",
+            "CSI driver serves, so it has no snapshots: move the data to a claim whose StorageClass names a "
+            "CSI driver with snapshots.",
         )
     return None
 

@@ -203,8 +203,8 @@ def wanted_target(view: RestoreView) -> Refusal | Missing | Target:
     if mode == "Filesystem" and not stored.file_system and stored.volume_mode == "Block":
         return Refusal(
             "NoFileSystem",
-            f"Backup {view.backup.metadata.name} holds no ext4 or xfs file system, so it cannot be mounted as "
-            "a Filesystem claim: set spec.target.newClaim.volumeMode to Block.",
+            f"Backup {view.backup.metadata.name} holds no ext4 or xfs file system, so it cannot be mounted "
+            "as a Filesystem claim: set spec.target.newClaim.volumeMode to Block.",
         )
     modes = tuple(new_claim.access_modes or ["ReadWriteOnce"])
     return Target(new_claim.name, size, storage_class, mode, modes)

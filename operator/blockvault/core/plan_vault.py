@@ -48,10 +48,13 @@ class Storage:
 
 @dataclass(frozen=True)
 class Secrets:
-    """Credentials and CA bundle as read from the Secrets that the storage section names."""
+    """Credentials and CA bundle from the Secrets that the storage section names.
 
-    access_key: str
-    secret_key: str = field(repr=False)
+    Without keys, which a class alone may leave out, the operator's own identity is used.
+    """
+
+    access_key: str | None = None
+    secret_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
     ca_bundle: str | None = None
 
@@ -143,14 +146,18 @@ def _is_local(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return False
+        # 127.1, 2130706433 and 0x7f000001 are loopback to a resolver; a real name's last label is no number.
+        last = host.rstrip(".").rsplit(".", 1)[-1]
+        return last.isdigit() or last.startswith("0x")
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
     return address.is_loopback or address.is_link_local or address.is_unspecified
 
 
 def read_credentials(
     storage: Storage, secret: Object | None, ca_secret: Object | None
-) -> Secrets | Refusal | Missing | None:
-    """The credentials in the named Secrets; None when the class names none (the operator's identity)."""
+) -> Secrets | Refusal | Missing:
+    """What is in the named Secrets."""
     ca_bundle = None
     ca_ref = storage.s3.ca_bundle_secret_ref
     if ca_ref is not None:
@@ -163,7 +170,7 @@ def read_credentials(
             return Refusal("SecretInvalid", f"{where} has no key {key} with a CA bundle in PEM.")
     ref = storage.s3.credentials_secret_ref
     if ref is None:
-        return None
+        return Secrets(ca_bundle=ca_bundle)
     where = f"Secret {storage.secret_namespace}/{ref.name}"
     if secret is None:
         return Missing("SecretNotFound", f"{where} with the store's credentials does not exist: create it.")

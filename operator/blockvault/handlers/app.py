@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import os
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any, cast
 
 import kopf
@@ -76,6 +78,15 @@ def configure(settings: kopf.OperatorSettings) -> None:
         settings.watching.label_selectors[resource] = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 
 
+def in_cluster(info: kopf.ConnectionInfo, environment: Mapping[str, str]) -> kopf.ConnectionInfo:
+    """The API server by the address that the kubelet tells every pod, so that we do not depend on DNS."""
+    host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host:
+        return info
+    address = f"[{host}]" if ":" in host else host
+    return dataclasses.replace(info, server=f"https://{address}:{port}")
+
+
 async def serve(settings: Settings) -> None:
     """Run the operator until it is told to stop."""
     health = Health()
@@ -88,7 +99,8 @@ async def serve(settings: Settings) -> None:
 
     @kopf.on.login(registry=registry)
     def login(**kwargs: Any) -> Any:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+        pod = kopf.login_with_service_account(**kwargs)
+        return in_cluster(pod, os.environ) if pod else kopf.login_with_kubeconfig(**kwargs)
 
     kopf_settings = kopf.OperatorSettings()
     configure(kopf_settings)

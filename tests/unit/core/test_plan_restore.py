@@ -228,7 +228,7 @@ def failed(**there: Any) -> RestoreView:
 
 
 def clean(start: RestoreView) -> tuple[list[Action], int]:
-    """Apply cleaning actions as the effects and the cluster would. Also counts owners that delete the storage."""
+    """Apply cleaning actions as the effects would. Also counts owners that delete the storage."""
     done: list[Action] = []
     storage_deleted = 0
     current = start
@@ -252,13 +252,8 @@ def clean(start: RestoreView) -> tuple[list[Action], int]:
                 Action.DELETE_SECRET: {"has_secret": False},
             }
             current = dataclasses.replace(current, **changes[action])
-    assert not (
-        current.pods
-        or current.target_is_ours
-        or current.raw_claim
-        or current.new_volume
-        or current.has_secret
-    )
+    left = (current.pods, current.target_is_ours, current.raw_claim, current.new_volume, current.has_secret)
+    assert not any(left)
     return done, storage_deleted
 
 

@@ -1,0 +1,184 @@
+"""Where a Vault's data lies, who may reach what, and what its status says."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+
+import pytest
+
+from blockvault.api import Vault, VaultClass
+from blockvault.core.conditions import find_condition
+from blockvault.core.decision import Missing, Refusal
+from blockvault.core.plan_vault import (
+    Rules,
+    Secrets,
+    Storage,
+    available_status,
+    class_status,
+    read_credentials,
+    resolve_storage,
+    waiting_status,
+)
+
+from . import world
+from .world import NOW
+
+DEFAULT = {"blockvault.dev/is-default-class": "true"}
+
+
+def vault_class(name: str, prefix: str | None = "all", default: bool = False, **spec: Any) -> VaultClass:
+    s3 = {"endpoint": "https://s3.example.com", "bucket": "shared", "prefix": prefix}
+    s3["credentialsSecretRef"] = {"name": "class-keys"}  # type: ignore[assignment]
+    meta = {"name": name, "uid": "c", "generation": 1, "creationTimestamp": world.STAMP}
+    body = {
+        "metadata": {**meta, "annotations": DEFAULT if default else {}},
+        "spec": {"storage": {"s3": s3}, **spec},
+    }
+    return VaultClass.model_validate(body)
+
+
+def vault(**spec: Any) -> Vault:
+    meta = {**world.VAULT["metadata"], "uid": "0123456789abcdef"}
+    return Vault.model_validate({"metadata": meta, "spec": {"capacity": "100Gi", **spec}})
+
+
+def own_storage(endpoint: str = "https://s3.example.com", **s3: Any) -> dict[str, Any]:
+    base = {"endpoint": endpoint, "bucket": "mine", "prefix": "a/b", "credentialsSecretRef": {"name": "keys"}}
+    return {"s3": {**base, **s3}}
+
+
+def resolve(subject: Vault, *classes: VaultClass, rules: Rules | None = None) -> Storage | Refusal | Missing:
+    return resolve_storage(subject, list(classes), "blockvault-system", rules or Rules())
+
+
+def test_a_class_gives_each_vault_a_place_that_no_successor_inherits() -> None:
+    """F14, F18: a namespace made again under the same name has another uid, so another place."""
+    found = resolve(vault(className="gold"), vault_class("gold"))
+    assert isinstance(found, Storage)
+    assert found.location == "s3://shared/all/shop/disks-01234567"
+    assert (found.secret_namespace, found.of_class) == ("blockvault-system", True)
+    bare = resolve(vault(className="gold"), vault_class("gold", prefix=None))
+    assert isinstance(bare, Storage)
+    assert bare.location == "s3://shared/shop/disks-01234567"
+
+
+def test_storage_of_its_own_is_exactly_that_place_with_the_tenants_keys() -> None:
+    found = resolve(vault(storage=own_storage()))
+    assert isinstance(found, Storage)
+    assert (found.location, found.secret_namespace, found.of_class) == ("s3://mine/a/b", "shop", False)
+
+
+@pytest.mark.parametrize(
+    ("subject", "classes", "kind", "reason"),
+    [
+        (vault(className="gold"), [], Missing, "ClassNotFound"),
+        (vault(), [vault_class("gold")], Missing, "NoDefaultClass"),
+        (vault(), [vault_class("a", default=True), vault_class("b", default=True)], Refusal, "AmbiguousClass"),
+        (vault(className="gold"), [vault_class("gold", encryption={"keySecretRef": {"name": "k"}})], Refusal, "NotServed"),
+        (vault(type="Server"), [], Refusal, "NotServed"),
+        (vault(encryption={"keySecretRef": {"name": "k"}}), [], Refusal, "NotServed"),
+        (vault(storage=own_storage(credentialsSecretRef=None)), [], Refusal, "NoCredentials"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_refused_and_what_is_absent_waited_for(
+    subject: Vault, classes: list[VaultClass], kind: type, reason: str
+) -> None:
+    found = resolve(subject, *classes)
+    assert isinstance(found, kind)
+    assert found.reason == reason  # type: ignore[union-attr]
+
+
+def test_the_default_class_is_used_by_those_who_name_none() -> None:
+    found = resolve(vault(), vault_class("other"), vault_class("std", prefix="std", default=True))
+    assert isinstance(found, Storage)
+    assert found.location.startswith("s3://shared/std/")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "a.localhost", "127.0.0.1", "127.1", "2130706433", "0x7f000001", "[::1]", "[::ffff:127.0.0.1]",
+     "169.254.169.254", "[fe80::1]", "0.0.0.0"],
+)  # fmt: skip
+def test_tenants_do_not_reach_loopback_or_metadata_services(host: str) -> None:
+    subject = vault(storage=own_storage(f"http://{host}:8000"))
+    found = resolve(subject)
+    assert isinstance(found, Refusal)
+    assert found.reason == "EndpointForbidden"
+    assert host in found.message
+    assert isinstance(resolve(subject, rules=Rules(local_endpoints=True)), Storage)
+
+
+@pytest.mark.parametrize("host", ["s3.example.com", "10.88.0.1", "[2001:db8::1]", "s3"])
+def test_other_endpoints_are_theirs_to_use(host: str) -> None:
+    assert isinstance(resolve(vault(storage=own_storage(f"http://{host}:8000"))), Storage)
+
+
+def test_storage_of_its_own_can_be_forbidden() -> None:
+    found = resolve(vault(storage=own_storage()), rules=Rules(tenant_storage=False))
+    assert isinstance(found, Refusal)
+    assert found.reason == "TenantStorageForbidden"
+
+
+def secret(**data: str) -> world.Object:
+    return {"data": {key: b64encode(value.encode()).decode() for key, value in data.items()}}
+
+
+def storage(**s3: Any) -> Storage:
+    found = resolve(vault(storage=own_storage(**s3)))
+    assert isinstance(found, Storage)
+    return found
+
+
+def test_credentials() -> None:
+    full = secret(AWS_ACCESS_KEY_ID="id", AWS_SECRET_ACCESS_KEY="key\n", AWS_SESSION_TOKEN="t")
+    assert read_credentials(storage(), full, None) == Secrets("id", "key", "t")
+    absent = read_credentials(storage(), None, None)
+    assert isinstance(absent, Missing)
+    assert "Secret shop/keys" in absent.message
+    partial = read_credentials(storage(), secret(AWS_ACCESS_KEY_ID="id"), None)
+    assert isinstance(partial, Refusal)
+    assert "AWS_SECRET_ACCESS_KEY" in partial.message
+    assert "id" not in repr(
+        read_credentials(storage(), secret(AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="id"), None)
+    )
+
+
+def test_the_ca_bundle_is_kept_also_without_keys() -> None:
+    """A class may rely on the operator's identity and yet have a private CA."""
+    place = resolve(vault(className="gold"), vault_class("gold"))
+    assert isinstance(place, Storage)
+    s3 = place.s3.model_copy(update={"credentials_secret_ref": None})
+    ref = storage(caBundleSecretRef={"name": "ca"}).s3.ca_bundle_secret_ref
+    private = Storage(s3.model_copy(update={"ca_bundle_secret_ref": ref}), "p", "blockvault-system", True)
+    assert read_credentials(private, None, secret(**{"ca.crt": "PEM"})) == Secrets(ca_bundle="PEM")
+    assert isinstance(read_credentials(private, None, None), Missing)
+    assert isinstance(read_credentials(private, None, secret(other="x")), Refusal)
+
+
+def test_statuses() -> None:
+    subject = vault(storage=own_storage())
+    pending = waiting_status(subject, Missing("BucketNotFound", "Bucket mine does not exist."), NOW)
+    assert (pending["phase"], pending["reason"]) == ("Pending", "BucketNotFound")
+    assert find_condition(pending["conditions"], "Reconciling") is not None
+    wrong = waiting_status(subject, Refusal("InvalidCredentials", "no"), NOW)
+    assert wrong["phase"] == "Error"
+    assert find_condition(wrong["conditions"], "Stalled") is not None
+    good = available_status(subject, storage(), "id", 25 * 2**30, 3, NOW)
+    assert (good["phase"], good["utilization"], good["backups"]) == ("Available", "25.0", 3)
+    assert find_condition(good["conditions"], "AssociationServed") is None
+
+
+def test_associated_resources_are_said_not_to_be_backed_up_yet() -> None:
+    subject = vault(storage=own_storage(), resources=[{"kind": "PersistentVolumeClaim", "name": "db"}])
+    good = available_status(subject, storage(), "id", 0, 0, NOW)
+    condition = find_condition(good["conditions"], "AssociationServed")
+    assert condition is not None
+    assert condition["status"] == "False"
+
+
+def test_a_class_says_what_is_not_served() -> None:
+    assert class_status(vault_class("gold"), NOW)["phase"] == "Ready"
+    refused = class_status(vault_class("gold", trashDays=7), NOW)
+    assert refused["phase"] == "Error"
+    assert "spec.trashDays" in refused["message"]
