@@ -149,7 +149,8 @@ async def tell(context: Context, resource: Resource, obj: Object, status: dict[s
     event = {
         "metadata": {
             "name": f"{meta['name'][:200]}.{digest}",
-            "namespace": meta.get("namespace") or context.settings.namespace,
+            # Events of cluster-scoped objects belong into this namespace: the API server refuses any other.
+            "namespace": meta.get("namespace") or "default",
         },
         "eventTime": now,
         "type": "Warning" if status["phase"] == "Error" else "Normal",
