@@ -55,6 +55,8 @@ osd crush update on start = true
 ms mon client mode = crc
 rgw frontends = beast endpoint=0.0.0.0:{port}
 rgw run sync thread = false
+# With a cache, a change waits up to 30 s for the answer of a gateway that was killed.
+rgw cache enabled = false
 rgw dynamic resharding = false
 rgw enable usage log = false
 rgw enable ops log = false
