@@ -2,20 +2,20 @@ package main
 
 import (
 	"context"
-	"slices"
-	"time"
+	"os"
+	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
+// ControllerGetCapabilities lists what the controller service serves.
 func (d *driver) ControllerGetCapabilities(
 	context.Context, *csi.ControllerGetCapabilitiesRequest,
 ) (*csi.ControllerGetCapabilitiesResponse, error) {
 	answer := &csi.ControllerGetCapabilitiesResponse{}
-	for _, rpc := range []csi.ControllerServiceCapability_RPC_Type{
+	for _, one := range []csi.ControllerServiceCapability_RPC_Type{
 		csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME,
 		csi.ControllerServiceCapability_RPC_PUBLISH_UNPUBLISH_VOLUME,
 		csi.ControllerServiceCapability_RPC_CREATE_DELETE_SNAPSHOT,
@@ -25,293 +25,280 @@ func (d *driver) ControllerGetCapabilities(
 		csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
 	} {
 		answer.Capabilities = append(answer.Capabilities, &csi.ControllerServiceCapability{
-			Type: &csi.ControllerServiceCapability_Rpc{Rpc: &csi.ControllerServiceCapability_RPC{Type: rpc}},
+			Type: &csi.ControllerServiceCapability_Rpc{Rpc: &csi.ControllerServiceCapability_RPC{Type: one}},
 		})
 	}
 	return answer, nil
 }
 
-// sizeOf is the size to give for a range asked for: whole MiB, 1 GiB when nothing is asked.
-func sizeOf(r *csi.CapacityRange) (int64, error) {
-	size := r.GetRequiredBytes()
-	if size == 0 {
-		size = 1 << 30
-	}
-	size = (size + mib - 1) / mib * mib
-	if limit := r.GetLimitBytes(); limit > 0 && size > limit {
-		return 0, status.Errorf(codes.OutOfRange, "%d bytes in whole MiB are more than the limit %d", size, limit)
-	}
-	return size, nil
+// origin is what a new volume is made from.
+type origin struct {
+	id    string
+	data  string // path
+	size  int64  // bytes
+	inUse bool
 }
 
-func checkCapabilities(capabilities []*csi.VolumeCapability) error {
-	if len(capabilities) == 0 {
-		return status.Error(codes.InvalidArgument, "no volume capabilities")
-	}
-	for _, c := range capabilities {
-		switch c.GetAccessMode().GetMode() {
-		case csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER,
-			csi.VolumeCapability_AccessMode_SINGLE_NODE_SINGLE_WRITER,
-			csi.VolumeCapability_AccessMode_SINGLE_NODE_MULTI_WRITER,
-			csi.VolumeCapability_AccessMode_SINGLE_NODE_READER_ONLY:
-		case csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER:
-			if c.GetBlock() == nil {
-				return status.Error(codes.InvalidArgument, "many writers only share raw block volumes")
-			}
-		default:
-			return status.Errorf(codes.InvalidArgument, "access mode %s is not served", c.GetAccessMode().GetMode())
+// sourceID is the id that a content source names, or empty.
+func sourceID(source *csi.VolumeContentSource) string {
+	return source.GetSnapshot().GetSnapshotId() + source.GetVolume().GetVolumeId()
+}
+
+// origin finds the source of a new volume; nil without one.
+func (d *driver) origin(source *csi.VolumeContentSource) (*origin, error) {
+	id := sourceID(source)
+	switch {
+	case source == nil:
+		return nil, nil
+	case source.GetSnapshot() != nil:
+		found, err := d.state.snapshot(id)
+		if err != nil {
+			return nil, err
 		}
+		if found == nil {
+			return nil, status.Errorf(codes.NotFound, "snapshot %s does not exist", id)
+		}
+		if ready, err := d.ready(found); err != nil || !ready {
+			return nil, orElse(err, status.Errorf(codes.FailedPrecondition, "snapshot %s is not ready", id))
+		}
+		return &origin{id: id, data: data(d.state.snapshotDir(id)), size: found.Size}, nil
+	default:
+		found, err := d.state.existing(id)
+		if err != nil {
+			return nil, err
+		}
+		return &origin{
+			id: id, data: data(d.state.volumeDir(id)), size: found.Size, inUse: len(found.Attached) > 0,
+		}, nil
 	}
-	return nil
 }
 
-func (d *driver) CreateVolume(_ context.Context, r *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
-	if r.GetName() == "" {
+func orElse(err, other error) error {
+	if err != nil {
+		return err
+	}
+	return other
+}
+
+func created(v *volume, source *csi.VolumeContentSource) *csi.CreateVolumeResponse {
+	return &csi.CreateVolumeResponse{Volume: &csi.Volume{
+		VolumeId: v.ID, CapacityBytes: v.Size, ContentSource: source,
+	}}
+}
+
+// CreateVolume makes a sparse file, or one that shares its source's extents.
+func (d *driver) CreateVolume(
+	ctx context.Context, r *csi.CreateVolumeRequest,
+) (*csi.CreateVolumeResponse, error) {
+	if r.Name == "" {
 		return nil, status.Error(codes.InvalidArgument, "no name")
 	}
-	if err := checkCapabilities(r.GetVolumeCapabilities()); err != nil {
+	if err := checkCapabilities(r.VolumeCapabilities); err != nil {
 		return nil, err
 	}
-	size, err := sizeOf(r.GetCapacityRange())
+	for name := range r.Parameters {
+		if !strings.HasPrefix(name, "csi.storage.k8s.io/") {
+			return nil, status.Errorf(codes.InvalidArgument, "parameter %s is unknown", name)
+		}
+	}
+	id := volumeID(r.Name)
+	unlock, err := d.state.lock(ctx, id, sourceID(r.VolumeContentSource))
 	if err != nil {
 		return nil, err
 	}
-	wanted := volume{ID: idOf("vol", r.GetName()), Name: r.GetName(), Size: size, FsType: fsTypeOf(r)}
-	err = d.state.locked(func() error {
-		var there volume
-		found, err := d.state.load("volumes", wanted.ID, &there)
-		if err != nil {
-			return err
-		}
-		if found {
-			limit := r.GetCapacityRange().GetLimitBytes()
-			if there.Size < r.GetCapacityRange().GetRequiredBytes() || limit > 0 && there.Size > limit {
-				return status.Errorf(codes.AlreadyExists, "%s exists with %d bytes", r.GetName(), there.Size)
-			}
-			wanted = there
-			return nil
-		}
-		source, err := d.sourceOf(r.GetVolumeContentSource(), wanted.Size)
-		if err != nil {
-			return err
-		}
-		wanted.Source = source
-		return d.state.createVolume(wanted, source)
-	})
+	defer unlock()
+	v, err := d.state.volume(id)
 	if err != nil {
-		return nil, asStatus(err)
+		return nil, err
 	}
-	return &csi.CreateVolumeResponse{Volume: &csi.Volume{
-		VolumeId: wanted.ID, CapacityBytes: wanted.Size, ContentSource: r.GetVolumeContentSource(),
-	}}, nil
+	if v != nil {
+		if v.Source != sourceID(r.VolumeContentSource) || !fits(v.Size, r.CapacityRange) {
+			return nil, status.Errorf(codes.AlreadyExists,
+				"volume %s of name %s exists with %d bytes and source %q", id, r.Name, v.Size, v.Source)
+		}
+		return created(v, r.VolumeContentSource), nil
+	}
+	from, err := d.origin(r.VolumeContentSource)
+	if err != nil {
+		return nil, err
+	}
+	v = &volume{ID: id, Name: r.Name, Attached: map[string]mode{}}
+	if from == nil {
+		from = &origin{}
+	}
+	v.Source = from.id
+	if v.Size, err = sizeFor(r.CapacityRange, from.size); err != nil {
+		return nil, err
+	}
+	if err := d.fill(v, from); err != nil {
+		os.RemoveAll(d.state.volumeDir(id))
+		return nil, err
+	}
+	return created(v, r.VolumeContentSource), nil
 }
 
-func fsTypeOf(r *csi.CreateVolumeRequest) string {
-	for _, c := range r.GetVolumeCapabilities() {
-		if fs := c.GetMount().GetFsType(); fs != "" {
-			return fs
-		}
+// fill makes the files of a volume; the metadata, written last, makes it exist.
+func (d *driver) fill(v *volume, from *origin) error {
+	directory := d.state.volumeDir(v.ID)
+	if err := os.RemoveAll(directory); err != nil { // of a process killed here
+		return err
 	}
-	return ""
-}
-
-// sourceOf is the data file to copy, empty for a new volume.
-func (d *driver) sourceOf(source *csi.VolumeContentSource, size int64) (string, error) {
-	if source == nil {
-		return "", nil
+	if err := os.Mkdir(directory, 0o755); err != nil {
+		return err
 	}
-	var path string
-	var from int64
-	if id := source.GetSnapshot().GetSnapshotId(); id != "" {
-		var s snapshot
-		if found, err := d.state.load("snapshots", id, &s); err != nil || !found {
-			return "", status.Errorf(codes.NotFound, "no snapshot %s", id)
-		}
-		path, from = d.state.snapshotData(id), s.Size
+	var err error
+	if from.id != "" {
+		err = clone(from.data, data(directory), from.inUse)
 	} else {
-		id := source.GetVolume().GetVolumeId()
-		var v volume
-		if found, err := d.state.load("volumes", id, &v); err != nil || !found {
-			return "", status.Errorf(codes.NotFound, "no volume %s", id)
-		}
-		path, from = d.state.volumeData(id), v.Size
+		err = os.WriteFile(data(directory), nil, 0o600)
 	}
-	if size < from {
-		return "", status.Errorf(codes.OutOfRange, "%d bytes are less than the source's %d", size, from)
+	if err != nil {
+		return err
 	}
-	return path, nil
+	if err := os.Truncate(data(directory), v.Size); err != nil {
+		return err
+	}
+	return d.state.save(v)
 }
 
-func (d *driver) DeleteVolume(_ context.Context, r *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {
-	if r.GetVolumeId() == "" {
+// DeleteVolume refuses a volume that a node still has.
+func (d *driver) DeleteVolume(
+	ctx context.Context, r *csi.DeleteVolumeRequest,
+) (*csi.DeleteVolumeResponse, error) {
+	if r.VolumeId == "" {
 		return nil, status.Error(codes.InvalidArgument, "no volume id")
 	}
-	err := d.state.locked(func() error {
-		var v volume
-		found, err := d.state.load("volumes", r.GetVolumeId(), &v)
-		if err != nil {
-			return err
-		}
-		if found && len(v.Attached) > 0 {
-			return status.Errorf(codes.FailedPrecondition, "%s is attached to %v", v.ID, v.Attached)
-		}
-		return d.state.remove("volumes", r.GetVolumeId())
-	})
-	return &csi.DeleteVolumeResponse{}, asStatus(err)
-}
-
-func (d *driver) ControllerPublishVolume(
-	_ context.Context, r *csi.ControllerPublishVolumeRequest,
-) (*csi.ControllerPublishVolumeResponse, error) {
-	shared := r.GetVolumeCapability().GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER
-	err := d.change(r.GetVolumeId(), func(v *volume) error {
-		if slices.Contains(v.Attached, r.GetNodeId()) {
-			return nil
-		}
-		if len(v.Attached) > 0 && !shared {
-			return status.Errorf(codes.FailedPrecondition, "%s is attached to %v", v.ID, v.Attached)
-		}
-		v.Attached = append(v.Attached, r.GetNodeId())
-		return nil
-	})
-	return &csi.ControllerPublishVolumeResponse{}, err
-}
-
-func (d *driver) ControllerUnpublishVolume(
-	_ context.Context, r *csi.ControllerUnpublishVolumeRequest,
-) (*csi.ControllerUnpublishVolumeResponse, error) {
-	err := d.change(r.GetVolumeId(), func(v *volume) error {
-		v.Attached = slices.DeleteFunc(v.Attached, func(n string) bool { return r.GetNodeId() == "" || n == r.GetNodeId() })
-		return nil
-	})
-	if status.Code(err) == codes.NotFound {
-		err = nil
+	unlock, err := d.state.lock(ctx, r.VolumeId)
+	if err != nil {
+		return nil, err
 	}
-	return &csi.ControllerUnpublishVolumeResponse{}, err
+	defer unlock()
+	v, err := d.state.volume(r.VolumeId)
+	if err != nil {
+		return nil, err
+	}
+	if v != nil {
+		for node := range v.Attached {
+			return nil, status.Errorf(codes.FailedPrecondition, "volume %s is attached to node %s", v.ID, node)
+		}
+		// A node that was lost could not detach its own.
+		if err := detachAll(data(d.state.volumeDir(v.ID))); err != nil {
+			return nil, err
+		}
+	}
+	if local(r.VolumeId) {
+		err = remove(d.state.volumeDir(r.VolumeId))
+	}
+	return &csi.DeleteVolumeResponse{}, err
 }
 
-// change loads a volume, lets it be changed, and saves it.
-func (d *driver) change(id string, change func(*volume) error) error {
-	return asStatus(d.state.locked(func() error {
-		var v volume
-		found, err := d.state.load("volumes", id, &v)
-		if err != nil {
-			return err
+// ControllerPublishVolume records the attachment; a node without it cannot stage the volume.
+func (d *driver) ControllerPublishVolume(
+	ctx context.Context, r *csi.ControllerPublishVolumeRequest,
+) (*csi.ControllerPublishVolumeResponse, error) {
+	m, err := modeOf(r.VolumeCapability)
+	if err != nil {
+		return nil, err
+	}
+	m.Readonly = r.Readonly
+	unlock, err := d.state.lock(ctx, r.VolumeId)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	v, err := d.state.existing(r.VolumeId)
+	if err != nil {
+		return nil, err
+	}
+	if !d.state.knowsNode(r.NodeId) {
+		return nil, status.Errorf(codes.NotFound, "node %q does not exist", r.NodeId)
+	}
+	if before, ok := v.Attached[r.NodeId]; ok {
+		if before != m {
+			return nil, status.Errorf(codes.AlreadyExists,
+				"volume %s is attached to node %s as %+v, not as %+v", v.ID, r.NodeId, before, m)
 		}
-		if !found {
-			return status.Errorf(codes.NotFound, "no volume %s", id)
+		return &csi.ControllerPublishVolumeResponse{}, nil
+	}
+	for node, other := range v.Attached {
+		if !m.Shared || !other.Shared {
+			return nil, status.Errorf(codes.FailedPrecondition,
+				"volume %s is attached to node %s, and is not for several nodes", v.ID, node)
 		}
-		if err := change(&v); err != nil {
-			return err
-		}
-		return d.state.save("volumes", id, v)
-	}))
+	}
+	v.Attached[r.NodeId] = m
+	return &csi.ControllerPublishVolumeResponse{}, d.state.save(v)
 }
 
+// ControllerUnpublishVolume forgets the attachment; of all nodes if none is named.
+func (d *driver) ControllerUnpublishVolume(
+	ctx context.Context, r *csi.ControllerUnpublishVolumeRequest,
+) (*csi.ControllerUnpublishVolumeResponse, error) {
+	if r.VolumeId == "" {
+		return nil, status.Error(codes.InvalidArgument, "no volume id")
+	}
+	unlock, err := d.state.lock(ctx, r.VolumeId)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	v, err := d.state.volume(r.VolumeId)
+	if err != nil || v == nil {
+		return &csi.ControllerUnpublishVolumeResponse{}, err
+	}
+	if r.NodeId == "" {
+		clear(v.Attached)
+	}
+	delete(v.Attached, r.NodeId)
+	return &csi.ControllerUnpublishVolumeResponse{}, d.state.save(v)
+}
+
+// ControllerExpandVolume makes the file larger; every node that uses it has to look again.
+func (d *driver) ControllerExpandVolume(
+	ctx context.Context, r *csi.ControllerExpandVolumeRequest,
+) (*csi.ControllerExpandVolumeResponse, error) {
+	unlock, err := d.state.lock(ctx, r.VolumeId)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	v, err := d.state.existing(r.VolumeId)
+	if err != nil {
+		return nil, err
+	}
+	size, err := sizeFor(r.CapacityRange, 0)
+	if err != nil {
+		return nil, err
+	}
+	if limit := r.CapacityRange.GetLimitBytes(); limit > 0 && v.Size > limit {
+		return nil, status.Errorf(codes.OutOfRange, "volume %s has %d bytes already", v.ID, v.Size)
+	}
+	if size > v.Size {
+		if err := os.Truncate(data(d.state.volumeDir(v.ID)), size); err != nil {
+			return nil, err
+		}
+		v.Size = size
+		if err := d.state.save(v); err != nil {
+			return nil, err
+		}
+	}
+	return &csi.ControllerExpandVolumeResponse{CapacityBytes: v.Size, NodeExpansionRequired: true}, nil
+}
+
+// ValidateVolumeCapabilities confirms what any volume can do.
 func (d *driver) ValidateVolumeCapabilities(
 	_ context.Context, r *csi.ValidateVolumeCapabilitiesRequest,
 ) (*csi.ValidateVolumeCapabilitiesResponse, error) {
-	var v volume
-	if found, err := d.state.load("volumes", r.GetVolumeId(), &v); err != nil || !found {
-		return nil, status.Errorf(codes.NotFound, "no volume %s", r.GetVolumeId())
-	}
-	if err := checkCapabilities(r.GetVolumeCapabilities()); err != nil {
-		return &csi.ValidateVolumeCapabilitiesResponse{Message: err.Error()}, nil
-	}
-	return &csi.ValidateVolumeCapabilitiesResponse{
-		Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{VolumeCapabilities: r.GetVolumeCapabilities()},
-	}, nil
-}
-
-func (d *driver) ControllerExpandVolume(
-	_ context.Context, r *csi.ControllerExpandVolumeRequest,
-) (*csi.ControllerExpandVolumeResponse, error) {
-	size, err := sizeOf(r.GetCapacityRange())
-	if err != nil {
+	if _, err := d.state.existing(r.VolumeId); err != nil {
 		return nil, err
 	}
-	err = d.change(r.GetVolumeId(), func(v *volume) error {
-		if size <= v.Size {
-			size = v.Size
-			return nil
-		}
-		v.Size = size
-		return truncate(d.state.volumeData(v.ID), size)
-	})
-	return &csi.ControllerExpandVolumeResponse{CapacityBytes: size, NodeExpansionRequired: true}, err
-}
-
-func (d *driver) CreateSnapshot(_ context.Context, r *csi.CreateSnapshotRequest) (*csi.CreateSnapshotResponse, error) {
-	if r.GetName() == "" || r.GetSourceVolumeId() == "" {
-		return nil, status.Error(codes.InvalidArgument, "no name or no source volume")
+	if len(r.VolumeCapabilities) == 0 {
+		return nil, status.Error(codes.InvalidArgument, "no volume capabilities")
 	}
-	var made snapshot
-	err := d.state.locked(func() error {
-		found, err := d.state.load("snapshots", idOf("snap", r.GetName()), &made)
-		if err != nil {
-			return err
-		}
-		if found {
-			if made.Volume != r.GetSourceVolumeId() {
-				return status.Errorf(codes.AlreadyExists, "%s is a snapshot of %s", r.GetName(), made.Volume)
-			}
-			return nil
-		}
-		var v volume
-		if found, err := d.state.load("volumes", r.GetSourceVolumeId(), &v); err != nil || !found {
-			return status.Errorf(codes.NotFound, "no volume %s", r.GetSourceVolumeId())
-		}
-		made, err = d.state.createSnapshot(r.GetName(), v)
-		return err
-	})
-	if err != nil {
-		return nil, asStatus(err)
+	if err := checkCapabilities(r.VolumeCapabilities); err != nil {
+		return &csi.ValidateVolumeCapabilitiesResponse{Message: status.Convert(err).Message()}, nil
 	}
-	return &csi.CreateSnapshotResponse{Snapshot: d.describe(made)}, nil
-}
-
-func (d *driver) describe(s snapshot) *csi.Snapshot {
-	created := time.Unix(0, s.Created)
-	return &csi.Snapshot{
-		SnapshotId: s.ID, SourceVolumeId: s.Volume, SizeBytes: s.Size, CreationTime: timestamppb.New(created),
-		ReadyToUse: time.Since(created) >= d.faults.snapshotReady(),
-	}
-}
-
-func (d *driver) DeleteSnapshot(_ context.Context, r *csi.DeleteSnapshotRequest) (*csi.DeleteSnapshotResponse, error) {
-	if r.GetSnapshotId() == "" {
-		return nil, status.Error(codes.InvalidArgument, "no snapshot id")
-	}
-	err := d.state.locked(func() error { return d.state.remove("snapshots", r.GetSnapshotId()) })
-	return &csi.DeleteSnapshotResponse{}, asStatus(err)
-}
-
-func (d *driver) ListSnapshots(_ context.Context, r *csi.ListSnapshotsRequest) (*csi.ListSnapshotsResponse, error) {
-	ids, err := d.state.list("snapshots")
-	if err != nil {
-		return nil, asStatus(err)
-	}
-	answer := &csi.ListSnapshotsResponse{}
-	for _, id := range ids {
-		var s snapshot
-		if found, err := d.state.load("snapshots", id, &s); err != nil || !found {
-			continue
-		}
-		if r.GetSnapshotId() != "" && s.ID != r.GetSnapshotId() || r.GetSourceVolumeId() != "" && s.Volume != r.GetSourceVolumeId() {
-			continue
-		}
-		answer.Entries = append(answer.Entries, &csi.ListSnapshotsResponse_Entry{Snapshot: d.describe(s)})
-	}
-	return answer, nil
-}
-
-// asStatus gives every error a code.
-func asStatus(err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, ok := status.FromError(err); ok {
-		return err
-	}
-	return status.Error(codes.Internal, err.Error())
+	return &csi.ValidateVolumeCapabilitiesResponse{
+		Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{VolumeCapabilities: r.VolumeCapabilities},
+	}, nil
 }

@@ -1,105 +1,179 @@
 package main
 
 import (
-	"bufio"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// Each node has a loop device of its own for a volume: a hard link to the data file, named by node, tells them
-// apart, since the kernel shows a loop device by the path that it was made from.
+// maxNodeID: loop devices carry the node's id in their 64-byte name, so that nodes on one machine know theirs.
+const maxNodeID = 63
 
-func (d *driver) loopFile(id string) string {
-	return filepath.Join(d.state.folder("volumes", id), "on-"+d.options.nodeID)
+// patience is how long a device may still be in use when it is detached.
+const patience = 2 * time.Second
+
+// loops returns the names (loop7) of loop devices over a file, of one node or, for an empty id, of all.
+func loops(file, nodeID string) ([]string, error) {
+	want, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	status := want.Sys().(*syscall.Stat_t)
+	entries, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		return nil, err
+	}
+	// The path may be written differently in another mount namespace, but it ends alike; devices of others are
+	// not even opened.
+	ending := filepath.Join(filepath.Base(filepath.Dir(file)), filepath.Base(file))
+	var found []string
+	for _, entry := range entries {
+		backing, err := os.ReadFile(entry)
+		path := strings.TrimSuffix(strings.TrimSuffix(string(backing), "\n"), " (deleted)")
+		if err != nil || !strings.HasSuffix(path, ending) {
+			continue
+		}
+		name := strings.Split(entry, "/")[3]
+		info, err := loopInfo(name)
+		if errors.Is(err, unix.ENXIO) || errors.Is(err, fs.ErrNotExist) {
+			continue // detached meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		if info.Device == status.Dev && info.Inode == status.Ino &&
+			(nodeID == "" || unix.ByteSliceToString(info.File_name[:]) == nodeID) {
+			found = append(found, name)
+		}
+	}
+	return found, nil
 }
 
-// attach gives the volume's loop device on this node; the one that is there when there is one.
-func (d *driver) attach(id string) (string, error) {
-	file := d.loopFile(id)
-	if err := os.Link(d.state.volumeData(id), file); err != nil && !os.IsExist(err) {
+func loopInfo(name string) (*unix.LoopInfo64, error) {
+	device, err := os.Open("/dev/" + name)
+	if err != nil {
+		return nil, err
+	}
+	defer device.Close()
+	return unix.IoctlLoopGetStatus64(int(device.Fd()))
+}
+
+// attach returns this node's loop device over a file (/dev/loop7), making it if there is none, with the size
+// that the file has now.
+func attach(file, nodeID string) (string, error) {
+	found, err := loops(file, nodeID)
+	if err != nil {
 		return "", err
 	}
-	device, err := loopOf(file)
-	if err != nil || device != "" {
-		return device, err
+	if len(found) > 0 {
+		return "/dev/" + found[0], resize("/dev/" + found[0])
 	}
-	// No direct I/O: on a reflinked file the kernel would give the device sectors of 4 KiB, on which a file
-	// system made on sectors of 512 bytes cannot be mounted.
-	out, err := run("losetup", "--find", "--show", file)
-	return strings.TrimSpace(out), err
+	backing, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		return "", err
+	}
+	defer backing.Close()
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return "", err
+	}
+	defer control.Close()
+	config := unix.LoopConfig{
+		Fd:   uint32(backing.Fd()),
+		Size: 512, // of a sector
+		// Written to the file, not to its cache; the kernel drops the flag where that cannot be.
+		Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_DIRECT_IO},
+	}
+	copy(config.Info.File_name[:], nodeID)
+	for range 100 {
+		number, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			return "", fmt.Errorf("free loop device: %w", err)
+		}
+		path := fmt.Sprintf("/dev/loop%d", number)
+		if err = configure(path, &config); err == nil {
+			return path, nil
+		}
+		if !errors.Is(err, unix.EBUSY) { // else another process was faster
+			return "", fmt.Errorf("%s over %s: %w", path, file, err)
+		}
+	}
+	return "", fmt.Errorf("no loop device for %s: others took each that was free", file)
 }
 
-// detach gives the loop device back; none is no error.
-func (d *driver) detach(id string) error {
-	file := d.loopFile(id)
-	device, err := loopOf(file)
+func configure(path string, config *unix.LoopConfig) error {
+	device, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	if device != "" {
-		if _, err := run("losetup", "--detach", device); err != nil {
-			return err
-		}
-	}
-	if err := os.Remove(file); err != nil && !os.IsNotExist(err) {
+	defer device.Close()
+	return unix.IoctlLoopConfigure(int(device.Fd()), config)
+}
+
+// resize gives a loop device the size that its file has now.
+func resize(path string) error {
+	device, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
 		return err
 	}
-	return nil
+	defer device.Close()
+	_, err = unix.IoctlRetInt(int(device.Fd()), unix.LOOP_SET_CAPACITY)
+	return err
 }
 
-// loopOf finds a loop device by its file, empty when there is none.
-func loopOf(file string) (string, error) {
-	out, err := run("losetup", "--list", "--noheadings", "--raw", "--output", "NAME,BACK-FILE")
-	if err != nil {
-		return "", err
-	}
-	for _, line := range strings.Split(out, "\n") {
-		name, back, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if back == file {
-			return name, nil
+// detach ends this node's loop device over a file, if there is one. It is an error if it is still in use: a
+// user that goes later makes it vanish, but the caller must not take the volume for free.
+func detach(file, nodeID string) error {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		found, err := loops(file, nodeID)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && len(found) == 0 {
+			return nil
 		}
-	}
-	return "", nil
-}
-
-// run runs a program and returns what it printed; its words are in the error when it fails.
-func run(name string, arguments ...string) (string, error) {
-	out, err := exec.Command(name, arguments...).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%s %s: %w: %s", name, strings.Join(arguments, " "), err, strings.TrimSpace(string(out)))
-	}
-	return string(out), nil
-}
-
-// isMounted looks a path up in this process's mounts.
-func isMounted(path string) (bool, error) {
-	file, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return false, err
-	}
-	defer file.Close()
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		if fields := strings.Fields(lines.Text()); len(fields) > 4 && fields[4] == path {
-			return true, nil
-		}
-	}
-	return false, lines.Err()
-}
-
-// unmount takes away all that is mounted on a path; nothing there is no error.
-func unmount(path string) error {
-	for {
-		mounted, err := isMounted(path)
-		if err != nil || !mounted {
+		if err != nil {
 			return err
 		}
-		if err := syscall.Unmount(path, 0); err != nil {
-			return fmt.Errorf("unmount %s: %w", path, err)
+		if time.Now().After(deadline) {
+			return fmt.Errorf("/dev/%s over %s is still in use", found[0], file)
+		}
+		for _, name := range found {
+			if err := end(name); err != nil {
+				return err
+			}
 		}
 	}
+}
+
+// detachAll ends all loop devices over a file, those in use when their last user goes.
+func detachAll(file string) error {
+	found, err := loops(file, "")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, name := range found {
+		err = errors.Join(err, end(name))
+	}
+	return err
+}
+
+func end(name string) error {
+	device, err := os.OpenFile("/dev/"+name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer device.Close()
+	if err := device.Sync(); err != nil {
+		return fmt.Errorf("flush of /dev/%s: %w", name, err)
+	}
+	_, err = unix.IoctlRetInt(int(device.Fd()), unix.LOOP_CLR_FD)
+	if errors.Is(err, unix.ENXIO) {
+		return nil // gone already
+	}
+	return err
 }

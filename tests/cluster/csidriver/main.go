@@ -1,134 +1,146 @@
-// A CSI driver for tests: real protocol, real bytes, no cluster storage needed. See README.md.
+// A CSI driver for tests: volumes are sparse files, snapshots share their extents, and several processes, one
+// for each node, serve one state directory as network storage would. See README.md.
 package main
 
 import (
 	"context"
 	"flag"
+	"fmt"
 	"log"
 	"net"
 	"os"
 	"os/signal"
-	"path"
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-const version = "1.0.0"
-
-type options struct {
-	endpoint, nodeID, stateDir, kubeletDir, faultsFile, name string
-	register                                                 bool
+// config is what the flags say.
+type config struct {
+	driverName string
+	endpoint   string // path of the CSI socket, without unix://
+	nodeID     string
+	stateDir   string
+	kubeletDir string
+	faultsFile string
+	register   bool
 }
 
-func main() {
-	var o options
-	flag.StringVar(&o.endpoint, "endpoint", "", "path of the CSI socket")
-	flag.StringVar(&o.nodeID, "node-id", "", "name of the node")
-	flag.StringVar(&o.stateDir, "state-dir", "", "directory of volumes and snapshots; processes of several nodes share it")
-	flag.StringVar(&o.kubeletDir, "kubelet-dir", "/var/lib/kubelet", "root directory of the kubelet")
-	flag.StringVar(&o.faultsFile, "faults-file", "", "JSON file of faults, read at every call")
-	flag.StringVar(&o.name, "driver-name", "test.csi.blockvault.dev", "name of the driver")
-	flag.BoolVar(&o.register, "register", true, "register with the kubelet")
-	flag.Parse()
-	o.endpoint = strings.TrimPrefix(o.endpoint, "unix://")
-	if o.endpoint == "" || o.nodeID == "" || o.stateDir == "" {
-		log.Fatal("--endpoint, --node-id and --state-dir are needed")
-	}
-	log.SetFlags(log.LstdFlags | log.Lmicroseconds)
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-	end, err := serve(o)
-	if err != nil {
-		log.Fatal(err)
-	}
-	<-stop
-	end()
-}
-
-// serve starts the driver; the function returned stops it.
-func serve(o options) (func(), error) {
-	state, err := openState(o.stateDir)
-	if err != nil {
-		return nil, err
-	}
-	faults := &faults{file: o.faultsFile}
-	driver := &driver{options: o, state: state, faults: faults}
-	server := grpc.NewServer(grpc.UnaryInterceptor(faults.intercept))
-	csi.RegisterIdentityServer(server, driver)
-	csi.RegisterControllerServer(server, driver)
-	csi.RegisterNodeServer(server, driver)
-	listener, err := listen(o.endpoint)
-	if err != nil {
-		return nil, err
-	}
-	go server.Serve(listener) //nolint:errcheck // it ends with Stop
-	end := server.Stop
-	if o.register {
-		registration, err := startRegistration(o)
-		if err != nil {
-			server.Stop()
-			return nil, err
-		}
-		end = func() { registration(); server.Stop() }
-	}
-	log.Printf("%s %s serves %s on node %s", o.name, version, o.endpoint, o.nodeID)
-	return end, nil
-}
-
-// listen takes over a socket path; what a killed process left there goes.
-func listen(socket string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
-		return nil, err
-	}
-	if err := os.Remove(socket); err != nil && !os.IsNotExist(err) {
-		return nil, err
-	}
-	return net.Listen("unix", socket)
-}
-
+// driver serves the three CSI services of one node.
 type driver struct {
 	csi.UnimplementedIdentityServer
 	csi.UnimplementedControllerServer
 	csi.UnimplementedNodeServer
-	options options
-	state   *state
-	faults  *faults
+	config
+	state  *state
+	faults *faults
 }
 
-func (d *driver) GetPluginInfo(context.Context, *csi.GetPluginInfoRequest) (*csi.GetPluginInfoResponse, error) {
-	return &csi.GetPluginInfoResponse{Name: d.options.name, VendorVersion: version}, nil
-}
-
-func (d *driver) Probe(context.Context, *csi.ProbeRequest) (*csi.ProbeResponse, error) {
-	return &csi.ProbeResponse{Ready: wrapperspb.Bool(true)}, nil
-}
-
-func (d *driver) GetPluginCapabilities(
-	context.Context, *csi.GetPluginCapabilitiesRequest,
-) (*csi.GetPluginCapabilitiesResponse, error) {
-	service := func(t csi.PluginCapability_Service_Type) *csi.PluginCapability {
-		return &csi.PluginCapability{Type: &csi.PluginCapability_Service_{Service: &csi.PluginCapability_Service{Type: t}}}
-	}
-	expansion := &csi.PluginCapability{Type: &csi.PluginCapability_VolumeExpansion_{
-		VolumeExpansion: &csi.PluginCapability_VolumeExpansion{Type: csi.PluginCapability_VolumeExpansion_ONLINE},
-	}}
-	return &csi.GetPluginCapabilitiesResponse{Capabilities: []*csi.PluginCapability{
-		service(csi.PluginCapability_Service_CONTROLLER_SERVICE), expansion,
-	}}, nil
-}
-
-// logged writes one line a call: method, result, milliseconds.
-func logged(method string, start time.Time, err error) {
-	code, text := status.Code(err), ""
+func newDriver(c config) (*driver, error) {
+	s, err := openState(c.stateDir)
 	if err != nil {
-		text = " " + status.Convert(err).Message()
+		return nil, err
 	}
-	log.Printf("%s %s %d ms%s", path.Base(method), code, time.Since(start).Milliseconds(), text)
+	// ControllerPublishVolume, served by any of the processes, knows nodes by these files.
+	if err := s.addNode(c.nodeID); err != nil {
+		return nil, err
+	}
+	return &driver{config: c, state: s, faults: &faults{file: c.faultsFile, state: s}}, nil
+}
+
+// listen makes the socket, in place of one that a killed process left behind.
+func listen(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	return net.Listen("unix", path)
+}
+
+// serve answers CSI calls, and the kubelet's registration if wanted, until ctx ends.
+func (d *driver) serve(ctx context.Context) error {
+	server := grpc.NewServer(grpc.UnaryInterceptor(d.intercept))
+	csi.RegisterIdentityServer(server, d)
+	csi.RegisterControllerServer(server, d)
+	csi.RegisterNodeServer(server, d)
+	socket, err := listen(d.endpoint)
+	if err != nil {
+		return fmt.Errorf("CSI socket %s: %w", d.endpoint, err)
+	}
+	servers := []*grpc.Server{server}
+	ended := make(chan error, 2)
+	go func() { ended <- server.Serve(socket) }()
+	if d.register {
+		registration, path, err := d.registration()
+		if err != nil {
+			server.Stop()
+			return fmt.Errorf("registration socket %s: %w", path, err)
+		}
+		servers = append(servers, registration.server)
+		go func() { ended <- registration.server.Serve(registration.socket) }()
+	}
+	log.Printf("%s on %s: serving %s from %s", d.driverName, d.nodeID, d.endpoint, d.stateDir)
+	select {
+	case <-ctx.Done():
+		err = nil
+	case err = <-ended:
+	}
+	for _, s := range servers {
+		s.Stop()
+	}
+	return err
+}
+
+func parse(arguments []string) (config, error) {
+	var c config
+	flags := flag.NewFlagSet("csidriver", flag.ContinueOnError)
+	flags.StringVar(&c.driverName, "driver-name", "test.csi.blockvault.dev", "name of the driver")
+	flags.StringVar(&c.endpoint, "endpoint", "", "unix socket of the CSI services, with or without unix://")
+	flags.StringVar(&c.nodeID, "node-id", "", "id of this node")
+	flags.StringVar(&c.stateDir, "state-dir", "", "directory of all volumes, shared by the nodes; on XFS with reflink")
+	flags.StringVar(&c.kubeletDir, "kubelet-dir", "/var/lib/kubelet", "directory of the kubelet")
+	flags.StringVar(&c.faultsFile, "faults-file", "", "JSON file with the faults to make, read at every call")
+	flags.BoolVar(&c.register, "register", true, "register with the kubelet")
+	if err := flags.Parse(arguments); err != nil {
+		return c, err
+	}
+	c.endpoint = strings.TrimPrefix(c.endpoint, "unix://")
+	for name, value := range map[string]string{
+		"endpoint": c.endpoint, "node-id": c.nodeID, "state-dir": c.stateDir,
+	} {
+		if value == "" {
+			return c, fmt.Errorf("--%s is needed", name)
+		}
+	}
+	if len(c.nodeID) > maxNodeID || strings.ContainsAny(c.nodeID, "/ ") {
+		return c, fmt.Errorf("--node-id %q: at most %d characters, no slash or space", c.nodeID, maxNodeID)
+	}
+	return c, nil
+}
+
+func run(arguments []string) error {
+	log.SetFlags(log.Ldate | log.Ltime | log.Lmicroseconds)
+	c, err := parse(arguments)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	d, err := newDriver(c)
+	if err != nil {
+		return err
+	}
+	return d.serve(ctx)
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "csidriver:", err)
+		os.Exit(1)
+	}
 }

@@ -3,43 +3,47 @@ package main
 import (
 	"context"
 	"log"
-	"os"
+	"net"
 	"path/filepath"
 
 	"google.golang.org/grpc"
 	registerapi "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 )
 
-// registration answers the kubelet, which finds the socket by watching its directory.
+// registration is the service by which the kubelet, watching its directory, learns of the driver.
 type registration struct {
 	registerapi.UnimplementedRegistrationServer
-	options options
+	driver *driver
+	server *grpc.Server
+	socket net.Listener
 }
 
-func startRegistration(o options) (func(), error) {
-	socket := filepath.Join(o.kubeletDir, "plugins_registry", o.name+"-reg.sock")
-	listener, err := listen(socket)
+// registration makes the registration server and its socket, whose path is returned for errors too.
+func (d *driver) registration() (*registration, string, error) {
+	path := filepath.Join(d.kubeletDir, "plugins_registry", d.driverName+"-reg.sock")
+	socket, err := listen(path)
 	if err != nil {
-		return nil, err
+		return nil, path, err
 	}
-	server := grpc.NewServer()
-	registerapi.RegisterRegistrationServer(server, registration{options: o})
-	go server.Serve(listener) //nolint:errcheck // it ends with Stop
-	return func() { server.Stop(); _ = os.Remove(socket) }, nil
+	r := &registration{driver: d, server: grpc.NewServer(), socket: socket}
+	registerapi.RegisterRegistrationServer(r.server, r)
+	return r, path, nil
 }
 
-func (r registration) GetInfo(context.Context, *registerapi.InfoRequest) (*registerapi.PluginInfo, error) {
+// GetInfo names the driver and where it answers.
+func (r *registration) GetInfo(context.Context, *registerapi.InfoRequest) (*registerapi.PluginInfo, error) {
 	return &registerapi.PluginInfo{
 		Type:              registerapi.CSIPlugin,
-		Name:              r.options.name,
-		Endpoint:          r.options.endpoint,
+		Name:              r.driver.driverName,
+		Endpoint:          r.driver.endpoint,
 		SupportedVersions: []string{"1.0.0"},
 	}, nil
 }
 
-func (r registration) NotifyRegistrationStatus(
-	_ context.Context, s *registerapi.RegistrationStatus,
+// NotifyRegistrationStatus logs what the kubelet made of it; a kubelet that refuses tries again by itself.
+func (r *registration) NotifyRegistrationStatus(
+	_ context.Context, status *registerapi.RegistrationStatus,
 ) (*registerapi.RegistrationStatusResponse, error) {
-	log.Printf("registered with the kubelet: %v %s", s.PluginRegistered, s.Error)
+	log.Printf("kubelet: registered=%t %s", status.PluginRegistered, status.Error)
 	return &registerapi.RegistrationStatusResponse{}, nil
 }
