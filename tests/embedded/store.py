@@ -302,6 +302,11 @@ class Store:
             )
 
     def _checked(self, kind: Kind, obj: Object, old: Object | None) -> Object:
+        if kind.plural == "events":
+            about = (obj.get("regarding") or obj.get("involvedObject") or {}).get("namespace") or ""
+            if obj["metadata"]["namespace"] != (about or "default"):
+                why = f'involvedObject.namespace: Invalid value: "{about}": does not match event.namespace'
+                raise _invalid(kind, obj["metadata"]["name"], why)
         if kind.schema is None:
             return obj
         meta = obj["metadata"]

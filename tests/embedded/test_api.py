@@ -80,6 +80,17 @@ def test_status_and_the_rest_change_apart(http: Http) -> None:
     assert "size only grows" in answer["message"]
 
 
+def test_events_lie_where_their_object_does(http: Http) -> None:
+    """Those about cluster-scoped objects lie in the namespace default, and nowhere else."""
+    about = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "name": "x"}
+    path = "/apis/events.k8s.io/v1/namespaces/{}/events"
+    event = {"metadata": {"name": "e"}, "regarding": about}
+    assert http("POST", path.format("shop"), event)[0] == 422
+    assert http("POST", path.format("default"), event)[0] == 201
+    about["namespace"] = "shop"
+    assert http("POST", path.format("shop"), event)[0] == 201
+
+
 def test_stale_writers_are_told(http: Http) -> None:
     _, first = http("POST", WIDGETS, widget())
     http("PATCH", f"{WIDGETS}/a", {"spec": {"size": 2}})
