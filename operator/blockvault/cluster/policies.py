@@ -10,6 +10,9 @@ from . import operations
 from .context import Context
 from .resources import POLICIES, VAULT_CLASSES
 
+# A class is looked at when it changes; this is only for a look that was missed.
+CLASS_SECONDS = 600.0
+
 
 async def reconcile_policy(context: Context, namespace: str, name: str) -> float | None:
     """Validate a policy and show its next slots. Returns seconds until they change."""
@@ -22,10 +25,11 @@ async def reconcile_policy(context: Context, namespace: str, name: str) -> float
     return seconds_to_next_run(policy, now)
 
 
-async def reconcile_class(context: Context, name: str) -> None:
-    """Say whether this version serves all that a class asks for."""
+async def reconcile_class(context: Context, name: str) -> float | None:
+    """Say whether this version serves all that a class asks for. Returns seconds until the next look."""
     obj = await context.gateway.get(VAULT_CLASSES, name)
-    if obj is None:
-        return
+    if obj is None or obj["metadata"].get("deletionTimestamp"):
+        return None
     status = class_status(VaultClass.model_validate(obj), context.clock())
     await operations.write_status(context, VAULT_CLASSES, obj, status)
+    return CLASS_SECONDS

@@ -57,10 +57,14 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
     async def policy(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
         await run_loop(context, "BackupPolicy", uid, lambda: reconcile_policy(context, str(namespace), name))
 
+    @kopf.daemon(GROUP, VERSION, "vaultclasses", registry=registry, **STOPPING)
+    async def vault_class(*, name: str, uid: str, **_: Any) -> None:
+        await run_loop(context, "VaultClass", uid, lambda: reconcile_class(context, name))
+
     @kopf.on.event(GROUP, VERSION, "vaultclasses", registry=registry)
-    async def vault_class(*, name: str, **_: Any) -> None:
-        await reconcile_class(context, name)
-        context.wakeups.wake_all()
+    async def vault_class_changed(*, body: kopf.Body, **_: Any) -> None:
+        if not observed(body):
+            context.wakeups.wake_all()  # its vaults may wait for exactly this
 
     @kopf.on.event(GROUP, VERSION, "vaults", registry=registry)
     async def vault_changed(
