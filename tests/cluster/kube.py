@@ -14,6 +14,20 @@ from tests.cluster.lab.images import BASE
 Object = dict[str, Any]
 
 
+CLUSTER_SCOPED = frozenset(
+    {
+        "CSIDriver",
+        "CustomResourceDefinition",
+        "Namespace",
+        "PersistentVolume",
+        "StorageClass",
+        "VaultClass",
+        "VolumeSnapshotClass",
+        "VolumeSnapshotContent",
+    }
+)
+
+
 class WaitError(AssertionError):
     """A condition did not come true in time; the message has the object and its events."""
 
@@ -102,9 +116,16 @@ class Kube:
         return self.cluster.kubectl("--namespace", self.namespace, *arguments, **options)
 
     def apply(self, *objects: Object | str) -> None:
-        """Apply objects or YAML texts in one command, in the given order."""
+        """Apply objects or YAML texts in one command, in the given order.
+
+        What names no namespace goes to this one; kubectl's own --namespace would refuse all others.
+        """
         texts = [item if isinstance(item, str) else yaml.safe_dump(item) for item in objects]
-        self.kubectl("apply", "-f", "-", stdin="\n---\n".join(texts))
+        found = [obj for obj in yaml.safe_load_all("\n---\n".join(texts)) if obj]
+        for obj in found:
+            if obj["kind"] not in CLUSTER_SCOPED:
+                obj["metadata"].setdefault("namespace", self.namespace)
+        self.cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(found))
 
     def get(self, kind: str, name: str) -> Object | None:
         """One object, or None when there is none of that name."""
