@@ -36,13 +36,7 @@ class Commits:
 
         `at_least`: a number known to exist. Listings may lag, so what they show is only where probing begins.
         """
-        listed = max((_number(info.key) for info in self._store.list(self._paths.commits)), default=0)
-        number, data = max(listed, at_least), None
-        while True:
-            higher = self._probe(number)
-            if higher is None:
-                break
-            number, data = higher
+        number, data = self._highest(at_least)
         if number == 0:
             return None
         if data is None:
@@ -50,6 +44,16 @@ class Commits:
         if data is None:
             raise StoredDataDamaged(f"{self._paths.commit(number)}: listed, but not there")
         return self._decode(number, data)
+
+    def _highest(self, at_least: int) -> tuple[int, bytes | None]:
+        """The highest number, and its object if it was read on the way."""
+        listed = max((_number(info.key) for info in self._store.list(self._paths.commits)), default=0)
+        number, data = max(listed, at_least), None
+        while True:
+            higher = self._probe(number)
+            if higher is None:
+                return number, data
+            number, data = higher
 
     def update(self, decide: Callable[[State], Decision | None], known: State) -> State:
         """Add a commit. `decide` gets the state to follow and returns the next one, or None to leave it.
@@ -98,12 +102,12 @@ class Commits:
         A writer that slept may have created a number that was free again after trimming. Then higher numbers
         are there, and their states, which list the last outcomes, do not know of it.
         """
-        newest = self._after(made.number)
-        if newest.number == made.number:
+        number, data = self._highest(made.number)
+        if number == made.number:
             if made.number > 1:
                 self._check_predecessor(made)
-            return True, newest
-        state = newest
+            return True, made
+        newest = state = self._decode(number, data) if data is not None else self._after(number)
         while state.number - made.number >= OUTCOMES:
             data = self._get(state.number - 1)
             before = self._decode(state.number - 1, data) if data is not None else None

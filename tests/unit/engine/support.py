@@ -1,0 +1,183 @@
+"""Stores in memory that fail on demand, and the engine at a small scale."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from blockvault.engine import BackupRequest, BackupResult, Repository
+from blockvault.stores import AlreadyExists, ObjectInfo, ObjectNotFound, Traffic
+
+Hook = Callable[[int, str, str], None]
+
+
+class MemoryStore:
+    """Objects in a dictionary. `before` and `after` are called around each request with its number, kind, key."""
+
+    def __init__(self, objects: dict[str, bytes] | None = None) -> None:
+        self.url = "memory:"
+        self.traffic = Traffic()
+        self.objects: dict[str, bytes] = {} if objects is None else objects
+        self.before: Hook = lambda number, kind, key: None
+        self.after: Hook = lambda number, kind, key: None
+        self._lock = threading.Lock()
+        self.calls = 0
+
+    def view(self) -> MemoryStore:
+        """The same objects through another client, without hooks."""
+        return MemoryStore(self.objects)
+
+    @property
+    def requests(self) -> dict[str, int]:
+        return dict(self.traffic.requests)
+
+    def _request(self, kind: str, key: str, work: Callable[[], bytes | None]) -> bytes:
+        with self._lock:
+            self.calls += 1
+            number = self.calls
+        self.traffic.count(kind)
+        self.before(number, kind, key)
+        with self._lock:
+            result = work()
+        self.after(number, kind, key)
+        return result or b""
+
+    def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        def work() -> bytes:
+            if key not in self.objects:
+                raise ObjectNotFound(f"{key} does not exist")
+            return self.objects[key][start : None if length is None else start + length]
+
+        return self._request("get", key, work)
+
+    def put(self, key: str, data: bytes | bytearray | memoryview) -> None:
+        def work() -> None:
+            assert key not in self.objects, f"{key} would be overwritten"
+            self.objects[key] = bytes(data)
+
+        self._request("put", key, work)
+
+    def create(self, key: str, data: bytes | bytearray | memoryview) -> None:
+        def work() -> None:
+            if self.objects.setdefault(key, bytes(data)) != bytes(data):
+                raise AlreadyExists(f"{key} exists already")
+
+        self._request("create", key, work)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        found: list[ObjectInfo] = []
+
+        def work() -> None:
+            found.extend(ObjectInfo(k, len(v)) for k, v in self.objects.items() if k.startswith(prefix))
+
+        self._request("list", prefix, work)
+        return iter(found)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._request("delete", key, lambda key=key: self.objects.pop(key, None))  # type: ignore[misc]
+
+    def size(self, key: str) -> int:
+        return len(self.get(key))
+
+
+class Crash(RuntimeError):
+    """The process is dead: this request, and all that come after it, never return."""
+
+
+class CrashingStore(MemoryStore):
+    """Dies at request number `at`, before or after its effect."""
+
+    def __init__(self, objects: dict[str, bytes], at: int, *, after: bool) -> None:
+        super().__init__(objects)
+        self.before = self._before
+        self.after = self._after
+        self._at = at
+        self._late = after
+
+    def _before(self, number: int, kind: str, key: str) -> None:
+        if number > self._at or (number == self._at and not self._late):
+            raise Crash(f"{kind} {key}")
+
+    def _after(self, number: int, kind: str, key: str) -> None:
+        if number >= self._at:
+            raise Crash(f"{kind} {key}")
+
+
+def at_call(wanted: int, action: Callable[[], None]) -> Hook:
+    """A hook that acts once, at request number `wanted`."""
+
+    def hook(number: int, kind: str, key: str) -> None:
+        if number == wanted:
+            action()
+
+    return hook
+
+
+SMALL = {
+    "BLOCK_SIZE": 4096,
+    "FANOUT": 4,
+    "BATCH_BLOCKS": 2,
+    "BATCH_SIZE": 2 * 4096,
+    "SEGMENT_SIZE": 10_000,
+    "PAGES_SIZE": 3_000,
+    "GAP": 1_000,
+    "LARGEST_READ": 9_000,
+    "MAX_DEPTH": 3,
+}
+
+
+def shrink_scale(patch: pytest.MonkeyPatch) -> None:
+    """Small blocks, pages, segments and summaries, so that small volumes reach every branch of the code."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("blockvault.engine."):
+            for constant, value in SMALL.items():
+                if hasattr(module, constant):
+                    patch.setattr(module, constant, value)
+
+
+def backup(store: MemoryStore, source: Path, volume: str = "v", **options: object) -> BackupResult:
+    """One backup with few threads."""
+    request = BackupRequest(str(source), volume, threads=2)
+    for name, value in options.items():
+        assert hasattr(request, name)
+        setattr(request, name, value)
+    return Repository.open(store).backup(request)
+
+
+def restored(store: MemoryStore, folder: Path, backup_id: str, volume: str = "v") -> bytes:
+    """The bytes of a backup."""
+    target = folder / "restored"
+    target.unlink(missing_ok=True)
+    Repository.open(store).restore(volume, str(target), backup_id)
+    return target.read_bytes()
+
+
+def check_usage(store: MemoryStore, volume: str = "v") -> None:
+    """What the newest commit says is used is what the roots' summaries name, and that is really there."""
+    from blockvault.engine.names import LineagePaths
+    from blockvault.engine.root import Roots
+
+    repository = Repository.open(store)
+    state = repository._volumes.find(volume)
+    assert state is not None
+    paths = LineagePaths(state.lineage)
+    roots = Roots(store, paths)
+    assert state.used_bytes == roots.used_bytes(state.roots)
+    named: dict[str, int] = {}
+    for entry in state.roots:
+        from blockvault.engine.names import ObjectName
+
+        name: ObjectName | None = ObjectName.parse(entry.object)
+        for used, usage in roots.summary(ObjectName.parse(entry.object)).items():
+            named[paths.segment(used) if usage.kind == 3 else paths.pages(used)] = usage.size
+        while name is not None:
+            named[paths.root(name)] = len(store.objects[paths.root(name)])
+            base = roots._read(name).base
+            name = None if base is None else base[0]
+    assert {key: len(store.objects[key]) for key in named} == named
+    assert sum(named.values()) == state.used_bytes

@@ -1,0 +1,264 @@
+"""The commit protocol: rivals at every step, slept writers, listings that lag (DESIGN: docs/format.md, section 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blockvault.engine import (
+    AttemptFenced,
+    FormatUnsupported,
+    ParentNotFound,
+    Repository,
+    StoredDataDamaged,
+    envelope,
+)
+from blockvault.engine.commits import MILESTONE, Commits
+from blockvault.engine.names import LineagePaths
+from blockvault.engine.state import Outcome, State
+from blockvault.stores import ObjectInfo
+from tests.unit.engine.support import MemoryStore, at_call, backup, check_usage, restored
+
+pytestmark = pytest.mark.usefixtures("small")
+
+BLOCK = 4096
+KEY = {"generation": 0, "wrap": "none", "key": "00" * 32}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    path.write_bytes(b"".join(bytes([i] * BLOCK) for i in range(1, 40)))
+    return path
+
+
+def calls_of_a_backup(store: MemoryStore, source: Path) -> int:
+    copy = MemoryStore(dict(store.objects))
+    backup(copy, source)
+    return copy.calls
+
+
+@pytest.mark.parametrize("rival_work", ["backup", "delete", "same-operation"])
+def test_a_rival_at_every_request(store: MemoryStore, source: Path, tmp_path: Path, rival_work: str) -> None:
+    first = backup(store, source)
+    content = source.read_bytes()
+    source.write_bytes(content[: 20 * BLOCK] + b"new" + content[20 * BLOCK + 3 :])
+    fenced = 0
+    for at in range(1, calls_of_a_backup(store, source) + 1):
+        racing = MemoryStore(dict(store.objects))
+        calm = racing.view()
+        theirs: list[str] = []
+
+        def rival(calm: MemoryStore = calm, theirs: list[str] = theirs) -> None:
+            if rival_work == "delete":
+                assert Repository.open(calm).delete("v", first.backup_id)
+            else:
+                name = "op" if rival_work == "same-operation" else "other"
+                theirs.append(backup(calm, source, operation_id=name).backup_id)
+
+        racing.before = at_call(at, rival)
+        ours: set[str] = set()
+        try:
+            ours = {backup(racing, source, operation_id="op").backup_id}
+        except AttemptFenced:
+            assert rival_work == "same-operation"
+            fenced += 1
+        listed = {entry["backupId"] for entry in Repository.open(calm).list("v")}
+        assert listed == ours | {*theirs} | ({first.backup_id} if rival_work != "delete" else set())
+        assert len(listed) == {"backup": 3, "delete": 1, "same-operation": 2}[rival_work]
+        for backup_id in listed - {first.backup_id}:
+            assert restored(calm, tmp_path, backup_id) == source.read_bytes()
+        check_usage(calm)
+    assert fenced == 0 or rival_work == "same-operation"
+
+
+def test_a_run_that_was_given_up_cannot_commit(store: MemoryStore, source: Path) -> None:
+    """PROTOCOL rule 4: the replacement only begins; the former run must not commit any more."""
+    backup(store, source)
+    total = calls_of_a_backup(store, source)
+    state = Repository.open(store)._volumes.find("v")
+    assert state is not None
+    racing = MemoryStore(store.objects)
+
+    def replaced() -> None:
+        commits = Commits(racing.view(), state.lineage)
+        newest = commits.newest()
+        assert newest is not None
+
+        def take_over(current: State) -> tuple[State, Outcome]:
+            current.attempts[-1].id = "replacement"
+            return current, Outcome("", "begin", "replacement", "op")
+
+        commits.update(take_over, newest)
+
+    racing.before = at_call(total - 6, replaced)
+    with pytest.raises(AttemptFenced):
+        backup(racing, source, operation_id="op")
+    assert len(Repository.open(store).list("v")) == 1
+
+
+class Chain:
+    """Commits without backups, to test the protocol alone."""
+
+    def __init__(self, length: int) -> None:
+        self.store = MemoryStore()
+        self.paths = LineagePaths("lineage")
+        self.commits = Commits(self.store, "lineage")
+        self.state = State("lineage", "v", key=KEY)
+        for _ in range(length):
+            self.state = self.commits.update(note, self.state)
+
+    def trim(self) -> None:
+        """Remove what trimming may: not the latest 64, no multiple of 64."""
+        for number in range(1, self.state.number - MILESTONE + 1):
+            if number % MILESTONE:
+                self.store.objects.pop(self.paths.commit(number), None)
+
+
+def note(state: State) -> tuple[State, Outcome]:
+    return state, Outcome("", "begin")
+
+
+def test_a_lost_answer_counts_once() -> None:
+    chain = Chain(3)
+
+    class Lossy(MemoryStore):
+        def create(self, key: str, data: bytes | bytearray | memoryview) -> None:
+            super().create(key, data)
+            super().create(key, data)  # what the store layer does after a lost answer
+
+    newest = Commits(Lossy(chain.store.objects), "lineage").update(note, chain.state)
+    assert newest.number == 4
+    assert len(chain.store.objects) == 4
+
+
+def test_listings_may_lag() -> None:
+    chain = Chain(200)
+
+    class Lagging(MemoryStore):
+        seen = 0
+
+        def list(self, prefix: str) -> Iterator[ObjectInfo]:
+            return iter(sorted(super().list(prefix), key=lambda info: info.key)[: self.seen])
+
+    for seen in (0, 1, 3, 70, 130, 199, 200):
+        store = Lagging(chain.store.objects)
+        store.seen = seen
+        newest = Commits(store, "lineage").newest()
+        assert newest is not None
+        assert newest.number == 200
+
+
+@pytest.mark.parametrize("length", [65, 127, 128, 130, 200])
+def test_a_writer_that_slept_does_not_commit_on_a_trimmed_number(length: int) -> None:
+    chain = Chain(3)
+    slept = chain.state
+    for _ in range(length):
+        chain.state = chain.commits.update(note, chain.state)
+    chain.trim()
+    seen: list[int] = []
+
+    def decide(state: State) -> tuple[State, Outcome]:
+        seen.append(state.number)
+        return note(state)
+
+    made = Commits(chain.store.view(), "lineage").update(decide, slept)
+    assert made.number == length + 4
+    assert seen == [3, length + 3]
+    newest = chain.commits.newest()
+    assert newest is not None
+    assert newest.number == made.number
+
+
+@pytest.mark.parametrize("others", [1, 63, 64, 65, 130])
+def test_a_commit_that_was_built_upon_counts(others: int) -> None:
+    """Others commit between our creation and our look: the chain leads back to ours."""
+    chain = Chain(3)
+    decided: list[int] = []
+
+    class Slow(MemoryStore):
+        def create(self, key: str, data: bytes | bytearray | memoryview) -> None:
+            super().create(key, data)
+            calm = Commits(self.view(), "lineage")
+            for _ in range(others):
+                newest = calm.newest()
+                assert newest is not None
+                calm.update(note, newest)
+
+    def decide(state: State) -> tuple[State, Outcome]:
+        decided.append(state.number)
+        return state, Outcome("", "delete")
+
+    newest = Commits(Slow(chain.store.objects), "lineage").update(decide, chain.state)
+    assert decided == [3]
+    assert newest.number == 4 + others
+
+
+def test_a_replaced_predecessor_is_noticed() -> None:
+    chain = Chain(3)
+    key = chain.paths.commit(3)
+    other = chain.commits.newest()
+    assert other is not None
+    other.commit_id = "0" * 32
+    body = other.encode()
+    chain.store.objects[key] = envelope.seal(envelope.Kind.COMMIT, key, body, clear=b"{}")
+    with pytest.raises(StoredDataDamaged, match="predecessor"):
+        chain.commits.update(note, chain.state)
+
+
+def test_unknown_keys_are_carried_along() -> None:
+    chain = Chain(1)
+    chain.state.extra["future"] = {"a": [1]}
+    assert chain.commits.update(note, chain.state).extra["future"] == {"a": [1]}
+    newest = chain.commits.newest()
+    assert newest is not None
+    assert newest.extra["future"] == {"a": [1]}
+
+
+def test_a_lineage_with_unknown_features_is_not_written(store: MemoryStore, source: Path) -> None:
+    """It is still read: restores go on working beside a newer version."""
+    made = backup(store, source)
+    state = Repository.open(store)._volumes.find("v")
+    assert state is not None
+    key = LineagePaths(state.lineage).commit(state.number)
+    store.objects[key] = with_feature(store.objects[key], key, offset=24)
+    with pytest.raises(FormatUnsupported, match="must not write"):
+        backup(store, source)
+    with pytest.raises(FormatUnsupported):
+        Repository.open(store).delete("v", made.backup_id)
+    assert restored(store, source.parent, made.backup_id) == source.read_bytes()
+    store.objects[key] = with_feature(store.objects[key], key, offset=16)
+    with pytest.raises(FormatUnsupported, match="features 0x80"):
+        Repository.open(store).list("v")
+
+
+def with_feature(data: bytes, key: str, offset: int) -> bytes:
+    """The object with an unknown feature and a right checksum, as a later version would write it."""
+    head = bytearray(data[:96])
+    head[offset] |= 0x80
+    checksum = envelope.ObjectChecksum()
+    checksum.update(data[128:])
+    return bytes(head) + checksum.finish(bytes(head), key) + data[128:]
+
+
+def test_attempts_of_dead_runs_do_not_pile_up(store: MemoryStore, source: Path) -> None:
+    backup(store, source)
+    state = Repository.open(store)._volumes.find("v")
+    assert state is not None
+    for number in range(40):
+        racing = MemoryStore(store.objects)
+        racing.before = lambda n, kind, key: (_ for _ in ()).throw(RuntimeError) if kind == "put" else None
+        with pytest.raises(RuntimeError):
+            backup(racing, source, operation_id=f"dead-{number}", full=True)
+    newest = Repository.open(store)._volumes.find("v")
+    assert newest is not None
+    assert len(newest.attempts) == 32
+    assert backup(store, source).type == "incremental"
+
+
+def test_a_parent_that_is_not_there_is_refused(store: MemoryStore, source: Path) -> None:
+    backup(store, source)
+    with pytest.raises(ParentNotFound, match="nonsense"):
+        backup(store, source, parent="nonsense")
