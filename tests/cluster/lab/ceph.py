@@ -34,6 +34,9 @@ mon allow pool delete = true
 mon max pg per osd = 2000
 mon data avail warn = 1
 mon data avail crit = 1
+# Every pool made is a decision of its own; by default the only monitor gathers decisions for a second each.
+paxos propose interval = 0.05
+paxos min wait = 0.01
 osd pool default size = 1
 osd pool default min size = 1
 osd pool default pg num = 4

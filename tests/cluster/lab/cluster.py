@@ -89,18 +89,22 @@ class Cluster:
         self._driver = driver
         with ThreadPoolExecutor(8) as pool:
             # What depends on nothing goes on beside the rest; the first failure is raised at the end.
+            first.start_runtime()
+            # The kubelet can start beside the import: until the pause image is there, it would retry.
             beside = [
+                pool.submit(self._timed, "images", lambda: self._import(first, archives)),
                 pool.submit(self._timed, "S3", self.s3.start),
-                pool.submit(self._timed, "images", lambda: self._start_runtime(first, archives)),
             ]
             self._timed("API server", self._start_plane)
             volumes = self._timed("volumes", lambda: storage.make_file_system(self.state, where))
             self._volumes = volumes
             beside.append(pool.submit(self._timed, "storage", lambda: self._start_storage(first)))
-            beside[1].result()
             first.start_kubelet(self.programs)
             if self._wanted == 2:
-                self.nodes[2] = self._timed("node2", lambda: self._start_second(archives))
+                second = self.nodes[2] = self._timed("node2", self._start_second)
+                beside.append(
+                    pool.submit(self._timed, "images of node2", lambda: self._import(second, archives))
+                )
             self._timed("nodes ready", self._wait_nodes)
             for step in beside:
                 step.result()
@@ -111,8 +115,7 @@ class Cluster:
         self._plane.wait_api(self.processes)
         self._plane.start_controllers(self._namespaces, self.processes)
 
-    def _start_runtime(self, node: Node, archives: list[Path]) -> None:
-        node.start_runtime()
+    def _import(self, node: Node, archives: list[Path]) -> None:
         for archive in archives:
             node.import_image(archive)
 
@@ -129,12 +132,12 @@ class Cluster:
         self.kubectl("apply", "-f", "-", stdin=storage.object_manifest())
         storage.start_sidecars(self._namespaces, self.processes, self.programs, self.kubeconfig, socket)
 
-    def _start_second(self, archives: list[Path]) -> Node:
+    def _start_second(self) -> Node:
         where = Namespaces(self._slot, self.logs / "init-node2.log", inside=self._namespaces)
         node = Node(2, where, self.state, self._slot.cgroup, self._plane, self.processes)
         node.prepare()
         network.second_node(self._namespaces, where)
-        self._start_runtime(node, archives)
+        node.start_runtime()
         node.start_kubelet(self.programs)
         node.start_driver(self._driver, self._volumes, self.faults_file)
         return node
