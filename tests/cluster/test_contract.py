@@ -50,8 +50,9 @@ class ClusterEnvironment:
         self.storage = Storage(s3.endpoint, s3.region, bucket, s3.keys.access_key, s3.keys.secret_key)
 
     def apply(self, *objects: Object) -> None:
-        """Create or patch objects."""
-        self._kube.apply(*objects)
+        """Create or patch objects, each in its own namespace."""
+        for obj in objects:
+            self._kube.within(obj["metadata"].get("namespace", self.namespace)).apply(obj)
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> Object | None:
         """One object, or None."""
