@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"golang.org/x/sys/unix"
@@ -278,4 +280,48 @@ func TestDriverGoesOnWhereAKilledOneWas(t *testing.T) {
 		strings.Join(info.SupportedVersions, " ") != "1.0.0" {
 		t.Errorf("%v", info)
 	}
+}
+
+func TestLocksExcludeAndAreNotWaitedForEver(t *testing.T) {
+	dir := t.TempDir()
+	s, err := openState(dir)
+	must(t, err)
+	path := filepath.Join(dir, "count")
+	must(t, writeJSON(path, 0))
+	var calls sync.WaitGroup
+	for i := range 16 {
+		calls.Go(func() {
+			for range 400 {
+				unlock, err := s.lock(t.Context(), []string{"a", "b"}[i%2], []string{"b", "a"}[i%2])
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				var count int
+				if err := readJSON(path, &count); err != nil {
+					t.Error(err)
+				}
+				if err := writeJSON(path, count+1); err != nil {
+					t.Error(err)
+				}
+				unlock()
+			}
+		})
+	}
+	calls.Wait()
+	var count int
+	must(t, readJSON(path, &count))
+	if count != 6400 {
+		t.Errorf("of 6400 changes one after another %d are left", count)
+	}
+	unlock, err := s.lock(t.Context(), "a")
+	must(t, err)
+	defer unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err = s.lock(ctx, "b", "a")
+	refused(t, err, codes.Aborted, "another call on a")
+	free, err := s.lock(t.Context(), "b")
+	must(t, err)
+	free()
 }
