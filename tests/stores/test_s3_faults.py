@@ -14,6 +14,7 @@ from blockvault.engine import Repository
 from blockvault.stores import (
     AccessDenied,
     AlreadyExists,
+    BadLocation,
     BucketNotFound,
     Credentials,
     InvalidCredentials,
@@ -21,7 +22,6 @@ from blockvault.stores import (
     ObjectNotFound,
     ObjectStore,
     StoreLocation,
-    StoreRefused,
     StoreThrottled,
     StoreUnreachable,
     open_store,
@@ -139,7 +139,7 @@ def test_secrets_are_never_shown() -> None:
 
 @pytest.mark.parametrize("url", ["s3://", "http://x/y", "file://host/dir", "file:dir", "/dir", ""])
 def test_what_is_not_a_store(url: str) -> None:
-    with pytest.raises(StoreRefused, match="not a store"):
+    with pytest.raises(BadLocation, match="not a store"):
         StoreLocation(url)
 
 

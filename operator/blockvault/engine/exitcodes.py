@@ -28,6 +28,7 @@ MEANINGS: dict[int, str] = {
 _CODES: dict[type[store_errors.BlockvaultError], int] = {
     errors.BadRequest: USAGE,
     errors.BadChangedList: USAGE,
+    store_errors.BadLocation: USAGE,
     errors.FormatUnsupported: DATA,
     errors.StoredDataDamaged: DATA,
     store_errors.ObjectNotFound: DATA,

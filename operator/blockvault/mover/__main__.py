@@ -15,7 +15,7 @@ from blockvault.engine import BackupRequest, Interrupted, Progress, Repository, 
 from blockvault.engine.exitcodes import OK
 from blockvault.mover import words
 from blockvault.mover.request import BACKUP, DEFAULT_PATH, Request, load
-from blockvault.stores import open_store
+from blockvault.stores import BlockvaultError, open_store
 
 PROGRESS_SECONDS = 2.0
 
@@ -63,7 +63,10 @@ class Run:
         try:
             result = _do(load(self._path), self._note)
         except BaseException as error:  # noqa: BLE001 - whatever it was, it must become last words
-            traceback.print_exc()
+            if isinstance(error, BlockvaultError):
+                sys.stderr.write(f"blockvault: {error}\n  {error.remedy}\n")
+            else:
+                traceback.print_exc()
             if not self._ended.is_set():
                 self._error = error
         else:

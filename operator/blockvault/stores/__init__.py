@@ -7,6 +7,7 @@ from blockvault.stores.directory import DirectoryStore
 from blockvault.stores.errors import (
     AccessDenied,
     AlreadyExists,
+    BadLocation,
     BlockvaultError,
     BucketNotFound,
     InvalidCredentials,
@@ -42,6 +43,7 @@ def open_store(
 __all__ = [
     "AccessDenied",
     "AlreadyExists",
+    "BadLocation",
     "BlockvaultError",
     "BucketNotFound",
     "Credentials",

@@ -38,6 +38,13 @@ class StoreError(BlockvaultError):
     reason = "StoreError"
 
 
+class BadLocation(StoreError):
+    """What was given as a store's place cannot be one."""
+
+    reason = "BadLocation"
+    remedy = "Write s3://bucket/prefix or file:///absolute/directory."
+
+
 class StoreUnreachable(StoreError):
     """No answer, or only server errors, for as long as we were ready to wait."""
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from blockvault.stores.errors import StoreRefused
+from blockvault.stores.errors import BadLocation
 
 Addressing = Literal["auto", "path", "virtual"]
 
@@ -39,7 +39,7 @@ class StoreLocation:
 
     def __post_init__(self) -> None:
         if self.addressing not in ("auto", "path", "virtual"):
-            raise StoreRefused(
+            raise BadLocation(
                 f"{self.url}: addressing {self.addressing!r} is not known",
                 remedy="Use auto, path or virtual.",
             )
@@ -48,10 +48,7 @@ class StoreLocation:
             return
         if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
             return
-        raise StoreRefused(
-            f"{self.url!r} is not a store",
-            remedy="Write s3://bucket/prefix or file:///absolute/directory.",
-        )
+        raise BadLocation(f"{self.url!r} is not a store")
 
     @property
     def scheme(self) -> str:

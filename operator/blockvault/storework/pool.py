@@ -8,7 +8,6 @@ import asyncio
 import multiprocessing
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -85,6 +84,7 @@ class StoreWork:
                 return await asyncio.shield(task)
             except asyncio.CancelledError:
                 worker.kill()
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())
                 raise
             finally:
                 if worker.usable and not self._closed:
@@ -128,14 +128,11 @@ class _Worker:
         return self._pipe
 
     def kill(self) -> None:
-        """End the process at once."""
+        """End the process at once. A thread that waits for it sees the end of the pipe."""
         self.usable = False
         if self._process is not None:
             self._process.kill()
             self._process.join()
-        if self._pipe is not None:
-            with suppress(OSError):
-                self._pipe.close()
 
 
 def _serve(pipe: Connection) -> None:

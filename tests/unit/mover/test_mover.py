@@ -1,0 +1,202 @@
+"""The real mover, as a subprocess: request in, progress and last words out."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blockvault.engine import Repository
+from blockvault.stores import StoreLocation, open_store
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "store").mkdir()
+    Repository.init(open_store(StoreLocation(f"file://{tmp_path}/store")))
+    (tmp_path / "device").write_bytes(random.Random(1).randbytes(3 * MIB))
+    return tmp_path
+
+
+def start(place: Path, **request: Any) -> subprocess.Popen[str]:
+    whole = {
+        "version": 1,
+        "operation": "backup",
+        "operationId": "uid-1",
+        "volume": "shop/db",
+        "device": str(place / "device"),
+        "store": {"url": f"file://{place}/store"},
+        **request,
+    }
+    folder = place / "request"
+    folder.mkdir(exist_ok=True)
+    (folder / "request.json").write_text(json.dumps({k: v for k, v in whole.items() if v is not ...}))
+    env = {
+        **os.environ,
+        "BLOCKVAULT_REQUEST": str(folder / "request.json"),
+        "BLOCKVAULT_TERMINATION": str(place / "termination"),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "blockvault.mover"],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(place: Path, code: int = 0, **request: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(last words, progress lines)."""
+    process = start(place, **request)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == code, stderr
+    lines = [json.loads(line) for line in stdout.splitlines()]
+    words = json.loads((place / "termination").read_text())
+    assert lines[-1] == words
+    return words, [line["progress"] for line in lines[:-1]]
+
+
+def test_backup_and_restore(place: Path) -> None:
+    words, progress = run(place, full=False, compareWith="latest", meta={"claim": {"a": 1}})
+    result = words["result"]
+    assert words["ok"]
+    assert result.keys() >= {
+        "backupId", "volume", "type", "size", "bytesScanned", "bytesChanged", "bytesStored", "requests", "seconds",
+        "rootHash", "createdAt", "changedBlockSource", "fileSystem", "peakMemoryBytes", "usedBytes",
+    }  # fmt: skip
+    assert (result["type"], result["changedBlockSource"], result["size"]) == ("full", "Full", 3 * MIB)
+    assert progress[-1]["bytesScanned"] == progress[-1]["bytesTotal"] == 3 * MIB
+    assert progress[-1]["bytesStored"] == result["bytesStored"]
+    assert progress[-1].keys() == {
+        "phase", "bytesScanned", "bytesChanged", "bytesStored", "bytesWritten", "bytesTotal"
+    }  # fmt: skip
+    target = place / "target"
+    target.write_bytes(b"\xff" * 4 * MIB)
+    words, progress = run(place, operation="restore", device=str(target), backupId=result["backupId"])
+    assert words["result"].keys() >= {
+        "backupId", "bytesWritten", "bytesRead", "seconds", "size", "fileSystem", "peakMemoryBytes"
+    }  # fmt: skip
+    assert progress[-1]["phase"] == "Writing"
+    assert target.read_bytes() == (place / "device").read_bytes() + b"\xff" * MIB
+
+
+def test_the_same_operation_again_is_the_same_backup(place: Path) -> None:
+    """A mover that was restarted after its commit finds what it did."""
+    first, _ = run(place)
+    again, _ = run(place)
+    assert again["result"]["backupId"] == first["result"]["backupId"]
+    later, _ = run(place, operationId="uid-2", compareWith="latest")
+    assert (later["result"]["type"], later["result"]["bytesChanged"]) == ("incremental", 0)
+    full, _ = run(place, operationId="uid-3", full=True, compareWith=None)
+    assert full["result"]["type"] == "full"
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "reason", "retryable"),
+    [
+        ({"version": 2}, 64, "BadRequest", False),
+        ({"operation": "dance"}, 64, "BadRequest", False),
+        ({"volume": ...}, 64, "BadRequest", False),
+        ({"operation": "restore"}, 64, "BadRequest", False),
+        ({"store": {"url": "nonsense"}}, 64, "BadLocation", False),
+        ({"store": {"url": "file:///absent/store"}}, 66, "BucketNotFound", False),
+        ({"device": "/absent"}, 66, "SourceNotFound", False),
+        ({"operation": "restore", "backupId": "x"}, 66, "VolumeNotFound", False),
+    ],
+)
+def test_failures_have_reason_remedy_and_code(
+    place: Path, request_: dict[str, Any], code: int, reason: str, retryable: bool
+) -> None:
+    words, _ = run(place, code, **request_)
+    error = words["error"]
+    assert not words["ok"]
+    assert (error["reason"], error["retryable"]) == (reason, retryable)
+    assert error["message"]
+    assert error["remedy"]
+
+
+def test_credentials_are_files_and_never_shown(place: Path) -> None:
+    """A server that refuses every key: the words name the cause, not the key."""
+    seen: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers["Authorization"])
+            body = b"<Error><Code>InvalidAccessKeyId</Code></Error>"
+            self.send_response(403)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    (place / "request").mkdir()
+    (place / "request" / "AWS_ACCESS_KEY_ID").write_text("the-access-key\n")
+    (place / "request" / "AWS_SECRET_ACCESS_KEY").write_text("the-secret-key\n")
+    location = {"url": "s3://bucket/x", "endpoint": f"http://127.0.0.1:{server.server_port}"}
+    words, _ = run(place, 77, store=location)
+    server.shutdown()
+    server.server_close()
+    assert words["error"]["reason"] == "InvalidCredentials"
+    assert "the-access-key" in seen[0]
+    assert "the-" not in (place / "termination").read_text()
+
+
+def test_sigterm_ends_it_within_seconds_even_when_the_store_hangs(place: Path) -> None:
+    silent = socket.socket()
+    silent.bind(("127.0.0.1", 0))
+    silent.listen()
+    (place / "request").mkdir()
+    (place / "request" / "AWS_ACCESS_KEY_ID").write_text("a")
+    (place / "request" / "AWS_SECRET_ACCESS_KEY").write_text("b")
+    endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    process = start(place, store={"url": "s3://bucket/x", "endpoint": endpoint})
+    silent.settimeout(20)
+    connection, _ = silent.accept()
+    started = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    stdout, _ = process.communicate(timeout=10)
+    assert time.monotonic() - started < 5
+    connection.close()
+    silent.close()
+    assert process.returncode == 75
+    error = json.loads(stdout.splitlines()[-1])["error"]
+    assert (error["reason"], error["retryable"]) == ("Interrupted", True)
+
+
+def test_last_words_fit_where_kubernetes_keeps_them(place: Path) -> None:
+    words, _ = run(place, 74, device="/absent/" + "x" * 10_000)
+    assert (place / "termination").stat().st_size <= 4096
+    assert words["error"]["reason"]
+
+
+def test_a_mover_killed_and_started_again(place: Path) -> None:
+    """F2, in its first form: whatever the moment, the next one ends with a right backup."""
+    for delay in (0.25, 0.35, 0.45):
+        process = start(place, operationId=f"killed-{delay}", full=True)
+        time.sleep(delay)
+        process.kill()
+        process.communicate()
+        words, _ = run(place, operationId=f"killed-{delay}", full=True)
+        target = place / "target"
+        target.unlink(missing_ok=True)
+        run(place, operation="restore", device=str(target), backupId=words["result"]["backupId"])
+        assert target.read_bytes() == (place / "device").read_bytes()
+    listed = Repository.open(open_store(StoreLocation(f"file://{place}/store"))).list("shop/db")
+    assert len(listed) == 3

@@ -1,0 +1,137 @@
+"""Store work for the operator: real processes, with limits that hold."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from blockvault.engine import BackupRequest, NotAVault, Repository, errors, exit_code, exitcodes
+from blockvault.stores import (
+    BlockvaultError,
+    BucketNotFound,
+    Credentials,
+    StoreLocation,
+    StoreUnreachable,
+    open_store,
+)
+from blockvault.stores import errors as store_errors
+from blockvault.storework import StoreWork
+from blockvault.storework.pool import WorkFailed
+
+
+@pytest_asyncio.fixture
+async def work() -> AsyncIterator[StoreWork]:
+    pool = StoreWork(max_workers=2)
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+def location(tmp_path: Path) -> StoreLocation:
+    return StoreLocation(f"file://{tmp_path}/store")
+
+
+@pytest.fixture
+def silent() -> Iterator[StoreLocation]:
+    """A store that takes connections and never answers."""
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
+    endpoint = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    yield StoreLocation("s3://bucket/x", endpoint=endpoint, credentials=Credentials("a", "b"))
+    listening.close()
+
+
+async def test_the_life_of_a_store(work: StoreWork, location: StoreLocation, tmp_path: Path) -> None:
+    made = await work.check(location)
+    assert (made.used_bytes, made.backups) == (0, 0)
+    (tmp_path / "volume").write_bytes(b"x" * 100_000)
+    request = BackupRequest(str(tmp_path / "volume"), "ns/claim", operation_id="uid")
+    backup = Repository.open(open_store(location)).backup(request)
+    assert await work.check(location) == type(made)(made.store_id, backup.used_bytes, 1)
+    assert await work.usage(location) == backup.used_bytes
+    found = await work.find_operation(location, "ns/claim", "uid")
+    assert found is not None
+    assert (found["backupId"], found["rootHash"]) == (backup.backup_id, backup.root_hash)
+    assert await work.find_operation(location, "ns/claim", "other") is None
+    assert await work.find_operation(location, "ns/other", "uid") is None
+    assert [b["backupId"] for b in await work.list_backups(location)] == [backup.backup_id]
+    assert await work.delete_backup(location, "ns/claim", backup.backup_id)
+    assert not await work.delete_backup(location, "ns/claim", backup.backup_id)
+    assert not await work.delete_backup(location, "ns/none", backup.backup_id)
+    assert await work.usage(location) == 0
+
+
+async def test_errors_come_back_as_they_are(work: StoreWork, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NotAVault, match="no store") as caught:
+        await work.usage(StoreLocation(f"file://{tmp_path}/empty"))
+    assert caught.value.remedy == NotAVault.remedy
+    with pytest.raises(BucketNotFound):
+        await work.usage(StoreLocation(f"file://{tmp_path}/absent"))
+
+
+async def test_a_store_that_hangs_is_given_up(
+    work: StoreWork, location: StoreLocation, silent: StoreLocation
+) -> None:
+    """And the pool is of use afterwards."""
+    started = time.monotonic()
+    with pytest.raises(StoreUnreachable, match="did not end in 2 s"):
+        await work.check(silent, timeout=2)
+    assert time.monotonic() - started < 6
+    assert (await work.check(location)).backups == 0
+
+
+async def test_a_worker_that_dies_is_replaced(work: StoreWork, location: StoreLocation) -> None:
+    await work.check(location)
+    (worker,) = work._idle
+    assert worker._process is not None
+    assert worker._process.pid is not None
+    os.kill(worker._process.pid, 9)
+    with pytest.raises(WorkFailed):
+        await work.usage(location)
+    assert await work.usage(location) == 0
+
+
+async def test_no_more_processes_than_allowed(work: StoreWork, location: StoreLocation) -> None:
+    await work.check(location)
+    assert await asyncio.gather(*(work.usage(location) for _ in range(6))) == [0] * 6
+    assert len(work._idle) <= 2
+
+
+async def test_a_cancelled_call_leaves_no_busy_worker(
+    work: StoreWork, location: StoreLocation, silent: StoreLocation
+) -> None:
+    for _ in range(3):
+        call = asyncio.create_task(work.check(silent))
+        await asyncio.sleep(0.5)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+    assert (await work.check(location)).backups == 0
+
+
+def all_errors() -> list[type[BlockvaultError]]:
+    kinds = [*vars(errors).values(), *vars(store_errors).values()]
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BlockvaultError)]
+
+
+@pytest.mark.parametrize("kind", sorted(set(all_errors()), key=lambda kind: kind.__name__))
+def test_every_error_survives_a_process_border_and_has_a_code(kind: type[BlockvaultError]) -> None:
+    error = pickle.loads(pickle.dumps(kind("what and why", remedy="what to do")))
+    assert type(error) is kind
+    assert (str(error), error.remedy) == ("what and why", "what to do")
+    assert kind.remedy
+    if kind.__name__ not in ("BlockvaultError", "StoreError", "EngineError"):
+        assert kind.reason == kind.__name__
+        assert exit_code(error) in set(exitcodes.MEANINGS) - {exitcodes.OK, exitcodes.INTERNAL}
+        if kind.retryable:
+            assert exit_code(error) == exitcodes.TEMPORARY
