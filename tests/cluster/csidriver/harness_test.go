@@ -50,13 +50,19 @@ func supervise() int {
 		fmt.Fprintln(os.Stderr, "loop devices and mounts need root: run these tests as root")
 		return 1
 	}
+	scratch, err := os.MkdirTemp("", "csi-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(scratch)
 	mark := fmt.Sprintf("csi-test-%d-", os.Getpid())
 	tests := exec.Command(os.Args[0], os.Args[1:]...)
-	tests.Env = append(os.Environ(), part+"=tests", nodeMark+"="+mark)
+	tests.Env = append(os.Environ(), part+"=tests", nodeMark+"="+mark, "TMPDIR="+scratch)
 	tests.Stdin, tests.Stdout, tests.Stderr = os.Stdin, os.Stdout, os.Stderr
 	// Mounts vanish with the namespace, and the XFS under the volumes with its last loop device.
 	tests.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	err := tests.Run()
+	err = tests.Run()
 	left, _ := filepath.Glob("/sys/block/loop*/loop")
 	for _, one := range left {
 		name := strings.Split(one, "/")[3]
@@ -92,7 +98,7 @@ type node struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "csi-") // short, since a socket's path has 107 characters at most
+	dir, err := os.MkdirTemp("", "") // short, since a socket's path has 107 characters at most
 	must(t, err)
 	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
 	l := &lab{t: t, dir: dir, state: filepath.Join(dir, "state"), faults: filepath.Join(dir, "faults.json")}
