@@ -108,19 +108,32 @@ class Operator:
         )
 
     def kill(self, wait: bool = True) -> None:
-        """Kill the operator's pod without warning; with `wait`, return when its successor is available."""
-        for pod in self.pods():
-            name = pod["metadata"]["name"]
-            self.kube.kubectl("delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
+        """SIGKILL the operator's process; with `wait`, return when the next one is ready."""
+        name = self.pods()[0]["metadata"]["name"]
+        old = self.kube.kill_container(name)
+        if wait:
+            self._wait_other(old)
+
+    def delete_pod(self, wait: bool = True) -> None:
+        """Delete the operator's pod as a drain does; with `wait`, return when its successor is ready."""
+        pod = self.pods()[0]
+        self.kube.delete("pod", pod["metadata"]["name"], wait=wait)
         if wait:
             self.wait_available()
 
     def wait_available(self, seconds: float = 60) -> None:
-        """Wait until the Deployment has a ready pod."""
+        """Wait until the operator is ready."""
+        self._wait_other("", seconds)
+
+    def _wait_other(self, old: str, seconds: float = 60) -> None:
+        """Wait until a container of the operator other than `old` is ready."""
         deadline = time.monotonic() + seconds
-        while not any(_ready(pod) for pod in self.pods()):
+        while True:
+            statuses = [s for pod in self.pods() for s in pod["status"].get("containerStatuses", [])]
+            if any(s["ready"] and s["containerID"] != f"containerd://{old}" for s in statuses):
+                return
             if time.monotonic() > deadline:
-                raise LabError(f"operator not available within {seconds:g} s\n{self.report()}")
+                raise LabError(f"operator not ready within {seconds:g} s\n{self.report()}")
             time.sleep(0.2)
 
     def report(self) -> str:
@@ -135,11 +148,6 @@ class Operator:
             check=False,
         )
         return f"{pods}\n{self.kube.events()}\n{described[-6000:]}\n{logs}"
-
-
-def _ready(pod: Object) -> bool:
-    conditions = pod.get("status", {}).get("conditions", [])
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 @pytest.fixture(scope="session")

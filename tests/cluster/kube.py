@@ -208,6 +208,22 @@ class Kube:
             raise LabError(f"exec in {self.namespace}/{name}: exit {done.returncode}: {error}")
         return done.stdout
 
+    def kill_container(self, name: str, container: str = "") -> str:
+        """SIGKILL the main process of a pod's (first or named) container, as a crash would; returns its id.
+
+        The kubelet starts it again within about a second where the pod's restart policy says so.
+        """
+        found = self.get("pod", name)
+        if found is None:
+            raise LabError(f"no pod {self.namespace}/{name} to kill")
+        for status in found.get("status", {}).get("containerStatuses", []):
+            if container in ("", status["name"]) and "running" in status["state"]:
+                identity = str(status["containerID"].removeprefix("containerd://"))
+                node = int(found["spec"]["nodeName"].removeprefix("node"))
+                self.cluster.nodes[node].ctr("task", "kill", "--signal", "SIGKILL", identity)
+                return identity
+        raise LabError(f"pod {self.namespace}/{name} has no running container {container}")
+
     def start(self, manifest: Object, seconds: float = 60) -> Object:
         """Apply a pod and wait until it is ready."""
         self.apply(manifest)

@@ -160,6 +160,19 @@ def test_requests_are_audited(cluster: Cluster) -> None:
     assert '"level":"Metadata"' in (cluster.logs / "audit.log").read_text()
 
 
+def test_a_volume_of_a_lost_node_comes_back_on_the_other() -> None:
+    with Cluster(nodes=2) as cluster:
+        kube = Kube(cluster)
+        kube.apply(claim("data"))
+        kube.start(pod("writer", block={"data": "/dev/volume"}, node="node2"))
+        written = WRITE.format(path="/dev/volume", mode="r+b", offset=0)
+        kube.exec("writer", "python3", "-c", written)
+        cluster.lose_node2(out_of_service=True)
+        kube.wait_gone("pod", "writer", 90)
+        read = READ.format(path="/dev/volume", offset=0)
+        assert kube.python("reader", read, block={"data": "/dev/volume"}, seconds=90).strip() == "True"
+
+
 LAB_AND_VOLUME = """
 import sys, time
 from tests.cluster.kube import Kube, claim, pod

@@ -122,14 +122,15 @@ def csi_driver() -> Path:
 def helm() -> Path:
     """Directory with the helm program."""
     with cache_lock("helm"):
-        directory = _directory("helm", versions.HELM)
+        flags = f"-s -w -X helm.sh/helm/v3/internal/version.version={versions.HELM}"
+        directory = _directory("helm", versions.digest([versions.HELM, flags]))
         if not (directory / "helm").exists():
             started = time.monotonic()
             print("building helm ...", flush=True)
             # No -o with @version: it installs into GOBIN, so build aside and move.
             partial = directory / ".partial"
             _go(
-                "install", "-trimpath", "-ldflags", "-s -w", f"helm.sh/helm/v3/cmd/helm@{versions.HELM}",
+                "install", "-trimpath", "-ldflags", flags, f"helm.sh/helm/v3/cmd/helm@{versions.HELM}",
                 GOBIN=str(partial),
             )  # fmt: skip
             (partial / "helm").rename(directory / "helm")

@@ -163,6 +163,8 @@ class Node:
             "nodeLeaseDurationSeconds": 8,
             "nodeStatusUpdateFrequency": "2s",
             "syncFrequency": "10s",
+            # Tests kill containers many times; the default doubles the wait up to five minutes.
+            "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
             "serializeImagePulls": False,
             "imageGCHighThresholdPercent": 100,
             "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
