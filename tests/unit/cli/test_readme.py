@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 
 def blocks(tag: str) -> list[str]:
     """The shell blocks of the README that are marked to be run by this tag."""
-    return re.findall(rf"<!-- run: {tag} -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    return re.findall(rf"<!-- run: {tag} -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
 def test_commands_without_a_cluster(tmp_path: Path) -> None:
@@ -23,7 +23,11 @@ def test_commands_without_a_cluster(tmp_path: Path) -> None:
     bin = Path(sys.executable).parent
     environment = {**os.environ, "DIR": str(tmp_path), "PATH": f"{bin}:{os.environ['PATH']}"}
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script], env=environment, capture_output=True, text=True, timeout=120
+        ["bash", "-euo", "pipefail", "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert '"usedBytes"' in done.stdout
