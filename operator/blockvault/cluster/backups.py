@@ -51,6 +51,8 @@ async def reconcile_backup(context: Context, namespace: str, name: str) -> float
     await operations.write_status(context, BACKUPS, obj, status)
     if decision.finished:
         _count(context, view, decision)
+        if view.vault is not None:
+            context.wakeups.wake(view.vault.metadata.uid)  # its usage has changed
     if decision.action is not None:
         await perform(context, owner, view, found, Action(decision.action), decision.detail)
     return decision.next_look
@@ -131,6 +133,8 @@ async def _outcome(context: Context, view: BackupView, decision: Decision, owner
         source = read_source(view.own_content, view.snapshot)
         status |= {
             "type": str(result.get("type", "")).capitalize() or None,
+            "trigger": "Manual",
+            "location": view.vault.status.location if view.vault and view.vault.status else None,
             "volumes": [
                 {
                     "claim": owner.claim,

@@ -126,6 +126,12 @@ async def _outcome(context: Context, view: RestoreView) -> dict[str, Any]:
             key: result.get(key)
             for key in ("backupId", "bytesWritten", "bytesRead", "seconds", "size", "fileSystem")
         }
+        status["progress"] = {
+            "phase": "Done",
+            "bytesWritten": result.get("bytesWritten"),
+            "bytesTotal": result.get("size"),
+            "percent": 100,
+        }
     return status
 
 
