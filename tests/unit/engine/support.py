@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from blockvault.engine import BackupRequest, BackupResult, Repository
+from blockvault.engine.envelope import Kind
+from blockvault.engine.hashing import LineageKey
+from blockvault.engine.names import LineagePaths, ObjectName
+from blockvault.engine.root import Root, Roots
+from blockvault.engine.tree import TreeReader
 from blockvault.stores import AlreadyExists, ObjectInfo, ObjectNotFound, Traffic
 
 Hook = Callable[[int, str, str], None]
@@ -158,26 +165,47 @@ def restored(store: MemoryStore, folder: Path, backup_id: str, volume: str = "v"
 
 
 def check_usage(store: MemoryStore, volume: str = "v") -> None:
-    """What the newest commit says is used is what the roots' summaries name, and that is really there."""
-    from blockvault.engine.names import LineagePaths
-    from blockvault.engine.root import Roots
-
-    repository = Repository.open(store)
-    state = repository._volumes.find(volume)
+    """The summaries name exactly what the trees reach, it is really there, and used bytes are its size."""
+    state = Repository.open(store)._volumes.find(volume)
     assert state is not None
     paths = LineagePaths(state.lineage)
     roots = Roots(store, paths)
-    assert state.used_bytes == roots.used_bytes(state.roots)
     named: dict[str, int] = {}
     for entry in state.roots:
-        from blockvault.engine.names import ObjectName
-
-        name: ObjectName | None = ObjectName.parse(entry.object)
-        for used, usage in roots.summary(ObjectName.parse(entry.object)).items():
-            named[paths.segment(used) if usage.kind == 3 else paths.pages(used)] = usage.size
-        while name is not None:
-            named[paths.root(name)] = len(store.objects[paths.root(name)])
-            base = roots._read(name).base
-            name = None if base is None else base[0]
+        name = ObjectName.parse(entry.object)
+        summary = roots.summary(name)
+        key = LineageKey(bytes.fromhex(state.key["key"]))
+        assert {used: usage.live for used, usage in summary.items()} == reached(
+            store, paths, key, roots.read(entry)
+        )
+        for used, usage in summary.items():
+            named[paths.segment(used) if usage.kind == Kind.SEGMENT else paths.pages(used)] = usage.size
+        base: tuple[ObjectName, int] | None = (name, entry.object_bytes)
+        while base is not None:
+            named[paths.root(base[0])] = base[1]
+            base = roots._read(base[0]).base
     assert {key: len(store.objects[key]) for key in named} == named
     assert sum(named.values()) == state.used_bytes
+
+
+def reached(store: MemoryStore, paths: LineagePaths, key: LineageKey, root: Root) -> dict[ObjectName, int]:
+    """For each object, how many of its bytes the root's tree reaches, found by walking all of it."""
+    found: Counter[ObjectName] = Counter()
+    reader = TreeReader(store, paths, key, root.top, root.levels)
+
+    def count(ref: np.void) -> None:
+        if ref["kind"]:
+            found[ObjectName.unpack(ref["name"].tobytes())] += int(ref["length"])
+
+    count(root.top)
+    leaves = -(-root.size // (SMALL["BLOCK_SIZE"] * SMALL["FANOUT"]))
+    for level in range(1, root.levels + 1):
+        for index in range(-(-leaves // SMALL["FANOUT"] ** level)):
+            for ref in reader.inner(level, index):
+                count(ref)
+    for _, leaf in reader.leaves(range(leaves)):
+        for slot in range(SMALL["FANOUT"]):
+            place = leaf.place(slot) if leaf else None
+            if place is not None:
+                found[place[0]] += place[2]
+    return dict(found)

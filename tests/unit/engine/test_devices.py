@@ -141,6 +141,15 @@ def test_a_read_error_fails_the_backup(
     assert state.attempts == []
 
 
+def test_past_the_end_there_are_zeros(tmp_path: Path) -> None:
+    """Not what the buffer held before: a block's hash must not depend on it."""
+    path = tmp_path / "source"
+    path.write_bytes(b"x" * 8192 + b"y" * 100)
+    source = Source(str(path), 8192)
+    assert bytes(source.read(0, 8192)) == b"x" * 8192
+    assert bytes(source.read(8192, 8192)) == b"y" * 100 + bytes(8092)
+
+
 def test_a_source_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "source"
     path.write_bytes(b"x" * 8192)
@@ -177,4 +186,20 @@ def test_a_smaller_volume_begins_anew(store: MemoryStore, tmp_path: Path) -> Non
     source.write_bytes(b"x" * 500 * KIB)
     result = backup(store, source)
     assert (result.type, result.changed_block_source) == ("full", "Full")
+    assert restored(store, tmp_path, result.backup_id) == source.read_bytes()
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_growth_past_what_the_tree_reaches(store: MemoryStore, tmp_path: Path, written: bool) -> None:
+    """D6: by nothing but zeros as well; one leaf becomes two levels, whatever changed."""
+    source = tmp_path / "source"
+    source.write_bytes(b"x" * 600 * KIB)
+    backup(store, source)
+    with open(source, "r+b") as file:
+        file.truncate(40 * 1024 * KIB)
+        if written:
+            file.seek(39 * 1024 * KIB)
+            file.write(b"grown")
+    result = backup(store, source)
+    assert result.type == "incremental"
     assert restored(store, tmp_path, result.backup_id) == source.read_bytes()

@@ -19,7 +19,7 @@ from blockvault.engine.commits import MILESTONE, Commits
 from blockvault.engine.names import LineagePaths
 from blockvault.engine.state import Outcome, State
 from blockvault.stores import ObjectInfo
-from tests.unit.engine.support import MemoryStore, at_call, backup, check_usage, restored
+from tests.unit.engine.support import Crash, MemoryStore, at_call, backup, check_usage, restored
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -45,7 +45,6 @@ def test_a_rival_at_every_request(store: MemoryStore, source: Path, tmp_path: Pa
     first = backup(store, source)
     content = source.read_bytes()
     source.write_bytes(content[: 20 * BLOCK] + b"new" + content[20 * BLOCK + 3 :])
-    fenced = 0
     for at in range(1, calls_of_a_backup(store, source) + 1):
         racing = MemoryStore(dict(store.objects))
         calm = racing.view()
@@ -59,44 +58,45 @@ def test_a_rival_at_every_request(store: MemoryStore, source: Path, tmp_path: Pa
                 theirs.append(backup(calm, source, operation_id=name).backup_id)
 
         racing.before = at_call(at, rival)
-        ours: set[str] = set()
-        try:
-            ours = {backup(racing, source, operation_id="op").backup_id}
-        except AttemptFenced:
-            assert rival_work == "same-operation"
-            fenced += 1
+        ours = {backup(racing, source, operation_id="op").backup_id}
+        assert rival_work != "same-operation" or [*ours] == theirs
         listed = {entry["backupId"] for entry in Repository.open(calm).list("v")}
         assert listed == ours | {*theirs} | ({first.backup_id} if rival_work != "delete" else set())
         assert len(listed) == {"backup": 3, "delete": 1, "same-operation": 2}[rival_work]
         for backup_id in listed - {first.backup_id}:
             assert restored(calm, tmp_path, backup_id) == source.read_bytes()
         check_usage(calm)
-    assert fenced == 0 or rival_work == "same-operation"
 
 
 def test_a_run_that_was_given_up_cannot_commit(store: MemoryStore, source: Path) -> None:
-    """PROTOCOL rule 4: the replacement only begins; the former run must not commit any more."""
+    """PROTOCOL rule 4: as soon as its replacement has begun, the former run must not commit any more."""
     backup(store, source)
-    total = calls_of_a_backup(store, source)
-    state = Repository.open(store)._volumes.find("v")
-    assert state is not None
     racing = MemoryStore(store.objects)
 
     def replaced() -> None:
-        commits = Commits(racing.view(), state.lineage)
-        newest = commits.newest()
-        assert newest is not None
+        replacement = racing.view()
+        replacement.before = lambda number, kind, key: stop() if kind == "put" else None
+        with pytest.raises(Crash):
+            backup(replacement, source, operation_id="op", full=True)
 
-        def take_over(current: State) -> tuple[State, Outcome]:
-            current.attempts[-1].id = "replacement"
-            return current, Outcome("", "begin", "replacement", "op")
+    def stop() -> None:
+        raise Crash("the replacement has only begun")
 
-        commits.update(take_over, newest)
+    begun: list[int] = []
 
-    racing.before = at_call(total - 6, replaced)
+    def at_first_upload(number: int, kind: str, key: str) -> None:
+        if kind == "put" and not begun:
+            begun.append(number)
+            replaced()
+
+    racing.before = at_first_upload
     with pytest.raises(AttemptFenced):
-        backup(racing, source, operation_id="op")
+        backup(racing, source, operation_id="op", full=True)
     assert len(Repository.open(store).list("v")) == 1
+    state = Repository.open(store)._volumes.find("v")
+    assert state is not None
+    assert len(state.attempts) == 1
+    assert backup(store, source, operation_id="op").type == "incremental"
 
 
 class Chain:
