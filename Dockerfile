@@ -3,17 +3,18 @@ ARG BASE=docker.io/library/python:3.13-slim
 
 FROM ${BASE} AS build
 WORKDIR /src
-RUN python3 -m venv /opt/blockvault
+# The dependencies change seldom: a layer of their own, byte-compiled there.
 COPY requirements.lock ./
-RUN /opt/blockvault/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-compile \
-        --only-binary=:all: --require-hashes -r requirements.lock
+RUN python3 -m venv /opt/blockvault \
+    && /opt/blockvault/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-compile \
+        --only-binary=:all: --require-hashes -r requirements.lock \
+    && find /opt/blockvault -type d \( -name tests -o -name test \) -path '*/site-packages/*' -prune -exec rm -rf {} + \
+    && /opt/blockvault/bin/python -m compileall -q -j 0 /opt/blockvault/lib
 COPY pyproject.toml README.md LICENSE ./
 COPY operator ./operator
 # The package itself has no hash; its build tool comes from an isolated environment.
-RUN /opt/blockvault/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-compile --no-deps . \
-    && /opt/blockvault/bin/python -m pip uninstall --yes --quiet setuptools pip \
-    && find /opt/blockvault -type d \( -name tests -o -name test \) -path '*/site-packages/*' -prune -exec rm -rf {} + \
-    && /opt/blockvault/bin/python -m compileall -q -j 0 /opt/blockvault/lib
+RUN /opt/blockvault/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-deps . \
+    && /opt/blockvault/bin/python -m pip uninstall --yes --quiet setuptools pip
 
 FROM ${BASE}
 # No installer in the image that runs beside the data.

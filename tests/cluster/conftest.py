@@ -11,10 +11,19 @@ from typing import Any
 import pytest
 
 from tests.cluster.kube import Kube, Object
-from tests.cluster.lab import Cluster, LabError, images, versions
+from tests.cluster.lab import Cluster, LabError, images, setup, versions
 
 OPERATOR_NAMESPACE = "blockvault-system"
 RELEASE = "blockvault"
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build what is missing before the first test, and so outside the tests' time limits."""
+    wanted = any(item.get_closest_marker("cluster") for item in session.items)
+    if wanted and not session.config.option.collectonly:
+        capture = session.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            setup.main()
 
 
 @pytest.fixture(scope="session")

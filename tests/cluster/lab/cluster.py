@@ -33,6 +33,8 @@ class Cluster:
         self.timings: dict[str, float] = {}
 
     def __enter__(self) -> "Cluster":
+        if os.geteuid() != 0:
+            raise LabError("a lab makes namespaces, mounts and loop devices: run it as root")
         packages.install()
         self.programs, self.helm = binaries.kubernetes(), binaries.helm() / "helm"
         driver = binaries.csi_driver()

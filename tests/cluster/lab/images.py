@@ -33,6 +33,8 @@ PROJECT_SOURCES = (
     "README.md",
     "LICENSE",
 )
+# Steps of earlier builds are kept for the next; beyond this number all of them are dropped.
+MOST_LAYERS = 60
 # For pip behind a company's certificates: the build sees this machine's.
 CERTIFICATES = ("/etc/ssl/certs", "/usr/local/share/ca-certificates")
 
@@ -90,10 +92,10 @@ def pause() -> Path:
 
 
 def _buildah(*arguments: str) -> str:
-    storage = versions.cache_dir() / "containers"
+    storage = versions.cache_dir() / "buildah"
     done = subprocess.run(
         ["buildah", "--root", str(storage), "--runroot", str(storage / "run"), *arguments],
-        env={**os.environ, "BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "vfs"},
+        env={**os.environ, "BUILDAH_ISOLATION": "chroot", "STORAGE_DRIVER": "overlay"},
         check=False,
         text=True,
         capture_output=True,
@@ -167,8 +169,9 @@ def project(extra: Sequence[str] = ()) -> Path:
         ]
         _buildah(*command, "-f", str(versions.ROOT / "Dockerfile"), str(versions.ROOT))
         _push(PROJECT, target)
+        layers = versions.cache_dir() / "buildah" / "overlay"
+        if len(list(layers.iterdir())) > MOST_LAYERS:
+            _buildah("rmi", "--prune", "--force")
         _forget_others("blockvault-*.tar", target)
-        # Layers of earlier builds: kept one build long for the cache of unchanged steps.
-        _buildah("rmi", "--prune", "--force")
         print(f"built the project's image in {time.monotonic() - started:.0f} s", flush=True)
     return target

@@ -70,6 +70,8 @@ class Node:
         run("mount", "--bind", str(log), "/var/log")
         run("mount", "--bind", str(kubelet), str(KUBELET_DIR))
         run("mount", "--make-rshared", "/")
+        if not Path("/sys/fs/cgroup/memory").is_dir():
+            raise LabError("the lab needs cgroup v1 (boot with systemd.unified_cgroup_hierarchy=0)")
         for root in cleanup.cgroup_roots():
             directory = root / self._cgroup
             # A new cpuset is empty and takes no process; each level copies its parent's.
