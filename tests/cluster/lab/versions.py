@@ -27,8 +27,7 @@ DEBIAN_PACKAGES = {
     "e2fsprogs": "/usr/sbin/mkfs.ext4",
     "nftables": "/usr/sbin/nft",
     "iproute2": "/usr/sbin/ip",
-    "gcc": "/usr/bin/gcc",
-    "libc6-dev": "/usr/include/stdio.h",
+    "gpg": "/usr/bin/gpg",
 }
 
 CSI_DRIVER = "test.csi.blockvault.dev"
