@@ -46,6 +46,7 @@ class Uploads:
         self._slots = threading.Semaphore(in_flight)
         self._futures: list[Future[None]] = []
         self.bytes_sent = 0
+        self._lock = threading.Lock()
 
     def send(self, key: str, data: bytearray) -> None:
         """Queue one object; waits while as many as allowed are on their way."""
@@ -56,7 +57,8 @@ class Uploads:
     def _send(self, key: str, data: bytearray) -> None:
         try:
             self._store.put(key, data)
-            self.bytes_sent += len(data)
+            with self._lock:
+                self.bytes_sent += len(data)
         finally:
             self._slots.release()
 

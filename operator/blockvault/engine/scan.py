@@ -70,7 +70,8 @@ class Scanner:
                 done, future = waiting.popleft()
                 yield done, future.result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # Waits for reads on their way, as the source is closed next.
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def look(self, batch: Batch) -> list[Found]:
         """The blocks of one batch that differ from the parent."""
