@@ -80,6 +80,8 @@ def backup(
     pairs = sources(arguments[0] if len(arguments) == 2 else None, volume, named)
     if len(pairs) > 1 and (changed or parent or operation_id):
         raise BadRequest("--changed, --parent and --operation-id belong to one volume")
+    if full and parent:
+        raise BadRequest("--full and --parent exclude each other: a full backup builds on nothing")
     listed = _changed(changed, parent, full)
     opened = repository(arguments[-1], endpoint_url, region)
     results = []

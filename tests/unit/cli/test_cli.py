@@ -126,6 +126,11 @@ def test_repeating_an_operation_makes_no_second_backup(place: Path) -> None:
         (("backup", "{volume}", "{store}", "--volume", "v", "--source", "a=b"), 64, "not both"),
         (("backup", "{store}", "--source", "x"), 64, "not NAME=PATH"),
         (("backup", "{volume}", "{store}", "--volume", "v", "--parent", "x"), 66, "no backup x"),
+        (
+            ("backup", "{volume}", "{store}", "--volume", "v", "--parent", "x", "--full"),
+            64,
+            "exclude each other",
+        ),
         (("backup", "{place}/absent", "{store}", "--volume", "v"), 66, "absent: does not exist"),
         (("backup", "{volume}", "file://{place}/absent", "--volume", "v"), 66, "absent does not exist"),
         (("backup", "{volume}", "file://{place}", "--volume", "v"), 66, "no store of backups here"),
