@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .backup import Backup, BackupSpec, BackupStatus, StoredVolume
-from .common import Condition, ObjectMeta, S3Storage, as_dict, format_quantity, parse_quantity
+from .common import Condition, ObjectMeta, RunStatus, S3Storage, as_dict, format_quantity, parse_quantity
 from .policy import BackupPolicy, BackupPolicySpec, Retention, Schedule
 from .restore import NewClaim, Restore, RestoreSpec, RestoreStatus
 from .served import NotServed, not_served
@@ -23,6 +23,7 @@ __all__ = [
     "RestoreSpec",
     "RestoreStatus",
     "Retention",
+    "RunStatus",
     "S3Storage",
     "Schedule",
     "StoredVolume",

@@ -8,14 +8,11 @@ from pydantic import Field
 
 from .common import (
     SET,
-    BaseStatus,
     LocalReference,
     Model,
-    MoverStatus,
     Name,
     ObjectMeta,
-    OperationStatus,
-    Progress,
+    RunStatus,
 )
 
 StartDeadline = Annotated[int, Field(ge=0, le=86400)]
@@ -104,29 +101,19 @@ class StoredVolume(Model):
     """Requests to the store."""
 
 
-class BackupStatus(BaseStatus):
+class BackupStatus(RunStatus):
     """Pending, Creating, Available, Restoring, Deleting or Error (C5)."""
 
     type: Literal["Full", "Incremental"] | None = None
     """What was sent: everything, or what had changed. Each restores the whole volume."""
     trigger: Literal["Manual", "Policy"] | None = None
     """Who asked for it."""
-    progress: Progress | None = None
-    """How far the mover has come."""
     volumes: Annotated[list[StoredVolume], Field(max_length=64, default_factory=list)]
     """The volumes in the store."""
-    started_at: str | None = None
-    """When work began."""
-    completed_at: str | None = None
-    """When it ended."""
     expires_at: str | None = None
     """When retention removes it."""
     location: str | None = None
     """Where it lies."""
-    mover: MoverStatus | None = None
-    """What is known of its mover."""
-    operation: OperationStatus | None = None
-    """How the work ended."""
 
 
 class Backup(Model):

@@ -234,6 +234,21 @@ class BaseStatus(Model):
     """The generation of the spec that this status is about."""
 
 
+class RunStatus(BaseStatus):
+    """What the status of a Backup and of a Restore have in common."""
+
+    progress: Progress | None = None
+    """How far the mover has come."""
+    started_at: str | None = None
+    """When work began."""
+    completed_at: str | None = None
+    """When it ended."""
+    mover: MoverStatus | None = None
+    """What is known of its mover."""
+    operation: OperationStatus | None = None
+    """How the work ended."""
+
+
 def as_dict(model: BaseModel) -> dict[str, Any]:
     """A model as it stands in a manifest: without what is not set."""
     return model.model_dump(by_alias=True, exclude_none=True, mode="json")

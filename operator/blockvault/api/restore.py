@@ -9,15 +9,12 @@ from pydantic import Field
 from .backup import ResourceReference, StartDeadline
 from .common import (
     SET,
-    BaseStatus,
     LocalReference,
     Model,
-    MoverStatus,
     Name,
     ObjectMeta,
-    OperationStatus,
-    Progress,
     Quantity,
+    RunStatus,
 )
 
 AccessMode = Literal["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"]
@@ -137,21 +134,11 @@ class RestoreResult(Model):
     """The file system found on it."""
 
 
-class RestoreStatus(BaseStatus):
+class RestoreStatus(RunStatus):
     """Pending, Restoring, Completed or Error."""
 
     claim: str | None = None
     """The claim that is filled."""
-    progress: Progress | None = None
-    """How far the mover has come."""
-    started_at: str | None = None
-    """When work began."""
-    completed_at: str | None = None
-    """When it ended."""
-    mover: MoverStatus | None = None
-    """What is known of its mover."""
-    operation: OperationStatus | None = None
-    """How the mover's work ended."""
     result: RestoreResult | None = None
     """What the mover did."""
 

@@ -76,6 +76,7 @@ async def observe(
     view = BackupView(
         now=context.clock(),
         backup=backup,
+        operator_namespace=context.settings.namespace,
         vault=Vault.model_validate(vault) if vault else None,
         claim=claim,
         volume=await gateway.get(VOLUMES, volume_of_claim) if volume_of_claim else None,

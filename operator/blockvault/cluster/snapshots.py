@@ -36,7 +36,7 @@ class SnapshotObjects:
 
 
 async def observe(context: Context, owner: Owner) -> SnapshotObjects:
-    """Look them up. An object of our name that is not ours is not seen."""
+    """Look them up."""
     gateway, name = context.gateway, owned_name(owner.uid)
     snapshot = await gateway.get(SNAPSHOTS, name, owner.namespace)
     mine = await gateway.get(SNAPSHOT_CONTENTS, name)
@@ -45,15 +45,7 @@ async def observe(context: Context, owner: Owner) -> SnapshotObjects:
     if mine is not None:
         source = (mine["metadata"].get("annotations") or {}).get(SOURCE_CONTENT_ANNOTATION) or source
     content = await gateway.get(SNAPSHOT_CONTENTS, source) if source else None
-    if owner.namespace == context.settings.namespace and own is not None and _is_static(own):
-        snapshot = None  # a claim in the operator's own namespace: its snapshot was replaced by ours
-    elif owner.namespace == context.settings.namespace:
-        own = None
     return SnapshotObjects(snapshot, content, own, mine)
-
-
-def _is_static(snapshot: Object) -> bool:
-    return bool(snapshot["spec"]["source"].get("volumeSnapshotContentName"))
 
 
 async def create(context: Context, owner: Owner, snapshot_class: Object, source: Source) -> None:

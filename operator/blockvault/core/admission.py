@@ -7,7 +7,7 @@ from datetime import datetime
 
 from blockvault.api import Vault
 
-from .decision import Missing, Refusal
+from .decision import QUEUED, Missing, Refusal
 from .naming import SNAPSHOT_CLASS_LABEL
 from .objects import Object, claim_is_bound, csi_driver, deleting
 
@@ -126,7 +126,7 @@ def check_rivals(me: Rival, rivals: list[Rival], claim: str) -> Missing | None:
     if older is None:
         return None
     return Missing(
-        "OperationInProgress",
+        QUEUED,
         f"Waiting for {older.kind} {older.name}, which works on PersistentVolumeClaim {claim}: "
         "one operation runs on a claim at a time.",
     )

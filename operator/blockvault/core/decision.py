@@ -11,6 +11,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from blockvault.api import NotServed, RunStatus
+
+QUEUED = "OperationInProgress"
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -65,12 +69,15 @@ class Decision:
         return self.requeue is None
 
 
-def waited_too_long(
+def still_waiting(
     missing: Missing, created: datetime, deadline_seconds: int, now: datetime
-) -> Refusal | None:
-    """The refusal that a wait becomes at the start deadline; None before."""
-    if now - created < timedelta(seconds=deadline_seconds):
-        return None
+) -> Decision | Refusal:
+    """The wait, or the refusal that it becomes at the start deadline.
+
+    Who queues behind another operation on the same claim waits for as long as that one takes (C13).
+    """
+    if missing.reason == QUEUED or now - created < timedelta(seconds=deadline_seconds):
+        return Decision("Pending", missing.reason, missing.message)
     return Refusal(
         missing.reason,
         f"{missing.message} Given up after {deadline_seconds} s (spec.startDeadlineSeconds).",
@@ -80,3 +87,19 @@ def waited_too_long(
 def failed(reason: str, message: str) -> Outcome:
     """An outcome that failed."""
     return Outcome(False, reason, message)
+
+
+def recorded_outcome(status: RunStatus | None) -> Outcome | None:
+    """The outcome that a status keeps of work that has ended; None while it goes on."""
+    operation = status.operation if status else None
+    if operation is None or not operation.outcome:
+        return None
+    return Outcome(operation.outcome == "Succeeded", operation.reason or "", operation.message or "")
+
+
+def refuse_unserved(unserved: list[NotServed], prefix: str = "") -> Refusal | None:
+    """The refusal of what this version does not do; None when there is nothing of it."""
+    if not unserved:
+        return None
+    first = unserved[0]
+    return Refusal("NotServed", f"{prefix}{first.field}: {first.reason} {first.remedy}")

@@ -15,7 +15,16 @@ from blockvault.api import Backup, Vault, not_served
 
 from .admission import Rival, check_claim, check_rivals, check_vault, check_volume, choose_snapshot_class
 from .conditions import parse_timestamp
-from .decision import Decision, Missing, Outcome, Refusal, failed, waited_too_long
+from .decision import (
+    Decision,
+    Missing,
+    Outcome,
+    Refusal,
+    failed,
+    recorded_outcome,
+    refuse_unserved,
+    still_waiting,
+)
 from .mover import judge_mover, mover_wait
 from .objects import Object, csi_driver, job_ended, snapshot_error, snapshot_is_ready
 
@@ -57,6 +66,7 @@ class BackupView:
 
     now: datetime
     backup: Backup
+    operator_namespace: str = ""
     vault: Vault | None = None
     claim: Object | None = None
     volume: Object | None = None
@@ -80,10 +90,7 @@ class BackupView:
     @property
     def outcome(self) -> Outcome | None:
         """The outcome that was recorded, if the work has ended."""
-        operation = self.backup.status.operation if self.backup.status else None
-        if operation is None or not operation.outcome:
-            return None
-        return Outcome(operation.outcome == "Succeeded", operation.reason or "", operation.message or "")
+        return recorded_outcome(self.backup.status)
 
 
 def decide_backup(view: BackupView) -> Decision:
@@ -103,13 +110,11 @@ def _admit(view: BackupView) -> Decision:
     backup = view.backup
     problem = _check(view)
     if isinstance(problem, Missing):
-        queued = problem.reason == "OperationInProgress"
-        late = waited_too_long(
-            problem, backup.metadata.creation_timestamp, backup.spec.start_deadline_seconds, view.now
-        )
-        if late is None or queued:
-            return Decision("Pending", problem.reason, problem.message)
-        problem = late
+        meta, limit = backup.metadata, backup.spec.start_deadline_seconds
+        waiting = still_waiting(problem, meta.creation_timestamp, limit, view.now)
+        if isinstance(waiting, Decision):
+            return waiting
+        problem = waiting
     if isinstance(problem, Refusal):
         return _ended(failed(problem.reason, problem.message))
     return Decision(
@@ -124,11 +129,17 @@ def _admit(view: BackupView) -> Decision:
 def _check(view: BackupView) -> Refusal | Missing | Object:
     """The first thing that is wrong or missing, else the VolumeSnapshotClass to use."""
     backup = view.backup
-    unserved = not_served(backup)
-    if unserved:
-        first = unserved[0]
-        return Refusal("NotServed", f"{first.field}: {first.reason} {first.remedy}")
+    unserved = refuse_unserved(not_served(backup))
+    if unserved is not None:
+        return unserved
     name = backup.spec.claim
+    if backup.metadata.namespace == view.operator_namespace:
+        # The snapshot changes hands between two namespaces under one name.
+        return Refusal(
+            "OperatorNamespace",
+            f"PersistentVolumeClaim {name} is in {view.operator_namespace}, the operator's own namespace, "
+            "whose claims are not backed up: keep your data in another namespace.",
+        )
     problem = (
         check_vault(backup.spec.vault_ref.name, view.vault)
         or check_claim(name, view.claim)

@@ -15,7 +15,16 @@ from enum import StrEnum
 from blockvault.api import Backup, Restore, Vault, not_served, parse_quantity
 
 from .admission import Rival, check_rivals, check_vault
-from .decision import Decision, Missing, Outcome, Refusal, failed, waited_too_long
+from .decision import (
+    Decision,
+    Missing,
+    Outcome,
+    Refusal,
+    failed,
+    recorded_outcome,
+    refuse_unserved,
+    still_waiting,
+)
 from .mover import judge_mover, mover_wait
 from .naming import RECLAIM_POLICY_ANNOTATION, RESTORE_ANNOTATION
 from .objects import Object, deleting, job_ended
@@ -83,10 +92,7 @@ class RestoreView:
     @property
     def outcome(self) -> Outcome | None:
         """The outcome that was recorded, if the work has ended."""
-        operation = self.restore.status.operation if self.restore.status else None
-        if operation is None or not operation.outcome:
-            return None
-        return Outcome(operation.outcome == "Succeeded", operation.reason or "", operation.message or "")
+        return recorded_outcome(self.restore.status)
 
 
 @dataclass(frozen=True)
@@ -119,13 +125,11 @@ def _admit(view: RestoreView) -> Decision:
         return _ended(failed("TargetLost", f"{_target_name(view)} was deleted while it was being restored."))
     target = _check(view)
     if isinstance(target, Missing):
-        queued = target.reason == "OperationInProgress"
-        late = waited_too_long(
-            target, restore.metadata.creation_timestamp, restore.spec.start_deadline_seconds, view.now
-        )
-        if late is None or queued:
-            return Decision("Pending", target.reason, target.message)
-        target = late
+        meta, limit = restore.metadata, restore.spec.start_deadline_seconds
+        waiting = still_waiting(target, meta.creation_timestamp, limit, view.now)
+        if isinstance(waiting, Decision):
+            return waiting
+        target = waiting
     if isinstance(target, Refusal):
         return _ended(failed(target.reason, target.message))
     return Decision(
@@ -139,10 +143,7 @@ def _target_name(view: RestoreView) -> str:
 
 
 def _check(view: RestoreView) -> Refusal | Missing | Target:
-    unserved = not_served(view.restore)
-    if unserved:
-        return Refusal("NotServed", f"{unserved[0].field}: {unserved[0].reason} {unserved[0].remedy}")
-    problem = _check_backup(view)
+    problem = refuse_unserved(not_served(view.restore)) or _check_backup(view)
     if problem is not None:
         return problem
     assert view.backup is not None

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from blockvault.api import S3Storage, Vault, VaultClass, not_served
 
 from .conditions import State, ready_conditions, remove_condition, set_condition, timestamp
-from .decision import Missing, Refusal
+from .decision import Missing, Refusal, refuse_unserved
 from .naming import DEFAULT_CLASS_ANNOTATION
 from .objects import Object
 
@@ -90,9 +90,9 @@ def resolve_storage(
     A class's vaults lie under `<prefix>/<namespace>/<name>-<first 8 of uid>`, so that a namespace made
     again under the same name inherits nothing; a Vault with storage of its own has exactly that prefix.
     """
-    unserved = not_served(vault)
-    if unserved:
-        return Refusal("NotServed", f"{unserved[0].field}: {unserved[0].reason} {unserved[0].remedy}")
+    unserved = refuse_unserved(not_served(vault))
+    if unserved is not None:
+        return unserved
     meta = vault.metadata
     if vault.spec.storage is not None and vault.spec.storage.s3 is not None:
         s3 = vault.spec.storage.s3
@@ -103,13 +103,9 @@ def resolve_storage(
     chosen = choose_class(vault, classes)
     if isinstance(chosen, Refusal | Missing):
         return chosen
-    unserved = not_served(chosen)
-    if unserved:
-        return Refusal(
-            "NotServed",
-            f"VaultClass {chosen.metadata.name}: {unserved[0].field}: {unserved[0].reason} "
-            f"{unserved[0].remedy}",
-        )
+    unserved = refuse_unserved(not_served(chosen), f"VaultClass {chosen.metadata.name}: ")
+    if unserved is not None:
+        return unserved
     if chosen.spec.storage.s3 is None:
         return Refusal("NoStorage", f"VaultClass {chosen.metadata.name} names no S3 storage.")
     s3 = chosen.spec.storage.s3
@@ -261,17 +257,14 @@ def _conditions(vault: Vault) -> list[dict[str, Any]]:
 
 def class_status(vault_class: VaultClass, now: datetime) -> dict[str, Any]:
     """The status of a VaultClass: Ready, or Error naming what this version does not serve."""
-    unserved = not_served(vault_class)
+    unserved = refuse_unserved(not_served(vault_class))
     generation = vault_class.metadata.generation
     former = vault_class.status.conditions if vault_class.status else []
     conditions = [c.model_dump(by_alias=True, mode="json") for c in former]
     state: State = "stalled" if unserved else "ready"
-    if unserved:
-        phase, reason = "Error", "NotServed"
-        message = f"{unserved[0].field}: {unserved[0].reason} {unserved[0].remedy}"
-    else:
-        phase, reason = "Ready", "Accepted"
-        message = "Vaults may name this class."
+    phase = "Error" if unserved else "Ready"
+    reason = unserved.reason if unserved else "Accepted"
+    message = unserved.message if unserved else "Vaults may name this class."
     return {
         "phase": phase,
         "reason": reason,

@@ -111,6 +111,13 @@ def test_what_is_present_and_wrong_fails_at_once(
     assert all(word in decision.outcome.message for word in words)
 
 
+def test_a_claim_beside_the_operator_is_refused() -> None:
+    """Its snapshot could not change hands: both names are the same there."""
+    decision = decide_backup(ready_view(operator_namespace="shop"))
+    assert decision.outcome is not None
+    assert decision.outcome.reason == "OperatorNamespace"
+
+
 def test_a11_one_more_backup_runs_at_the_limit() -> None:
     """A11: at the capacity one more may run; beyond it none."""
     at_limit = decide_backup(ready_view(vault=world.vault(usedBytes=100 * 2**30)))
