@@ -16,7 +16,7 @@ from tests.cluster.test_contract import ClusterEnvironment
 from tests.scenario import manifests
 from tests.scenario.environment import phase_is
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 API = manifests.API
 DEADLINE = 20

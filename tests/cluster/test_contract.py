@@ -15,7 +15,7 @@ from tests.cluster.lab import Cluster
 from tests.scenario.environment import Storage, Write, phase_is
 from tests.scenario.incremental import back_up_change_restore
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 DEVICE = "/dev/data"
 # Reads a line of offsets and lengths, then the bytes, from its standard input.

@@ -17,7 +17,7 @@ from tests.scenario import manifests
 from tests.scenario.environment import gone, phase_is
 from tests.scenario.incremental import check_incremental, check_nothing_is_left, touched_compressed
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 MIB = 1 << 20
 # Files of many sizes, modes and owners, half compressible; the seed makes them the same in every run.

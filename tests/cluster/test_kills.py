@@ -22,7 +22,7 @@ from tests.scenario import manifests
 from tests.scenario.environment import Write, phase_is
 from tests.scenario.incremental import check_nothing_is_left
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 MIB = 1 << 20
 SIZE = 1024 * MIB

@@ -9,7 +9,7 @@ import pytest
 from tests.cluster.conftest import OPERATOR_NAMESPACE, Operator
 from tests.cluster.lab import Cluster, images, versions
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 PLACEHOLDERS = {"s3.example.com": None, "example-backups": None, "replace-me": None}
 

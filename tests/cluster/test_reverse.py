@@ -13,7 +13,7 @@ from tests.cluster.kube import Kube
 from tests.cluster.lab import Cluster, versions
 from tests.scenario.environment import phase_is
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 def reversed_examples(cluster: Cluster, kube: Kube, bucket: str) -> list[str]:
