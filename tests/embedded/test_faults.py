@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
+import boto3
 import pytest
 
 from tests.scenario import manifests
-from tests.scenario.environment import Write, gone, phase_is
+from tests.scenario.environment import OPERATOR_NAMESPACE, Write, gone, phase_is
 from tests.scenario.incremental import MIB, check_nothing_is_left
 
 from .cluster import EmbeddedCluster
@@ -135,3 +136,35 @@ def test_a_deleted_backup_that_is_under_way_leaves_nothing(
             if (o["metadata"].get("labels") or {}).get("blockvault.dev/operation") == uid
         ]
         assert left == [], kind
+
+
+def test_a_restore_of_damaged_data_ends_in_error_with_the_movers_last_words(
+    env: EmbeddedEnvironment, running: EmbeddedCluster, request: pytest.FixtureRequest
+) -> None:
+    """C6, E5: never half a volume: the claim goes, the cause and the mover's words stay, and so does its Job."""
+    claim = _claim(request)
+    env.apply(manifests.backup("damaged", "v", claim))
+    env.wait_for("backup", "damaged", phase_is("Available"), timeout=60)
+    s3 = running.s3
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3.endpoint,
+        region_name=s3.region,
+        aws_access_key_id=s3.access_key,
+        aws_secret_access_key=s3.secret_key,
+    )
+    listed = client.list_objects_v2(Bucket=s3.bucket)["Contents"]
+    segments = [o["Key"] for o in listed if "/segments/" in o["Key"]]
+    assert segments, [o["Key"] for o in listed]
+    for key in segments:
+        body = bytearray(client.get_object(Bucket=s3.bucket, Key=key)["Body"].read())
+        body[len(body) // 2] ^= 1
+        client.put_object(Bucket=s3.bucket, Key=key, Body=bytes(body))
+    env.apply(manifests.restore("of-damaged", "damaged", "never", env.storage_class, "16Mi"))
+    failed = env.wait_for("restore", "of-damaged", phase_is("Error"), timeout=60)["status"]
+    assert failed["reason"] == "StoredDataDamaged", failed
+    assert failed["mover"]["errorClass"] == "StoredDataDamaged"
+    assert "StoredDataDamaged" in failed["mover"]["lastWords"]
+    assert running.get("job", failed["mover"]["job"], OPERATOR_NAMESPACE) is not None
+    assert env.get("pvc", "never") is None
+    check_nothing_is_left(env, newest="damaged")
