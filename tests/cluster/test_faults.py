@@ -23,7 +23,8 @@ from tests.cluster.lab.storage import MOUNT
 from tests.scenario import manifests
 from tests.scenario.environment import phase_is
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+# In soak until whole runs beside the other files have shown it to be steady.
+pytestmark = [pytest.mark.cluster, pytest.mark.soak, pytest.mark.timeout(300)]
 
 MIB = 1 << 20
 SIZE = 64 * MIB

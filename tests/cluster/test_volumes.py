@@ -24,7 +24,8 @@ from tests.scenario import manifests
 from tests.scenario.environment import gone, phase_is
 from tests.scenario.incremental import BLOCK, check_incremental, check_nothing_is_left, touched_compressed
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+# In soak until whole runs beside the other files have shown it to be steady.
+pytestmark = [pytest.mark.cluster, pytest.mark.soak, pytest.mark.timeout(600)]
 
 MIB = 1 << 20
 OPERATION = "blockvault.dev/operation"
