@@ -46,6 +46,12 @@ class Storage:
         """Handles of the volumes or snapshots that are new."""
         return self._all(kind) - self._before[kind]
 
+    def only_snapshot(self) -> str:
+        """The handle of the one snapshot that is new."""
+        found = self.new("snapshots")
+        assert len(found) == 1, f"the storage holds {len(found)} new snapshots, not one: {sorted(found)}"
+        return found.pop()
+
     def snapshot(self, handle: str) -> bytes:
         """The bytes of a snapshot."""
         return (self._state / "snapshots" / handle / "data").read_bytes()
@@ -90,7 +96,7 @@ def check_running_mover(system: Kube, operation: str, image: str) -> None:
 
 
 def back_up(kube: Kube, name: str, vault: str, claim_name: str) -> Object:
-    """Apply a Backup, wait until it is Available, and return its one volume's status after a first look at it."""
+    """Apply a Backup, wait until it is Available, and return its status."""
     kube.apply(manifests.backup(name, vault, claim_name))
     return backed_up(kube, name)
 
@@ -196,7 +202,7 @@ def test_from_files_to_a_device_and_back(
     finally:
         cluster.s3.resume()
     first = backed_up(kube, "first")
-    (snapshot,) = storage.new("snapshots")
+    snapshot = storage.only_snapshot()
     before = storage.snapshot(snapshot)
     check_figures(first, bytes(len(before)), before)
 
@@ -204,7 +210,7 @@ def test_from_files_to_a_device_and_back(
     expected = python(kube, "writer", LIST)
     second = back_up(kube, "second", name, "data")
     assert [first["type"], second["type"]] == ["Full", "Incremental"]
-    former, (snapshot,) = snapshot, storage.new("snapshots")
+    former, snapshot = snapshot, storage.only_snapshot()
     assert snapshot != former, "the snapshot of the first backup is still the one that is kept"
     after = storage.snapshot(snapshot)
     check_figures(second, before, after)
