@@ -14,7 +14,8 @@ from tests.cluster.test_bad_input import backup, judge, restore, vault
 from tests.scenario import manifests
 from tests.scenario.environment import phase_is
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+# In soak until whole runs beside the other files have shown it to be steady.
+pytestmark = [pytest.mark.cluster, pytest.mark.soak, pytest.mark.timeout(300)]
 
 # Passes everything on to the store in argv[1], but calls a creation that was refused a success: what a client
 # sees of a server that does not know If-None-Match. The host's name stays as it was signed.
