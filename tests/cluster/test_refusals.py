@@ -15,7 +15,6 @@ from tests.scenario import manifests
 from tests.scenario.environment import phase_is
 
 # In soak until whole runs beside the other files have shown it to be steady.
-# In soak until whole runs beside the other files have shown it to be steady.
 pytestmark = [pytest.mark.cluster, pytest.mark.soak, pytest.mark.timeout(300)]
 
 # Passes everything on to the store in argv[1], but calls a creation that was refused a success: what a client
