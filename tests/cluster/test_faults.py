@@ -108,6 +108,16 @@ class Shop:
         found: Object = self.kube.wait(kind, name, reached, seconds)["status"]
         return found
 
+    def wait_clone(self, name: str) -> None:
+        """Wait until a Backup says that it waits for its clone: the Job and its Secret are there by then."""
+
+        def waits(obj: Object) -> bool:
+            status = obj.get("status") or {}
+            words = "Waiting for the mover's volume to be provisioned"
+            return status.get("reason") == "Cloning" and words in status["message"]
+
+        self.kube.wait("backup", name, waits, 60)
+
     def wait_mover(self, uid: str) -> None:
         """Wait until the operation's mover runs."""
         system = self.kube.within(OPERATOR_NAMESPACE)
@@ -215,8 +225,7 @@ def test_a_backup_whose_clone_never_comes_can_be_deleted(shop: Shop, cluster: Cl
     """The wait is told with its cause, and deletion does not need the driver to recover."""
     cluster.set_faults({"CreateVolume": {"error": "INTERNAL", "message": "no clones today"}})
     uid = shop.backup("stuck")
-    status = shop.wait_status("backup", "stuck", reason="Cloning")
-    assert "volume to be provisioned" in status["message"]
+    shop.wait_clone("stuck")
     shop.kube.delete("backup", "stuck", wait=False)
     shop.wait_held()
     wait_until("the snapshot is last", lambda: shop.left(uid) in ([], [f"VolumeSnapshot/bv-{uid}"]), 60, 0.5)
@@ -278,8 +287,7 @@ def test_a_mover_that_cannot_use_the_store_says_why(shop: Shop, cluster: Cluster
     """What was right when the Vault was checked is wrong when the mover starts: its words are in the status."""
     cluster.set_faults({"CreateVolume": {"error": "INTERNAL", "message": "not yet"}})
     uid = shop.backup("late")
-    # The Job is there, and its Secret is written.
-    shop.wait_status("backup", "late", reason="Cloning")
+    shop.wait_clone("late")
     s3 = cluster.s3
     if what == "bucket":
         empty(cluster, shop)
