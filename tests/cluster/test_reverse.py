@@ -53,9 +53,9 @@ def test_all_examples_in_reverse_and_what_is_seen_of_them(
     # The bucket is absent too, and is waited for like all the rest.
     kube.wait("vault", "disks", lambda v: (v.get("status") or {}).get("reason") == "BucketNotFound", 60)
     waiting = kube.wait(
-        "backup", "db-data-1", lambda b: (b.get("status") or {}).get("phase") == "Pending", 30
+        "backup", "db-data-1", lambda b: (b.get("status") or {}).get("reason") == "VaultNotAvailable", 60
     )
-    assert waiting["status"]["reason"] == "VaultNotAvailable", waiting["status"]
+    assert waiting["status"]["phase"] == "Pending", waiting["status"]
     cluster.s3.make_bucket(bucket)
     kube.wait("restore", "db-data-copy", phase_is("Completed"), 240)
     assert (
