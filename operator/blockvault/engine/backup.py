@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from blockvault.engine import root as roots
-from blockvault.engine import summary
+from blockvault.engine import runtime, summary
 from blockvault.engine.changes import ChangedList, block_ranges, split
 from blockvault.engine.commits import Commits
 from blockvault.engine.devices import Source
@@ -22,13 +21,13 @@ from blockvault.engine.envelope import Kind
 from blockvault.engine.errors import AttemptFenced, BadRequest, EngineError, ParentNotFound, VolumeDeleted
 from blockvault.engine.filesystems import PROBE_SIZE, detect
 from blockvault.engine.hashing import SIZE, LineageKey
-from blockvault.engine.names import LineagePaths, NameSource, ObjectName, random_id
+from blockvault.engine.names import LineagePaths, NameSource, ObjectName
 from blockvault.engine.packs import Item, PackWriter, Uploads, page_writer, segment_writer
 from blockvault.engine.pages import BLOCK, BLOCK_SIZE, FANOUT, NO_REFERENCE, Leaf, blocks_in, levels_for
 from blockvault.engine.progress import COMMITTING, BackupResult, Progress, Report, quiet
 from blockvault.engine.root import MAX_META, Root, Roots
 from blockvault.engine.scan import BATCH_BLOCKS, BATCH_SIZE, Batch, Found, Scanner
-from blockvault.engine.state import ACTIVE, ATTEMPTS, Attempt, Outcome, RootEntry, State, now
+from blockvault.engine.state import ACTIVE, ATTEMPTS, Attempt, Outcome, RootEntry, State
 from blockvault.engine.summary import MAX_DEPTH, Changes
 from blockvault.engine.tree import TreeReader, TreeWriter
 from blockvault.stores import ObjectStore, StoreError
@@ -51,7 +50,7 @@ class BackupRequest:
 
     source: str
     volume: str
-    operation_id: str = field(default_factory=random_id)
+    operation_id: str = field(default_factory=runtime.random_id)
     full: bool = False
     parent: str = LATEST
     changed: ChangedList | None = None
@@ -74,10 +73,10 @@ class BackupRun:
         self._paths = LineagePaths(state.lineage)
         self._key = LineageKey(bytes.fromhex(state.key["key"]))
         self._roots = Roots(store, self._paths)
-        self._attempt = random_id()
+        self._attempt = runtime.random_id()
         self._changes = Changes()
         self._progress = Progress()
-        self._started = time.monotonic()
+        self._started = runtime.monotonic()
         self._requests_before = store.traffic.total_requests
 
     def run(self) -> BackupResult:
@@ -122,7 +121,7 @@ class BackupRun:
         parent = self._choose_parent(state, size)
         state.epoch += 1
         pin = None if parent is None else {"id": parent.id, "revision": parent.revision}
-        attempt = Attempt(self._attempt, self._request.operation_id, state.epoch, pin, now())
+        attempt = Attempt(self._attempt, self._request.operation_id, state.epoch, pin, runtime.now())
         others = [other for other in state.attempts if other.operation != attempt.operation]
         state.attempts = [*others, attempt][-ATTEMPTS:]
         return state, Outcome("", "begin", attempt.id, attempt.operation)
@@ -252,7 +251,7 @@ class BackupRun:
         mode: str,
         file_system: str | None,
     ) -> BackupResult:
-        name, backup_id = names.fresh(), random_id()
+        name, backup_id = names.fresh(), runtime.random_id()
         kind = "full" if parent is None else "incremental"
         content = roots.content_hash(self._key, source.size, top)
         summary_facts, records = self._summary(parent_entry, parent)
@@ -265,7 +264,7 @@ class BackupRun:
             "lineage": state.lineage,
             "volume": self._request.volume,
             "operation": self._request.operation_id,
-            "createdAt": now(),
+            "createdAt": runtime.now(),
             "type": kind,
             "size": source.size,
             "contentHash": content,
@@ -297,7 +296,7 @@ class BackupRun:
                 "bytesChanged": min(self._progress.bytes_changed, source.size),
                 "bytesStored": stored,
                 "requests": self._store.traffic.total_requests - self._requests_before,
-                "seconds": round(time.monotonic() - self._started, 3),
+                "seconds": round(runtime.monotonic() - self._started, 3),
                 "changedBlockSource": mode,
                 "fileSystem": file_system,
                 "peakMemoryBytes": peak_memory(),
@@ -315,7 +314,7 @@ class BackupRun:
         result = result_of(final, made)
         if made.id == backup_id:
             result.requests = self._store.traffic.total_requests - self._requests_before
-            result.seconds = round(time.monotonic() - self._started, 3)
+            result.seconds = round(runtime.monotonic() - self._started, 3)
         return result
 
     def _summary(

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from blockvault.engine import envelope
+from blockvault.engine import envelope, runtime
 from blockvault.engine.errors import CommitContention, FormatUnsupported, StoredDataDamaged
-from blockvault.engine.names import LineagePaths, random_id
-from blockvault.engine.state import OUTCOMES, Outcome, State, now
+from blockvault.engine.names import LineagePaths
+from blockvault.engine.state import OUTCOMES, Outcome, State
 from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
 
 # Commits whose number is a multiple of this are never trimmed, so a probe that looks at them cannot be fooled
@@ -85,8 +85,8 @@ class Commits:
     def _prepare(self, state: State, following: State, outcome: Outcome) -> State:
         following.number = state.number + 1
         following.previous = state.commit_id or None
-        following.commit_id = outcome.commit = random_id()
-        following.written_at = now()
+        following.commit_id = outcome.commit = runtime.random_id()
+        following.written_at = runtime.now()
         following.outcomes = [*following.outcomes, outcome][-OUTCOMES:]
         return following
 

@@ -6,11 +6,10 @@ What it is, what reading it takes, and a checksum bound to its key.
 from __future__ import annotations
 
 import enum
-import secrets
 import struct
 from dataclasses import dataclass
 
-from blockvault.engine import codec
+from blockvault.engine import codec, runtime
 from blockvault.engine.errors import FormatUnsupported, StoredDataDamaged
 from blockvault.engine.hashing import ObjectChecksum
 
@@ -65,7 +64,7 @@ def seal(kind: Kind, key: str, body: bytes, *, clear: bytes = b"", object_id: by
     codec_id, stored = codec.compress(body)
     head = header(
         kind,
-        object_id or secrets.token_bytes(16),
+        object_id or runtime.random(16),
         codec_id=codec_id,
         clear=len(clear),
         stored=len(stored),

@@ -7,9 +7,9 @@ block.
 
 from __future__ import annotations
 
-import secrets
-
 from blake3 import blake3
+
+from blockvault.engine import runtime
 
 SIZE = 32
 ZERO = bytes(SIZE)
@@ -40,7 +40,7 @@ class LineageKey:
     @classmethod
     def new(cls) -> LineageKey:
         """A fresh one."""
-        return cls(secrets.token_bytes(SIZE))
+        return cls(runtime.random(SIZE))
 
     def block(self, data: Buffer) -> bytes:
         """Hash of one whole block of 256 KiB."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 import struct
 from typing import NamedTuple
+
+from blockvault.engine import runtime
 
 STORE = "blockvault"
 CANARIES = "canary/"
@@ -53,7 +54,7 @@ class NameSource:
     def fresh(self) -> ObjectName:
         """The next one."""
         self._sequence += 1
-        return ObjectName(self.epoch, self._sequence, secrets.randbits(64))
+        return ObjectName(self.epoch, self._sequence, int.from_bytes(runtime.random(8), "little"))
 
 
 class LineagePaths:
@@ -83,8 +84,3 @@ class LineagePaths:
 def volume_key(name_hash: str, number: int) -> str:
     """The key of a volume's record."""
     return f"{VOLUMES}{name_hash}/{number:08d}"
-
-
-def random_id() -> str:
-    """32 random hex digits: ids of stores, lineages, commits, attempts and backups."""
-    return secrets.token_hex(16)

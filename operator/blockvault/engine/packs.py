@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
-from blockvault.engine import envelope
+from blockvault.engine import envelope, runtime
 from blockvault.engine.hashing import ObjectChecksum
 from blockvault.engine.names import LineagePaths, NameSource, ObjectName
 from blockvault.stores import ObjectStore
@@ -41,7 +41,7 @@ class Uploads:
 
     def __init__(self, store: ObjectStore, in_flight: int = UPLOADS_IN_FLIGHT) -> None:
         self._store = store
-        self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="upload")
+        self._pool = runtime.executor(in_flight, "upload")
         # One more object may be under construction for each kind; those that wait hold their memory.
         self._slots = threading.Semaphore(in_flight)
         self._futures: list[Future[None]] = []

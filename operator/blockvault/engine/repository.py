@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from blockvault.engine import envelope
+from blockvault.engine import envelope, runtime
 from blockvault.engine.backup import LATEST, BackupRequest, BackupRun, result_of
 from blockvault.engine.commits import Commits
 from blockvault.engine.errors import BackupNotFound, NotAVault, StoredDataDamaged, VolumeNotFound
-from blockvault.engine.names import CANARIES, STORE, LineagePaths, random_id
+from blockvault.engine.names import CANARIES, STORE, LineagePaths
 from blockvault.engine.progress import BackupResult, Report, RestoreResult, camel, quiet
 from blockvault.engine.restore import RestoreRun
 from blockvault.engine.root import Roots
-from blockvault.engine.state import Outcome, RootEntry, State, now
+from blockvault.engine.state import Outcome, RootEntry, State
 from blockvault.engine.volumes import Volumes
 from blockvault.stores import AlreadyExists, NoConditionalCreate, ObjectNotFound, ObjectStore, StoreRefused
 
@@ -31,8 +29,8 @@ def check_store(store: ObjectStore) -> None:
 
     Raises NoConditionalCreate when it does not refuse, StoreRefused when it gives back other bytes.
     """
-    key = f"{CANARIES}{random_id()}"
-    first, second = secrets.token_bytes(64), secrets.token_bytes(64)
+    key = f"{CANARIES}{runtime.random_id()}"
+    first, second = runtime.random(64), runtime.random(64)
     store.create(key, first)
     try:
         try:
@@ -63,7 +61,11 @@ class Repository:
     def init(cls, store: ObjectStore) -> Repository:
         """Make a store here, or open the one that is here already, after proving that it is fit for it."""
         check_store(store)
-        facts = {"storeId": random_id(), "createdAt": now(), "nameKey": secrets.token_hex(32)}
+        facts = {
+            "storeId": runtime.random_id(),
+            "createdAt": runtime.now(),
+            "nameKey": runtime.random(32).hex(),
+        }
         try:
             store.create(STORE, envelope.seal(envelope.Kind.STORE, STORE, json.dumps(facts).encode()))
         except AlreadyExists:
@@ -157,7 +159,7 @@ class Repository:
         return state
 
     def _states(self) -> Iterator[State]:
-        with ThreadPoolExecutor(CATALOGUE_THREADS) as pool:
+        with runtime.executor(CATALOGUE_THREADS, "catalogue") as pool:
             for state in pool.map(self._volumes.find, sorted(self._volumes.names())):
                 if state is not None:
                     yield state

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
-from blockvault.engine import codec
+from blockvault.engine import codec, runtime
 from blockvault.engine.backup import peak_memory
 from blockvault.engine.devices import Target
 from blockvault.engine.errors import StoredDataDamaged
@@ -63,7 +62,7 @@ class RestoreRun:
 
     def run(self) -> RestoreResult:
         """Restore, and make it durable."""
-        started = time.monotonic()
+        started = runtime.monotonic()
         requests = self._store.traffic.total_requests
         fetched = self._store.traffic.bytes_down
         root = Roots(self._store, self._paths).read(self._entry)
@@ -81,7 +80,7 @@ class RestoreRun:
             volume=self._state.volume,
             bytes_written=self._progress.bytes_written,
             bytes_read=self._store.traffic.bytes_down - fetched,
-            seconds=round(time.monotonic() - started, 3),
+            seconds=round(runtime.monotonic() - started, 3),
             size=root.size,
             file_system=root.facts.get("fileSystem"),
             requests=self._store.traffic.total_requests - requests,
@@ -89,7 +88,7 @@ class RestoreRun:
         )
 
     def _write(self, reader: TreeReader, target: Target, size: int) -> None:
-        pool = ThreadPoolExecutor(THREADS, thread_name_prefix="restore")
+        pool = runtime.executor(THREADS, "restore")
         waiting: deque[Future[int]] = deque()
         zeros = _ZeroRun(target, size)
         leaves = -(-blocks_in(size) // FANOUT)

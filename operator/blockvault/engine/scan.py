@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
 
-from blockvault.engine import codec
+from blockvault.engine import codec, runtime
 from blockvault.engine.devices import Source
 from blockvault.engine.errors import EngineError
 from blockvault.engine.hashing import SIZE, ZERO, LineageKey
@@ -58,7 +58,7 @@ class Scanner:
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[Found]]]:
         """Results in the order of the batches. Takes batches only as fast as results are taken."""
-        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="scan")
+        pool = runtime.executor(self._threads, "scan")
         waiting: deque[tuple[Batch, Future[list[Found]]]] = deque()
         try:
             for batch in batches:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, ClassVar, Self
 
 ACTIVE = "Active"
@@ -15,14 +14,6 @@ DELETED = "Deleted"
 OUTCOMES = 64
 # Attempts of dead runs are dropped, oldest first, past this many; a live one that is dropped fails cleanly.
 ATTEMPTS = 32
-
-
-def now() -> str:
-    """The time as it stands in stored objects.
-
-    UTC, whole seconds. For people only; nothing is decided by it.
-    """
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _camel(name: str) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from blockvault.engine import envelope
+from blockvault.engine import envelope, runtime
 from blockvault.engine.commits import Commits
 from blockvault.engine.errors import BadRequest, StoredDataDamaged
 from blockvault.engine.hashing import LineageKey, volume_name_hash
-from blockvault.engine.names import VOLUMES, random_id, volume_key
-from blockvault.engine.state import ACTIVE, State, now
+from blockvault.engine.names import VOLUMES, volume_key
+from blockvault.engine.state import ACTIVE, State
 from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
 
 MAX_NAME = 512
@@ -77,8 +77,8 @@ class Volumes:
 
     def _create(self, volume: str, number: int) -> str:
         key = volume_key(volume_name_hash(self._name_key, volume), number)
-        lineage = random_id()
-        facts = {"volume": volume, "lineage": lineage, "createdAt": now()}
+        lineage = runtime.random_id()
+        facts = {"volume": volume, "lineage": lineage, "createdAt": runtime.now()}
         try:
             self._store.create(key, envelope.seal(envelope.Kind.VOLUME, key, json.dumps(facts).encode()))
         except AlreadyExists:
