@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import resource
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -13,30 +13,45 @@ from typing import Any
 import numpy as np
 
 from blockvault.engine import root as roots
-from blockvault.engine import runtime, summary
-from blockvault.engine.changes import ChangedList, block_ranges, split
+from blockvault.engine import runtime, samples, summary
+from blockvault.engine.adoption import Adoption
+from blockvault.engine.attempts import Begin, begin, finish, give_up
+from blockvault.engine.blockwriter import BlockWriter
+from blockvault.engine.changes import ChangedList, block_ranges
 from blockvault.engine.commits import Commits
 from blockvault.engine.devices import Source
 from blockvault.engine.envelope import Kind
-from blockvault.engine.errors import AttemptFenced, BadRequest, EngineError, ParentNotFound, VolumeDeleted
+from blockvault.engine.errors import AttemptFenced, BadRequest, EngineError
 from blockvault.engine.filesystems import PROBE_SIZE, detect
-from blockvault.engine.hashing import SIZE, LineageKey
-from blockvault.engine.names import LineagePaths, NameSource, ObjectName
-from blockvault.engine.packs import Item, PackWriter, Uploads, page_writer, segment_writer
-from blockvault.engine.pages import BLOCK, BLOCK_SIZE, FANOUT, NO_REFERENCE, Leaf, blocks_in, levels_for
+from blockvault.engine.former import FormerLeaf
+from blockvault.engine.hashing import ZERO
+from blockvault.engine.leaf import Leaf
+from blockvault.engine.lineage import Lineage
+from blockvault.engine.names import NameSource, ObjectName
+from blockvault.engine.packs import Uploads, page_writer, segment_writer
+from blockvault.engine.pages import BLOCK_SIZE, FANOUT, NO_REFERENCE, blocks_in, levels_for
+from blockvault.engine.plan import Ranges, batches, count, everything, union
 from blockvault.engine.progress import COMMITTING, BackupResult, Progress, Report, quiet
 from blockvault.engine.root import MAX_META, Root, Roots
-from blockvault.engine.scan import BATCH_BLOCKS, BATCH_SIZE, Batch, Found, Scanner
-from blockvault.engine.state import ACTIVE, ATTEMPTS, Attempt, Outcome, RootEntry, State
+from blockvault.engine.scan import BATCH_SIZE, Batch, Found, Scanner
+from blockvault.engine.state import Attempt, RootEntry, State
 from blockvault.engine.summary import MAX_DEPTH, Changes
-from blockvault.engine.tree import TreeReader, TreeWriter
+from blockvault.engine.tree import TreeReader
+from blockvault.engine.treewriter import TreeWriter
+from blockvault.engine.volumes import Volume, Volumes
 from blockvault.stores import ObjectStore, StoreError
 
 LATEST = "latest"
 
+# Where the knowledge of what changed came from.
 FULL = "Full"
 COMPARE = "Compare"
 LIST = "List"
+
+# Why a list that was given was not used.
+OTHER_PARENT = "ListOfAnotherBackup"
+LIST_WRONG = "ListWasWrong"
+DISTRUSTED = "ListsDistrusted"
 
 
 @dataclass
@@ -44,8 +59,9 @@ class BackupRequest:
     """What to back up, and how.
 
     `source`: path of a device or file. `operation_id`: at most one backup is ever made for it; asked again,
-    the same result comes back. `parent`: a backup id or `latest`; ignored when `full`. `changed`: all ranges
-    that may differ from the parent. `meta`: kept with the backup, at most 64 KiB as JSON.
+    the same result comes back, or the run that died goes on. `parent`: a backup id or `latest`; ignored when
+    `full`. `changed`: all ranges that may differ from the parent. `meta`: kept with the backup, at most 64 KiB
+    as JSON. `skip_unreadable`: what the source cannot give is stored as zeros and recorded.
     """
 
     source: str
@@ -58,124 +74,85 @@ class BackupRequest:
     labels: dict[str, Any] = field(default_factory=dict)
     report: Report = quiet
     threads: int | None = None
+    skip_unreadable: bool = False
 
 
 class BackupRun:
     """The state of one run. Use once."""
 
-    def __init__(self, store: ObjectStore, state: State, request: BackupRequest) -> None:
+    def __init__(self, store: ObjectStore, volumes: Volumes, request: BackupRequest) -> None:
         if len(json.dumps(request.meta)) > MAX_META:
             raise BadRequest(f"meta of volume {request.volume} is larger than {MAX_META} bytes")
         self._store = store
+        self._volumes = volumes
         self._request = request
-        self._state = state
-        self._commits = Commits(store, state.lineage)
-        self._paths = LineagePaths(state.lineage)
-        self._key = LineageKey(bytes.fromhex(state.key["key"]))
-        self._roots = Roots(store, self._paths)
         self._attempt = runtime.random_id()
         self._changes = Changes()
         self._progress = Progress()
         self._started = runtime.monotonic()
-        self._requests_before = store.traffic.total_requests
+        self._fallback: str | None = None
 
     def run(self) -> BackupResult:
         """Make the backup, or give back the one that this operation made before."""
-        done = self._state.root_of(self._request.operation_id)
-        if done is not None:
-            return result_of(self._state, done)
-        source = Source(self._request.source, BATCH_SIZE)
+        source = Source(self._request.source, BATCH_SIZE, skip_unreadable=self._request.skip_unreadable)
         try:
-            return self._run(source)
+            ranges = None
+            if self._request.changed is not None:
+                ranges = block_ranges(self._request.changed.ranges, source.size)
+            file_system = detect(source.head(PROBE_SIZE))
+            volume = self._volumes.find_or_make(self._request.volume)
+            done = volume.state.root_of(self._request.operation_id)
+            return result_of(volume.state, done) if done else self._run(source, volume, ranges, file_system)
         finally:
             source.close()
 
-    def _run(self, source: Source) -> BackupResult:
-        ranges = None
-        if self._request.changed is not None:
-            ranges = block_ranges(self._request.changed.ranges, source.size)
-        file_system = detect(source.head(PROBE_SIZE))
-        # From the first commit on, the lineage's key is the one in the store: ours may have lost the race.
-        state = self._commits.update(lambda current: self._begin(current, source.size), self._state)
-        done = state.root_of(self._request.operation_id)
+    def _run(
+        self, source: Source, volume: Volume, ranges: Ranges | None, file_system: str | None
+    ) -> BackupResult:
+        request = self._request
+        commits = Commits(self._store, volume.lineage)
+        wanted = Begin(
+            self._attempt, request.operation_id, source.size, None if request.full else request.parent
+        )
+        state = commits.update(lambda current: begin(current, wanted), volume.state)
+        if state.number == 1:
+            self._volumes.confirm()
+        done = state.root_of(request.operation_id)
         if done is not None:
             return result_of(state, done)
         attempt = state.attempt(self._attempt)
         if attempt is None:
-            raise AttemptFenced(f"volume {self._request.volume}: another run took this operation over")
-        self._key = LineageKey(bytes.fromhex(state.key["key"]))
+            raise AttemptFenced(f"volume {request.volume}: another run took this operation over")
+        work = _Work(self._store, volume.lineage, commits, state, attempt, source, file_system)
         try:
-            return self._upload(source, state, attempt, ranges, file_system)
+            return self._upload(work, ranges)
         except StoreError:
             raise  # the store is in trouble: an entry left behind is harmless, more waiting is not
         except EngineError:
             with suppress(StoreError, EngineError):
-                self._commits.update(self._give_up, state)
+                commits.update(lambda current: give_up(current, self._attempt), state)
             raise
 
-    def _begin(self, state: State, size: int) -> tuple[State, Outcome] | None:
-        """Enter an attempt that pins its parent, in place of any former run of the same operation."""
-        self._refuse_deleted(state)
-        if state.root_of(self._request.operation_id) is not None:
-            return None
-        parent = self._choose_parent(state, size)
-        state.epoch += 1
-        pin = None if parent is None else {"id": parent.id, "revision": parent.revision}
-        attempt = Attempt(self._attempt, self._request.operation_id, state.epoch, pin, runtime.now())
-        others = [other for other in state.attempts if other.operation != attempt.operation]
-        state.attempts = [*others, attempt][-ATTEMPTS:]
-        return state, Outcome("", "begin", attempt.id, attempt.operation)
-
-    def _give_up(self, state: State) -> tuple[State, Outcome] | None:
-        if state.attempt(self._attempt) is None:
-            return None
-        state.attempts = [other for other in state.attempts if other.id != self._attempt]
-        return state, Outcome("", "give-up", self._attempt, self._request.operation_id)
-
-    def _refuse_deleted(self, state: State) -> None:
-        if state.status != ACTIVE:
-            raise VolumeDeleted(f"volume {self._request.volume}: its data was deleted")
-
-    def _choose_parent(self, state: State, size: int) -> RootEntry | None:
-        """The backup to build on. A smaller volume than the parent's is another volume: it begins anew."""
-        if self._request.full:
-            return None
-        if self._request.parent == LATEST:
-            parent = state.roots[-1] if state.roots else None
-        else:
-            parent = state.root(self._request.parent)
-            if parent is None:
-                raise ParentNotFound(f"volume {self._request.volume} has no backup {self._request.parent}")
-        return None if parent is None or parent.size > size else parent
-
-    def _upload(
-        self,
-        source: Source,
-        state: State,
-        attempt: Attempt,
-        ranges: list[tuple[int, int]] | None,
-        file_system: str | None,
-    ) -> BackupResult:
-        parent_entry = state.root(attempt.parent["id"]) if attempt.parent else None
-        parent = self._roots.read(parent_entry) if parent_entry else None
-        blocks = blocks_in(source.size)
-        plan, mode = [(0, blocks)], FULL if parent is None else COMPARE
-        declared = self._request.changed.parent if self._request.changed else None
-        # A list that was made from another backup says nothing about this one.
-        if parent and parent_entry and ranges is not None and declared in (None, parent_entry.id):
-            mode = LIST
-            grown = [(parent.size // BLOCK_SIZE, blocks)] if source.size > parent.size else []
-            plan = block_ranges(
-                ((a * BLOCK_SIZE, (b - a) * BLOCK_SIZE) for a, b in [*ranges, *grown]),
-                blocks * BLOCK_SIZE,
-            )
-        self._progress.bytes_total = min(source.size, sum(b - a for a, b in plan) * BLOCK_SIZE)
-        names = NameSource(attempt.epoch)
+    def _upload(self, work: _Work, ranges: Ranges | None) -> BackupResult:
+        parent_entry = work.state.root(work.attempt.parent["id"]) if work.attempt.parent else None
+        parent = work.roots.read(parent_entry) if parent_entry else None
+        reader = work.reader(parent)
+        plan, mode = self._plan(work, reader, parent_entry, parent, ranges)
+        size = work.source.size
+        planned = min(size, count(plan) * BLOCK_SIZE)
+        # What a list says is unchanged is not looked at; what the file system says is a hole has been.
+        self._progress.bytes_total = planned if mode == LIST else size
+        self._progress.bytes_scanned = 0 if mode == LIST else size - planned
+        names = NameSource(work.attempt.epoch)
         uploads = Uploads(self._store)
         try:
-            segments = segment_writer(names, self._paths, uploads)
-            pages = page_writer(names, self._paths, uploads)
-            top = self._scan(source, parent, plan, segments, pages, uploads)
+            segments = segment_writer(work.lineage, names, uploads)
+            pages = page_writer(work.lineage, names, uploads)
+            adoption = Adoption(self._store, work.lineage, work.attempt.adopts, work.attempt.patches_of)
+            blocks = BlockWriter(work.lineage, segments, pages, self._changes, adoption)
+            tree = TreeWriter(reader, levels_for(size), work.lineage, pages, self._changes)
+            sampler = samples.Sampler(parent.samples if parent is not None and mode == LIST else {})
+            top = self._scan(work, reader, plan, mode, blocks, tree, sampler, uploads)
             segments.flush()
             pages.flush()
             # The barrier: a root is not even written before all that it names has arrived.
@@ -184,189 +161,243 @@ class BackupRun:
             uploads.close()
         self._progress.phase = COMMITTING
         self._report(uploads)
-        self._changes.set_sizes(segments.sizes)
-        self._changes.set_sizes(pages.sizes)
-        return self._commit(source, state, parent_entry, parent, top, names, mode, file_system)
+        for sizes in (segments.sizes, pages.sizes, adoption.sizes):
+            self._changes.set_sizes(sizes)
+        made = _Made(
+            parent_entry, parent, top, names, mode, sampler.finish(blocks_in(size)), uploads.bytes_sent
+        )
+        return self._commit(work, made)
+
+    def _plan(
+        self,
+        work: _Work,
+        reader: TreeReader,
+        parent_entry: RootEntry | None,
+        parent: Root | None,
+        ranges: Ranges | None,
+    ) -> tuple[Ranges, str]:
+        """The blocks to look at, and where the knowledge comes from."""
+        size, blocks = work.source.size, blocks_in(work.source.size)
+        listed = self._request.changed
+        if parent is None or parent_entry is None:
+            return everything(work.source, reader, 0), FULL
+        if ranges is not None and listed is not None:
+            # Past the parent's end nothing can be compared with; what was found damaged is looked at again.
+            grown = [(parent.size // BLOCK_SIZE, blocks)] if size > parent.size else []
+            plan = union(ranges, [*grown, *((b, b + 1) for b in work.damaged_blocks if b < blocks)])
+            if listed.parent not in (None, parent_entry.id):
+                self._fallback = OTHER_PARENT  # made from another backup, it says nothing about this one
+            elif work.state.distrusted:
+                self._fallback = DISTRUSTED
+            elif self._lies(work, parent, plan):
+                self._fallback = LIST_WRONG
+            else:
+                return plan, LIST
+        return everything(work.source, reader, blocks_in(parent.size)), COMPARE
+
+    def _lies(self, work: _Work, parent: Root, plan: Ranges) -> bool:
+        """Whether a block that the list leaves out has changed."""
+        for block, digest in samples.to_check(parent.samples, plan):
+            view = work.source.read(block * BLOCK_SIZE, BLOCK_SIZE)
+            zero = not np.frombuffer(view, np.uint64).any()
+            if (ZERO if zero else work.lineage.keys.block(view)) != digest:
+                return True
+        return False
 
     def _scan(
         self,
-        source: Source,
-        parent: Root | None,
-        plan: list[tuple[int, int]],
-        segments: PackWriter,
-        pages: PackWriter,
+        work: _Work,
+        reader: TreeReader,
+        plan: Ranges,
+        mode: str,
+        blocks: BlockWriter,
+        tree: TreeWriter,
+        sampler: samples.Sampler,
         uploads: Uploads,
     ) -> np.void:
-        top, levels = (NO_REFERENCE, 0) if parent is None else (parent.top, parent.levels)
-        if parent is None:
-            levels = levels_for(source.size)
-        reader = TreeReader(self._store, self._paths, self._key, top, levels)
-        writer = TreeWriter(reader, levels_for(source.size), self._key, pages, self._changes)
-        scanner = Scanner(source, self._key, self._request.threads)
-        former: dict[int, Leaf | None] = {}
-        results = scanner.run(_batches(plan, reader, former))
-        for number, members in groupby(results, key=lambda result: result[0].first // FANOUT):
-            leaf: Leaf | None = None
-            for batch, found in members:
-                self._progress.bytes_scanned += (
-                    min(batch.end * BLOCK_SIZE, source.size) - batch.first * BLOCK_SIZE
-                )
-                for block in found:
-                    if leaf is None:
-                        old = former[number]
-                        leaf = Leaf() if old is None else old.copy()
-                    self._put(leaf, block, segments)
-                self._report(uploads)
-            if leaf is not None:
-                writer.put_leaf(number, leaf)
-            former.pop(number, None)
-        return writer.finish()
+        size = work.source.size
+        scanner = Scanner(work.source, work.lineage, self._request.threads)
+        results = scanner.run(batches(plan, reader, work.former, listed=mode == LIST))
+        with closing(results):  # an error must end its threads here, not when the garbage is collected
+            for number, members in groupby(results, key=lambda result: result[0].first // FANOUT):
+                former, leaf, changed = self._leaf(members, blocks, size, uploads)
+                final = leaf if leaf is not None else former
+                first = number * FANOUT
+                hashes = None if final is None else final.hashes()
+                sampler.leaf(first, min(FANOUT, blocks_in(size) - first), hashes, changed)
+                if leaf is not None:
+                    tree.put_leaf(number, leaf)
+        return tree.finish()
 
-    def _put(self, leaf: Leaf, block: Found, segments: PackWriter) -> None:
-        slot = block.block % FANOUT
-        old = leaf.place(slot)
-        if old is not None:
-            self._changes.add(Kind.SEGMENT, old[0], -old[2])
-        self._progress.bytes_changed += BLOCK_SIZE
-        if not block.data:
-            leaf.clear(slot)
-            return
-        item = Item(block.block, BLOCK, 0, block.codec, BLOCK_SIZE, block.digest)
-        name, offset = segments.add(item, block.data)
-        leaf.point(slot, name, offset, len(block.data), block.codec, block.digest)
-        self._changes.add(Kind.SEGMENT, name, len(block.data))
+    def _leaf(
+        self, members: Iterable[tuple[Batch, list[Found]]], blocks: BlockWriter, size: int, uploads: Uploads
+    ) -> tuple[Leaf | None, Leaf | None, list[int]]:
+        """(the parent's leaf, the leaf with what changed or None, the slots that changed)."""
+        former: Leaf | None = None
+        leaf: Leaf | None = None
+        changed: list[int] = []
+        for batch, found in members:
+            former = batch.former.leaf
+            self._progress.bytes_scanned += min(batch.end * BLOCK_SIZE, size) - batch.first * BLOCK_SIZE
+            for block in found:
+                if leaf is None:
+                    leaf = Leaf() if former is None else former.copy()
+                blocks.put(leaf, block)
+                changed.append(block.block % FANOUT)
+                self._progress.bytes_changed += BLOCK_SIZE
+            self._report(uploads)
+        return former, leaf, changed
 
     def _report(self, uploads: Uploads) -> None:
         self._progress.bytes_stored = uploads.bytes_sent
         self._request.report(self._progress)
 
-    def _commit(
-        self,
-        source: Source,
-        state: State,
-        parent_entry: RootEntry | None,
-        parent: Root | None,
-        top: np.void,
-        names: NameSource,
-        mode: str,
-        file_system: str | None,
-    ) -> BackupResult:
-        name, backup_id = names.fresh(), runtime.random_id()
-        kind = "full" if parent is None else "incremental"
-        content = roots.content_hash(self._key, source.size, top)
-        summary_facts, records = self._summary(parent_entry, parent)
-        parent_facts = None
-        if parent_entry is not None:
-            parent_facts = {"id": parent_entry.id, "contentHash": parent_entry.content_hash}
+    def _commit(self, work: _Work, made: _Made) -> BackupResult:
+        request, size = self._request, work.source.size
+        name, backup_id = made.names.fresh(), runtime.random_id()
+        content = roots.content_hash(work.lineage.keys, size, made.top)
+        summary_facts, records = self._summary(work, made)
+        above = made.parent_entry
         facts = {
             "id": backup_id,
             "revision": 1,
-            "lineage": state.lineage,
-            "volume": self._request.volume,
-            "operation": self._request.operation_id,
+            "lineage": work.lineage.id,
+            "volume": request.volume,
+            "operation": request.operation_id,
             "createdAt": runtime.now(),
-            "type": kind,
-            "size": source.size,
+            "type": "full" if above is None else "incremental",
+            "size": size,
             "contentHash": content,
-            "parent": parent_facts,
-            "changedBlockSource": mode,
-            "tree": roots.tree_facts(source.size, top),
+            "parent": None if above is None else {"id": above.id, "contentHash": above.content_hash},
+            "changedBlockSource": made.mode,
+            "tree": roots.tree_facts(size, made.top),
             "summary": summary_facts,
             "counts": {"scanned": self._progress.bytes_scanned, "changed": self._progress.bytes_changed},
-            "fileSystem": file_system,
-            "meta": self._request.meta,
-        }  # fmt: skip
-        key = self._paths.root(name)
-        data = roots.encode(key, name, facts, records)
+            "fileSystem": work.file_system,
+            "unreadable": work.source.unreadable,
+            "meta": request.meta,
+        }
+        key = work.lineage.paths.root(name)
+        data = roots.encode(key, name, facts, records, made.samples, work.lineage.cipher)
         self._store.put(key, data)
-        stored = self._changes.added_bytes + len(data)
+        sent = made.sent + len(data)
         entry = RootEntry(
             id=backup_id,
-            operation=self._request.operation_id,
+            operation=request.operation_id,
             object=str(name),
             object_bytes=len(data),
             object_checksum=roots.checksum_of(data),
             content_hash=content,
-            size=source.size,
-            type=kind,
-            parent=None if parent_entry is None else parent_entry.id,
+            size=size,
+            type=str(facts["type"]),
+            parent=None if above is None else above.id,
             created_at=str(facts["createdAt"]),
             figures={
                 "bytesScanned": self._progress.bytes_scanned,
-                "bytesChanged": min(self._progress.bytes_changed, source.size),
-                "bytesStored": stored,
-                "requests": self._store.traffic.total_requests - self._requests_before,
+                "bytesChanged": min(self._progress.bytes_changed, size),
+                "bytesStored": sent,
+                "requests": self._store.traffic.total_requests,
                 "seconds": round(runtime.monotonic() - self._started, 3),
-                "changedBlockSource": mode,
-                "fileSystem": file_system,
+                "changedBlockSource": made.mode,
+                "fallbackReason": self._fallback,
+                "unreadable": work.source.unreadable,
+                "fileSystem": work.file_system,
                 "peakMemoryBytes": peak_memory(),
             },
-            labels=self._request.labels,
+            labels=request.labels,
         )
-        final = self._commits.update(lambda current: self._add(current, entry, stored), state)
-        made = final.root_of(self._request.operation_id)
-        if made is None:
-            raise AttemptFenced(
-                f"volume {self._request.volume}: the backup was deleted as soon as it was made"
-            )
-        self._progress.bytes_stored = stored
-        self._request.report(self._progress)
-        result = result_of(final, made)
-        if made.id == backup_id:
-            result.requests = self._store.traffic.total_requests - self._requests_before
+        added = self._changes.added_bytes + len(data)
+        final = work.commits.update(
+            lambda current: finish(
+                current,
+                work.attempt,
+                entry,
+                added,
+                work.roots,
+                lists_lie=self._fallback == LIST_WRONG,
+                compared=made.mode != LIST,
+            ),
+            work.state,
+        )
+        stored = final.root_of(request.operation_id)
+        if stored is None:
+            raise AttemptFenced(f"volume {request.volume}: the backup was deleted as soon as it was made")
+        self._progress.bytes_stored = sent
+        request.report(self._progress)
+        result = result_of(final, stored)
+        if stored.id == backup_id:
+            result.requests = self._store.traffic.total_requests
             result.seconds = round(runtime.monotonic() - self._started, 3)
         return result
 
     def _summary(
-        self, parent_entry: RootEntry | None, parent: Root | None
+        self, work: _Work, made: _Made
     ) -> tuple[dict[str, Any], list[tuple[Kind, ObjectName, int, int]]]:
         """Changes to the parent's summary; whole again when too many changes lie upon each other."""
-        if parent_entry is None or parent is None:
+        entry, parent = made.parent_entry, made.parent
+        if entry is None or parent is None:
             return {"base": None, "depth": 0}, self._changes.records()
         if parent.depth + 1 >= MAX_DEPTH:
-            base = self._roots.summary(ObjectName.parse(parent_entry.object))
+            base = work.roots.summary(ObjectName.parse(entry.object))
             return {"base": None, "depth": 0}, summary.whole(self._changes.apply(base))
-        below = {"object": parent_entry.object, "bytes": parent_entry.object_bytes}
+        below = {"object": entry.object, "bytes": entry.object_bytes}
         return {"base": below, "depth": parent.depth + 1}, self._changes.records()
 
-    def _add(self, state: State, entry: RootEntry, stored: int) -> tuple[State, Outcome] | None:
-        """Turn the attempt into a backup, whatever others have committed meanwhile."""
-        self._refuse_deleted(state)
-        if state.root_of(entry.operation) is not None:
-            return None
-        if state.attempt(self._attempt) is None:
-            raise AttemptFenced(f"volume {self._request.volume}: another run took this operation over")
-        state.attempts = [other for other in state.attempts if other.id != self._attempt]
-        state.roots.append(entry)
-        if entry.parent is None or state.root(entry.parent) is not None:
-            state.used_bytes += stored  # what the parent needs is counted already
-        else:
-            state.used_bytes = self._roots.used_bytes(state.roots)
-        return state, Outcome("", "backup", self._attempt, entry.operation, entry.id)
+
+class _Work:
+    """What a run works with, from its first commit on."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        lineage: Lineage,
+        commits: Commits,
+        state: State,
+        attempt: Attempt,
+        source: Source,
+        file_system: str | None,
+    ) -> None:
+        self.store = store
+        self.lineage = lineage
+        self.commits = commits
+        self.state = state
+        self.attempt = attempt
+        self.source = source
+        self.file_system = file_system
+        self.roots = Roots(store, lineage)
+        self._damaged = {(item["object"], int(item["offset"])) for item in state.damaged}
+        self.damaged_blocks = sorted({int(block) for item in state.damaged for block in item["blocks"]})
+
+    def reader(self, parent: Root | None) -> TreeReader:
+        """The parent's tree, or an empty one."""
+        if parent is None:
+            return TreeReader(self.store, self.lineage, NO_REFERENCE, levels_for(self.source.size))
+        return TreeReader(self.store, self.lineage, parent.top, parent.levels)
+
+    def former(self, number: int, leaf: Leaf | None, asked: set[int] | None) -> FormerLeaf:
+        """A leaf of the parent. Blocks that were found damaged are not built upon, so they are stored anew."""
+        distrusted: set[int] = set()
+        if leaf is not None and self._damaged:
+            for block in self.damaged_blocks:
+                slot = block % FANOUT
+                if block // FANOUT == number and any(
+                    (str(piece.name), piece.offset) in self._damaged for piece in leaf.pieces(slot)
+                ):
+                    distrusted.add(slot)
+        return FormerLeaf(self.store, self.lineage, number, leaf, asked, frozenset(distrusted))
 
 
-def _batches(
-    plan: list[tuple[int, int]], reader: TreeReader, former: dict[int, Leaf | None]
-) -> Iterator[Batch]:
-    """The plan in batches that stay inside one leaf, with the hashes that the parent has for them."""
-    leaves = reader.leaves(_leaf_numbers(plan))
-    for number, members in groupby(split(plan, BATCH_BLOCKS), key=lambda piece: piece[0] // FANOUT):
-        found, leaf = next(leaves)
-        assert found == number
-        former[number] = leaf
-        hashes = None if leaf is None else leaf.hashes()
-        for first, end in members:
-            start = first % FANOUT
-            old = None if hashes is None else hashes[start * SIZE : (start + end - first) * SIZE]
-            yield Batch(first, end, old)
+@dataclass(frozen=True)
+class _Made:
+    """What the upload left for the commit. `sent`: bytes of segments and pages sent by this run."""
 
-
-def _leaf_numbers(plan: list[tuple[int, int]]) -> Iterator[int]:
-    last = -1
-    for first, end in plan:
-        for number in range(max(first // FANOUT, last + 1), (end - 1) // FANOUT + 1):
-            yield number
-            last = number
+    parent_entry: RootEntry | None
+    parent: Root | None
+    top: np.void
+    names: NameSource
+    mode: str
+    samples: samples.Samples
+    sent: int
 
 
 def peak_memory() -> int:
@@ -390,6 +421,8 @@ def result_of(state: State, entry: RootEntry) -> BackupResult:
         root_hash=entry.content_hash,
         created_at=entry.created_at,
         changed_block_source=figures["changedBlockSource"],
+        fallback_reason=figures["fallbackReason"],
+        unreadable=figures["unreadable"],
         file_system=figures["fileSystem"],
         peak_memory_bytes=figures["peakMemoryBytes"],
         used_bytes=state.used_bytes,

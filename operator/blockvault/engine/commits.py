@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from blockvault.engine import envelope, runtime
 from blockvault.engine.errors import CommitContention, FormatUnsupported, StoredDataDamaged
-from blockvault.engine.names import LineagePaths
-from blockvault.engine.state import OUTCOMES, Outcome, State
+from blockvault.engine.lineage import Lineage
+from blockvault.engine.state import DELETED, OUTCOMES, Outcome, State
 from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
 
 # Commits whose number is a multiple of this are never trimmed, so a probe that looks at them cannot be fooled
@@ -21,15 +21,19 @@ MILESTONE = 64
 # Each lost race means that somebody else got through; so many in a row mean that something is wrong.
 MAX_LOST_RACES = 100
 
+# The clear section of a lineage's last commit.
+_TERMINAL = b'{"status":"Deleted"}'
+
 Decision = tuple[State, Outcome]
 
 
 class Commits:
     """Commits of one lineage."""
 
-    def __init__(self, store: ObjectStore, lineage: str) -> None:
+    def __init__(self, store: ObjectStore, lineage: Lineage) -> None:
         self._store = store
-        self._paths = LineagePaths(lineage)
+        self._lineage = lineage
+        self._paths = lineage.paths
 
     def newest(self, at_least: int = 0) -> State | None:
         """The newest state, or None when there is no commit yet.
@@ -71,7 +75,7 @@ class Commits:
             following = self._prepare(state, *decision)
             key = self._paths.commit(following.number)
             try:
-                self._store.create(key, _seal(key, following))
+                self._store.create(key, self._seal(key, following))
             except AlreadyExists:
                 state = self._after(following.number)
                 continue
@@ -132,6 +136,27 @@ class Commits:
                 return candidate, data
         return None
 
+    def is_deleted(self) -> bool:
+        """Whether the newest commit is the terminal one. Takes no key."""
+        number, data = self._highest(0)
+        if number == 0:
+            return False
+        data = self._get(number) if data is None else data
+        return (
+            data is not None
+            and _status(envelope.split(envelope.Kind.COMMIT, self._paths.commit(number), data)) == DELETED
+        )
+
+    def _seal(self, key: str, state: State) -> bytes:
+        # The terminal commit outlives the lineage's key, so it is not encrypted and says what it is in the clear.
+        if state.status == DELETED:
+            return envelope.seal(envelope.Kind.COMMIT, key, state.encode(), clear=_TERMINAL)
+        return envelope.seal(envelope.Kind.COMMIT, key, state.encode(), cipher=self._lineage.cipher)
+
+    def _unseal(self, key: str, data: bytes) -> envelope.Opened:
+        terminal = _status(envelope.split(envelope.Kind.COMMIT, key, data)) == DELETED
+        return envelope.unseal(envelope.Kind.COMMIT, key, data, None if terminal else self._lineage.cipher)
+
     def _get(self, number: int) -> bytes | None:
         try:
             return self._store.get(self._paths.commit(number))
@@ -140,12 +165,17 @@ class Commits:
 
     def _decode(self, number: int, data: bytes) -> State:
         key = self._paths.commit(number)
-        opened = envelope.unseal(envelope.Kind.COMMIT, key, data)
+        opened = self._unseal(key, data)
         try:
-            state = State.decode(opened.body, json.loads(opened.clear))
+            state = State.decode(opened.body)
         except (ValueError, TypeError, KeyError) as error:
             raise StoredDataDamaged(f"{key}: {error}") from error
-        if state.number != number or state.lineage != self._paths.lineage:
+        terminal = bool(opened.clear)
+        if (
+            state.number != number
+            or state.lineage != self._paths.lineage
+            or (state.status == DELETED) != terminal
+        ):
             raise StoredDataDamaged(f"{key}: holds commit {state.number} of lineage {state.lineage}")
         state.writable = opened.writable
         return state
@@ -159,10 +189,11 @@ def refuse_unwritable(state: State) -> None:
         )
 
 
-def _seal(key: str, state: State) -> bytes:
-    # The key's wrapping is outside the body, because the body is what it will encrypt.
-    clear = json.dumps(state.key, separators=(",", ":"), sort_keys=True).encode()
-    return envelope.seal(envelope.Kind.COMMIT, key, state.encode(), clear=clear)
+def _status(parts: envelope.Parts) -> str | None:
+    if not parts.clear:
+        return None
+    status = json.loads(parts.clear).get("status")
+    return None if status is None else str(status)
 
 
 def _number(key: str) -> int:

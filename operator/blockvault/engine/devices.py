@@ -10,9 +10,11 @@ import os
 import stat
 import struct
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 
 from blockvault.engine.errors import (
+    SourceChanged,
     SourceNotFound,
     SourceUnreadable,
     TargetBusy,
@@ -28,13 +30,16 @@ _KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _ZEROS = bytes(1024 * 1024)
+_SECTOR = 4096
 
 
 class Source:
     """A volume to read. Safe to use from several threads, each with a buffer of its own."""
 
-    def __init__(self, path: str, batch_size: int) -> None:
+    def __init__(self, path: str, batch_size: int, *, skip_unreadable: bool = False) -> None:
         self.path = path
+        self._skip_unreadable = skip_unreadable
+        self._unreadable: set[int] = set()
         self._local = threading.local()
         self._batch_size = batch_size
         try:
@@ -75,6 +80,32 @@ class Source:
         except OSError as error:
             return error.errno == errno.ENXIO
 
+    def data_ranges(self, near: int) -> Iterator[tuple[int, int]]:
+        """Ranges [start, end) in bytes that may hold something else than zeros; all of it for a device.
+
+        Ranges less than `near` bytes apart come as one.
+        """
+        if not self._regular:
+            yield 0, self.size
+            return
+        start = end = 0
+        while end < self.size:
+            try:
+                data = os.lseek(self._fd, end, os.SEEK_DATA)
+                hole = os.lseek(self._fd, data, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    break  # nothing but a hole up to the end
+                yield start, self.size  # a file system that does not tell
+                return
+            if data - end >= near or start == end:
+                if end > start:
+                    yield start, end
+                start = data
+            end = hole
+        if end > start:
+            yield start, min(end, self.size)
+
     def read(self, offset: int, length: int) -> memoryview:
         """`length` bytes from `offset`, zeros past the end; valid until this thread's next call.
 
@@ -86,6 +117,40 @@ class Source:
             buffer = self._local.buffer = mmap.mmap(-1, self._batch_size)
         view = memoryview(buffer)[:length]
         wanted = max(0, min(length, self.size - offset))
+        try:
+            self._fill(view, offset, wanted)
+        except SourceUnreadable:
+            if not self._skip_unreadable:
+                raise
+            self._salvage(view, offset, wanted)
+        if wanted < length:
+            view[wanted:] = bytes(length - wanted)
+        if self._regular:
+            os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
+        return view
+
+    @property
+    def unreadable(self) -> list[list[int]]:
+        """Ranges [offset, length] that could not be read and are given as zeros."""
+        ranges: list[list[int]] = []
+        for start in sorted(self._unreadable):
+            if ranges and sum(ranges[-1]) == start:
+                ranges[-1][1] += _SECTOR
+            else:
+                ranges.append([start, _SECTOR])
+        return ranges
+
+    def _salvage(self, view: memoryview, offset: int, wanted: int) -> None:
+        """Read sector by sector; zeros, and a note, where a sector cannot be read."""
+        for start in range(0, wanted, _SECTOR):
+            part = view[start : min(start + _SECTOR, wanted)]
+            try:
+                self._fill(part, offset + start, len(part))
+            except SourceUnreadable:
+                part[:] = bytes(len(part))
+                self._unreadable.add(offset + start)
+
+    def _fill(self, view: memoryview, offset: int, wanted: int) -> None:
         done = 0
         while done < wanted:
             try:
@@ -97,13 +162,8 @@ class Source:
                     f"{self.path}: reading at {offset + done}: {error.strerror}"
                 ) from error
             if count == 0:
-                raise SourceUnreadable(f"{self.path}: ends at {offset + done}, not at {self.size} as it said")
+                raise SourceChanged(f"{self.path}: ends at {offset + done}, not at {self.size} as it said")
             done += count
-        if wanted < length:
-            view[wanted:] = bytes(length - wanted)
-        if self._regular:
-            os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
-        return view
 
 
 class Target:

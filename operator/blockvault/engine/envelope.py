@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from blockvault.engine import codec, runtime
+from blockvault.engine.crypt import BODY_NONCE, TAG_SIZE, Cipher
 from blockvault.engine.errors import FormatUnsupported, StoredDataDamaged
 from blockvault.engine.hashing import ObjectChecksum
 
@@ -19,13 +20,14 @@ HEADER_SIZE = 128
 CHECKED_SIZE = 96
 
 # magic, version, kind, codec, clear length, flags to read / to write / optional, id, stored and plain length,
-# key generation. See docs/format.md.
-_HEADER = struct.Struct("<8sHBBIQQQ16sQQI20x")
+# See docs/format.md.
+_HEADER = struct.Struct("<8sHBBIQQQ16sQQ24x")
 assert _HEADER.size == CHECKED_SIZE
 
-# Flags of objects that this version can read, and of those whose lineage it may write to. None is defined in
-# use yet; docs/format.md has the bits that are spoken for.
-KNOWN_TO_READ = 0
+# Features that a reader must know.
+ENCRYPTED = 1 << 0
+# Flags of objects that this version can read, and of those whose lineage it may write to.
+KNOWN_TO_READ = ENCRYPTED
 KNOWN_TO_WRITE = 0
 
 # A body longer than this is not ours: metadata is small, and a header is not to be believed blindly.
@@ -41,6 +43,8 @@ class Kind(enum.IntEnum):
     PAGES = 4
     ROOT = 5
     COMMIT = 6
+    KEY = 7
+    GENERATION = 8
 
 
 @dataclass(frozen=True)
@@ -54,51 +58,71 @@ class Opened:
     checksum: bytes
 
 
-def header(kind: Kind, object_id: bytes, *, codec_id: int, clear: int, stored: int, plain: int) -> bytes:
+def header(
+    kind: Kind, object_id: bytes, *, codec_id: int, clear: int, stored: int, plain: int, encrypted: bool
+) -> bytes:
     """The header without its checksum, 96 bytes. Lengths in bytes."""
-    return _HEADER.pack(MAGIC, VERSION, kind, codec_id, clear, 0, 0, 0, object_id, stored, plain, 0)
+    flags = ENCRYPTED if encrypted else 0
+    return _HEADER.pack(MAGIC, VERSION, kind, codec_id, clear, flags, 0, 0, object_id, stored, plain)
 
 
-def seal(kind: Kind, key: str, body: bytes, *, clear: bytes = b"", object_id: bytes | None = None) -> bytes:
-    """An object ready to be stored under `key`."""
+def seal(
+    kind: Kind,
+    key: str,
+    body: bytes,
+    *,
+    clear: bytes = b"",
+    object_id: bytes | None = None,
+    cipher: Cipher | None = None,
+) -> bytes:
+    """An object ready to be stored under `key`; its body is encrypted when there is a cipher."""
+    object_id = object_id or runtime.random(16)
     codec_id, stored = codec.compress(body)
+    size = len(stored) + (TAG_SIZE if cipher is not None else 0)
     head = header(
         kind,
-        object_id or runtime.random(16),
+        object_id,
         codec_id=codec_id,
         clear=len(clear),
-        stored=len(stored),
+        stored=size,
         plain=len(body),
+        encrypted=cipher is not None,
     )
+    if cipher is not None:
+        stored = cipher.of_object(object_id).seal(BODY_NONCE, stored, _bound(head, key, clear))
     checksum = ObjectChecksum()
     checksum.update(clear)
     checksum.update(stored)
     return head + checksum.finish(head, key) + clear + stored
 
 
-def unseal(kind: Kind, key: str, data: bytes) -> Opened:
-    """Check and decode what was read under `key`.
+@dataclass(frozen=True)
+class Parts:
+    """An object whose checksum is right, not yet decoded."""
 
-    Raises StoredDataDamaged when it is not what was written there, FormatUnsupported when it is of a later
-    kind.
+    kind: int
+    codec: int
+    encrypted: bool
+    writable: bool
+    object_id: bytes
+    plain: int
+    clear: bytes
+    stored: memoryview
+    head: bytes
+    checksum: bytes
+
+
+def split(kind: Kind, key: str, data: bytes) -> Parts:
+    """Check what was read under `key`, as far as that takes no secret.
+
+    Raises StoredDataDamaged when it is not what was written there, FormatUnsupported when it is of a later kind.
     """
     if len(data) < HEADER_SIZE or data[:8] != MAGIC:
         raise StoredDataDamaged(f"{key}: not an object of Blockvault (no magic number)")
     head = data[:CHECKED_SIZE]
-    (
-        _,
-        version,
-        found_kind,
-        codec_id,
-        clear_size,
-        to_read,
-        to_write,
-        _,
-        object_id,
-        stored,
-        plain,
-        generation,
-    ) = _HEADER.unpack(head)
+    _, version, found, codec_id, clear_size, to_read, to_write, _, object_id, stored, plain = _HEADER.unpack(
+        head
+    )
     if version != VERSION:
         raise FormatUnsupported(f"{key}: format version {version}; this program reads version {VERSION}")
     checksum = ObjectChecksum()
@@ -112,13 +136,44 @@ def unseal(kind: Kind, key: str, data: bytes) -> Opened:
         raise FormatUnsupported(
             f"{key}: needs features {to_read & ~KNOWN_TO_READ:#x} that this program lacks"
         )
-    if found_kind != kind or len(data) != HEADER_SIZE + clear_size + stored or generation != 0:
-        raise StoredDataDamaged(f"{key}: header does not fit (kind {found_kind}, {len(data)} bytes)")
+    if found != kind or len(data) != HEADER_SIZE + clear_size + stored:
+        raise StoredDataDamaged(f"{key}: header does not fit (kind {found}, {len(data)} bytes)")
     if plain > MAX_PLAIN:
         raise StoredDataDamaged(f"{key}: announces {plain} bytes")
-    clear = data[HEADER_SIZE : HEADER_SIZE + clear_size]
+    return Parts(
+        found,
+        codec_id,
+        bool(to_read & ENCRYPTED),
+        not to_write & ~KNOWN_TO_WRITE,
+        object_id,
+        plain,
+        data[HEADER_SIZE : HEADER_SIZE + clear_size],
+        memoryview(data)[HEADER_SIZE + clear_size :],
+        head,
+        wanted,
+    )
+
+
+def unseal(kind: Kind, key: str, data: bytes, cipher: Cipher | None = None) -> Opened:
+    """Check and decode what was read under `key`.
+
+    With a cipher, a body that is not encrypted is refused: it would be a forgery. Raises StoredDataDamaged,
+    FormatUnsupported.
+    """
+    parts = split(kind, key, data)
+    if parts.encrypted != (cipher is not None):
+        raise StoredDataDamaged(f"{key}: {'' if parts.encrypted else 'not '}encrypted, unlike its lineage")
+    stored: bytes | memoryview = parts.stored
     try:
-        body = codec.decompress(codec_id, memoryview(data)[HEADER_SIZE + clear_size :], plain)
+        if cipher is not None:
+            bound = _bound(parts.head, key, parts.clear)
+            stored = cipher.of_object(parts.object_id).open(BODY_NONCE, stored, bound)
+        body = codec.decompress(parts.codec, stored, parts.plain)
     except codec.CodecError as error:
         raise StoredDataDamaged(f"{key}: {error}") from error
-    return Opened(object_id, clear, body, not to_write & ~KNOWN_TO_WRITE, wanted)
+    return Opened(parts.object_id, parts.clear, body, parts.writable, parts.checksum)
+
+
+def _bound(head: bytes, key: str, clear: bytes) -> bytes:
+    """The associated data of a body: the whole checked header, the object's key, the clear section."""
+    return head + key.encode() + b"\0" + clear

@@ -71,6 +71,34 @@ class BadRequest(EngineError):
     remedy = "Correct the request."
 
 
+class BadKey(EngineError):
+    """What was given as a key cannot be one."""
+
+    reason = "BadKey"
+    remedy = "Give a file of 32 random bytes, raw or in base64 (`head -c 32 /dev/urandom`)."
+
+
+class KeyMissing(EngineError):
+    """The store is encrypted and no key was given."""
+
+    reason = "KeyMissing"
+    remedy = "Give the vault's key with --key-file (BLOCKVAULT_KEY_FILE)."
+
+
+class WrongKey(EngineError):
+    """The store is encrypted under another key."""
+
+    reason = "WrongKey"
+    remedy = "Give the key whose fingerprint is named; `blockvault key show` tells that of a key file."
+
+
+class KeyRotated(EngineError):
+    """The vault has a newer key than the one given, and something new would be wrapped under the old one."""
+
+    reason = "KeyRotated"
+    remedy = "Give the new key; while rotation is going on, the former one as well."
+
+
 class SourceNotFound(EngineError):
     """The volume to read is not there."""
 
@@ -83,6 +111,13 @@ class SourceUnreadable(EngineError):
 
     reason = "SourceUnreadable"
     remedy = "Check the device and the kernel's log; the backup was not made."
+
+
+class SourceChanged(EngineError):
+    """The volume got smaller while it was read."""
+
+    reason = "SourceChanged"
+    remedy = "Back up a snapshot, or a volume that nobody resizes meanwhile; the backup was not made."
 
 
 class TargetNotFound(EngineError):

@@ -17,6 +17,7 @@ ZERO = bytes(SIZE)
 _BLOCK = "blockvault.dev v1 block"
 _PAGE = "blockvault.dev v1 page"
 _CONTENT = "blockvault.dev v1 content"
+_SECTOR = "blockvault.dev v1 sector"
 _OBJECT = "blockvault.dev v1 object checksum"
 _NAME = "blockvault.dev v1 volume name"
 
@@ -36,6 +37,7 @@ class LineageKey:
         self._block = derive(_BLOCK, raw)
         self._page = derive(_PAGE, raw)
         self._content = derive(_CONTENT, raw)
+        self.sector_seed = int.from_bytes(derive(_SECTOR, raw)[:8], "little")
 
     @classmethod
     def new(cls) -> LineageKey:

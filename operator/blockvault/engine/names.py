@@ -11,6 +11,7 @@ STORE = "blockvault"
 CANARIES = "canary/"
 VOLUMES = "volumes/"
 LINEAGES = "lineages/"
+GENERATIONS = "keys/"
 
 _NAME = struct.Struct("<IIQ")
 
@@ -62,7 +63,12 @@ class LineagePaths:
 
     def __init__(self, lineage: str) -> None:
         self.lineage = lineage
-        self.commits = f"{LINEAGES}{lineage}/commits/"
+        self.folder = f"{LINEAGES}{lineage}/"
+        self.commits = f"{self.folder}commits/"
+        self.segments = f"{self.folder}segments/"
+        self.page_objects = f"{self.folder}pages/"
+        self.roots = f"{self.folder}roots/"
+        self.keys = f"{self.folder}keys/"
 
     def commit(self, number: int) -> str:
         """The key of a commit."""
@@ -70,15 +76,28 @@ class LineagePaths:
 
     def segment(self, name: ObjectName) -> str:
         """The key of a segment."""
-        return f"{LINEAGES}{self.lineage}/segments/{name}"
+        return f"{self.segments}{name}"
 
     def pages(self, name: ObjectName) -> str:
         """The key of a page object."""
-        return f"{LINEAGES}{self.lineage}/pages/{name}"
+        return f"{self.page_objects}{name}"
 
     def root(self, name: ObjectName) -> str:
         """The key of a root."""
-        return f"{LINEAGES}{self.lineage}/roots/{name}"
+        return f"{self.roots}{name}"
+
+    def key(self, fingerprint: str) -> str:
+        """The key of the lineage's key as it is wrapped under the vault key of that fingerprint."""
+        return f"{self.keys}{fingerprint}"
+
+    def segments_of(self, epoch: int) -> str:
+        """What the keys of all segments of one epoch begin with."""
+        return f"{self.segments}{epoch:08x}-"
+
+
+def generation_key(number: int) -> str:
+    """The key of a generation of the vault's key."""
+    return f"{GENERATIONS}{number:08d}"
 
 
 def volume_key(name_hash: str, number: int) -> str:

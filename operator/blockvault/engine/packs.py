@@ -6,34 +6,40 @@ import struct
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 
-from blockvault.engine import envelope, runtime
-from blockvault.engine.hashing import ObjectChecksum
-from blockvault.engine.names import LineagePaths, NameSource, ObjectName
+from blockvault.engine import envelope, items, runtime
+from blockvault.engine.codec import CodecError
+from blockvault.engine.hashing import Buffer, ObjectChecksum
+from blockvault.engine.items import DIGESTS, Head
+from blockvault.engine.lineage import Lineage
+from blockvault.engine.names import NameSource, ObjectName
 from blockvault.stores import ObjectStore
 
 SEGMENT_SIZE = 32 * 1024 * 1024
 PAGES_SIZE = 8 * 1024 * 1024
-UPLOADS_IN_FLIGHT = 4
+# What is on its way when a run dies has to be sent again: two segments are the 64 MiB that a resumed run may lose.
+UPLOADS_IN_FLIGHT = 2
 
 # number (of the block, or of the page in its level), offset, stored length, plain length, codec, kind, level,
 # mask of sectors (patches only), hash
 _ITEM = struct.Struct("<QIIIBBBxQ32s")
-_TRAILER = struct.Struct("<QII")
-assert _ITEM.size == 64
+# offset of the directory, number of entries, hash of the directory
+_TRAILER = struct.Struct("<QI4x32s")
+ITEM_SIZE, TRAILER_SIZE = _ITEM.size, _TRAILER.size
+assert (ITEM_SIZE, TRAILER_SIZE) == (64, 48)
+_DIRECTORY_BOUND = b"directory"
 
 
-@dataclass(frozen=True)
-class Item:
-    """What the directory says of one item."""
+class Entry:
+    """One line of a directory."""
 
-    number: int
-    kind: int
-    level: int
-    codec: int
-    plain: int
-    digest: bytes
+    __slots__ = ("digest", "head", "length", "offset")
+
+    def __init__(self, head: Head, offset: int, length: int, digest: bytes) -> None:
+        self.head = head
+        self.offset = offset
+        self.length = length
+        self.digest = digest
 
 
 class Uploads:
@@ -88,12 +94,14 @@ class PackWriter:
     def __init__(
         self,
         kind: envelope.Kind,
+        lineage: Lineage,
         names: NameSource,
         key_of: Callable[[ObjectName], str],
         uploads: Uploads,
         target: int,
     ) -> None:
         self._kind = kind
+        self._lineage = lineage
         self._names = names
         self._key_of = key_of
         self._uploads = uploads
@@ -107,41 +115,95 @@ class PackWriter:
         self._directory = bytearray()
         self._checksum = ObjectChecksum()
 
-    def add(self, item: Item, stored: bytes) -> tuple[ObjectName, int]:
-        """Append; (object, offset in it)."""
+    def add(self, head: Head, data: Buffer, digest: bytes = b"") -> tuple[ObjectName, int, int]:
+        """Append what the codec made of an item; (object, offset in it, length as stored).
+
+        Sector digests have no line in the directory: it is there to find blocks and pages again.
+        """
         if self._name is None:
             self._name = self._names.fresh()
         name, offset = self._name, len(self._data)
+        stored = items.pack(self._lineage, name, offset, head, data)
         self._data += stored
         self._checksum.update(stored)
-        self._directory += _ITEM.pack(
-            item.number, offset, len(stored), item.plain, item.codec, item.kind, item.level, 0, item.digest
-        )
+        if head.kind != DIGESTS:
+            self._directory += _ITEM.pack(
+                head.number,
+                offset,
+                len(stored),
+                head.plain,
+                head.codec,
+                head.kind,
+                head.level,
+                head.mask,
+                digest,
+            )
         if len(self._data) >= self._target:
             self.flush()
-        return name, offset
+        return name, offset, len(stored)
 
     def flush(self) -> None:
         """Close and send the object under construction, if there is one."""
         if self._name is None:
             return
         data, key = self._data, self._key_of(self._name)
-        tail = bytes(self._directory) + _TRAILER.pack(len(data), len(self._directory) // _ITEM.size, 0)
+        tail = seal_directory(self._lineage, self._name, len(data), bytes(self._directory))
         data += tail
         self._checksum.update(tail)
         body = len(data) - envelope.HEADER_SIZE
-        head = envelope.header(self._kind, self._name.pack(), codec_id=0, clear=0, stored=body, plain=body)
+        head = envelope.header(
+            self._kind,
+            self._name.pack(),
+            codec_id=0,
+            clear=0,
+            stored=body,
+            plain=body,
+            encrypted=self._lineage.cipher is not None,
+        )
         data[: envelope.HEADER_SIZE] = head + self._checksum.finish(head, key)
         self.sizes[self._name] = len(data)
         self._begin()
         self._uploads.send(key, data)
 
 
-def segment_writer(names: NameSource, paths: LineagePaths, uploads: Uploads) -> PackWriter:
-    """For blocks."""
-    return PackWriter(envelope.Kind.SEGMENT, names, paths.segment, uploads, SEGMENT_SIZE)
+def seal_directory(lineage: Lineage, name: ObjectName, offset: int, directory: bytes) -> bytes:
+    """The directory as it stands at `offset`, and the trailer after it."""
+    count, digest = len(directory) // ITEM_SIZE, lineage.keys.page(directory)
+    if lineage.cipher is not None:
+        directory = lineage.cipher.of_object(name.pack()).seal(offset, directory, _DIRECTORY_BOUND)
+    return directory + _TRAILER.pack(offset, count, digest)
 
 
-def page_writer(names: NameSource, paths: LineagePaths, uploads: Uploads) -> PackWriter:
-    """For pages."""
-    return PackWriter(envelope.Kind.PAGES, names, paths.pages, uploads, PAGES_SIZE)
+def open_directory(lineage: Lineage, name: ObjectName, tail: bytes, size: int) -> tuple[int, list[Entry]]:
+    """(bytes of the end that hold it, entries) from the end of an object of `size` bytes.
+
+    No entries when `tail` is shorter than needed. Raises CodecError when it is not what was written.
+    """
+    if len(tail) < TRAILER_SIZE:
+        raise CodecError("cut short")
+    offset, count, digest = _TRAILER.unpack_from(tail, len(tail) - TRAILER_SIZE)
+    length = count * ITEM_SIZE + items.overhead(lineage)
+    needed = length + TRAILER_SIZE
+    if offset + needed != size:
+        raise CodecError("its directory is not at its end")
+    if len(tail) < needed:
+        return needed, []
+    directory = tail[len(tail) - needed : len(tail) - TRAILER_SIZE]
+    if lineage.cipher is not None:
+        directory = lineage.cipher.of_object(name.pack()).open(offset, directory, _DIRECTORY_BOUND)
+    if lineage.keys.page(directory) != digest:
+        raise CodecError("the hash of its directory does not match")
+    return needed, [
+        Entry(Head(number, kind, level, codec_id, plain, mask), at, length, digest_)
+        for number, at, length, plain, codec_id, kind, level, mask, digest_ in _ITEM.iter_unpack(directory)
+    ]
+
+
+def segment_writer(lineage: Lineage, names: NameSource, uploads: Uploads) -> PackWriter:
+    """For blocks and block patches."""
+    return PackWriter(envelope.Kind.SEGMENT, lineage, names, lineage.paths.segment, uploads, SEGMENT_SIZE)
+
+
+def page_writer(lineage: Lineage, names: NameSource, uploads: Uploads) -> PackWriter:
+    """For pages, page patches and sector digests."""
+    return PackWriter(envelope.Kind.PAGES, lineage, names, lineage.paths.pages, uploads, PAGES_SIZE)

@@ -1,48 +1,33 @@
-"""Pages of block pointers, as bytes: leaves of 128 entries, inner pages of 128 references."""
+"""Sizes and records of the tree of pages: references, inner pages, and the frame that all page records share.
+
+A page is stored whole, or, when little of it changed, as a page patch: the slots that differ from a page that
+is stored whole, with a reference to that. Reading takes two reads at most. docs/format.md, section Pages.
+"""
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from blockvault.engine.errors import FormatUnsupported
 from blockvault.engine.hashing import ZERO, LineageKey
+from blockvault.engine.items import INNER, LEAF, PAGE_PATCH
 from blockvault.engine.names import ObjectName
 
 BLOCK_SIZE = 256 * 1024
 SECTOR_SIZE = 4 * 1024
+SECTORS = BLOCK_SIZE // SECTOR_SIZE
 FANOUT = 128
-MAX_PATCHES = 16
 
-# Kinds of entries and references.
+# Kinds of references (and of entries, which know the first two).
 ABSENT = 0
 STORED = 1
-
-# Kinds of records in page objects and segments.
-BLOCK = 0
-LEAF = 1
-INNER = 2
+PATCHED = 2
 
 Entries = npt.NDArray[np.void]
 
-ENTRY = np.dtype(
-    [
-        ("kind", "u1"),
-        ("codec", "u1"),
-        ("patches", "u1"),
-        ("flags", "u1"),
-        ("object", "<u4"),
-        ("offset", "<u4"),
-        ("length", "<u4"),
-        ("digests_object", "<u4"),
-        ("digests_offset", "<u4"),
-        ("extension", "<u4"),
-        ("reserved", "<u4"),
-        ("hash", "V32"),
-    ]
-)
 REFERENCE = np.dtype(
     [
         ("name", "V16"),
@@ -56,11 +41,13 @@ REFERENCE = np.dtype(
         ("content", "V32"),
     ]
 )
-assert ENTRY.itemsize == 64
 assert REFERENCE.itemsize == 96
 
-# kind, level, number of entries, number of object names, index of the page in its level
+# kind, level, number of slots, number of object names, index of the page in its level
 _RECORD = struct.Struct("<BBHIQ")
+RECORD_SIZE = _RECORD.size
+# One bit for each of 128 slots.
+_BITMAP_SIZE = 16
 
 NO_REFERENCE: np.void = np.zeros(1, REFERENCE)[0]
 
@@ -82,118 +69,144 @@ def blocks_in(size: int) -> int:
     return -(-size // BLOCK_SIZE)
 
 
-class Leaf:
-    """128 entries and the names of the segments that they point into."""
-
-    def __init__(self, entries: Entries | None = None, names: list[ObjectName] | None = None) -> None:
-        self.entries: Entries = np.zeros(FANOUT, ENTRY) if entries is None else entries
-        self.names: list[ObjectName] = [] if names is None else names
-
-    def copy(self) -> Leaf:
-        """One that can be changed without changing this."""
-        return Leaf(self.entries.copy(), list(self.names))
-
-    def hashes(self) -> bytes:
-        """The block hashes, 32 bytes each; zero blocks have 32 zero bytes."""
-        return self.entries["hash"].tobytes()
-
-    def place(self, slot: int) -> tuple[ObjectName, int, int, int] | None:
-        """(segment, offset, stored length, codec) of a slot; None for a zero block."""
-        entry = self.entries[slot]
-        if entry["kind"] == ABSENT:
-            return None
-        return (
-            self.names[int(entry["object"])],
-            int(entry["offset"]),
-            int(entry["length"]),
-            int(entry["codec"]),
-        )
-
-    def clear(self, slot: int) -> None:
-        """Make it a zero block."""
-        self.entries[slot] = np.zeros((), ENTRY)
-
-    def point(self, slot: int, name: ObjectName, offset: int, length: int, codec: int, digest: bytes) -> None:
-        """Make it a stored block."""
-        if name not in self.names:
-            self.names.append(name)
-        self.entries[slot] = (
-            STORED, codec, 0, 0, self.names.index(name), offset, length, 0, 0, 0, 0, np.void(digest)
-        )  # fmt: skip
-
-    @property
-    def empty(self) -> bool:
-        """True when all blocks are zero."""
-        return not self.entries["kind"].any()
-
-    def content(self, key: LineageKey) -> bytes:
-        """The Merkle node of this leaf."""
-        return ZERO if self.empty else key.content(self.hashes())
-
-    def encode(self, index: int) -> bytes:
-        """The record of this page, as leaf number `index`."""
-        stored = self.entries["kind"] == STORED
-        used = np.unique(self.entries["object"][stored])
-        entries = self.entries.copy()
-        # Names that no entry uses any more are left out, so that the page names nothing but what it needs.
-        entries["object"][stored] = np.searchsorted(used, entries["object"][stored])
-        names = b"".join(self.names[int(i)].pack() for i in used)
-        return _RECORD.pack(LEAF, 0, FANOUT, len(used), index) + names + entries.tobytes()
-
-    @classmethod
-    def decode(cls, data: bytes, index: int) -> Leaf:
-        """The reverse of `encode`. Raises MalformedPageError, FormatUnsupported."""
-        count, rest = _decode_head(data, LEAF, 0, index)
-        table = rest[: count * 16]
-        if len(rest) < count * 16 + FANOUT * ENTRY.itemsize:
-            raise MalformedPageError("leaf page cut short")
-        entries = np.frombuffer(rest, ENTRY, FANOUT, count * 16)
-        if entries["patches"].any() or (entries["kind"] > STORED).any():
-            raise FormatUnsupported("a leaf page holds sector patches")
-        stored = entries["kind"] == STORED
-        if (entries["object"][stored] >= count).any():
-            raise MalformedPageError("an entry names no object")
-        names = [ObjectName.unpack(bytes(table[i * 16 : i * 16 + 16])) for i in range(count)]
-        return cls(entries, names)
-
-
-def encode_inner(entries: Entries, level: int, index: int) -> bytes:
-    """The record of an inner page."""
-    return _RECORD.pack(INNER, level, FANOUT, 0, index) + entries.tobytes()
-
-
-def decode_inner(data: bytes, level: int, index: int) -> Entries:
-    """The reverse of `encode_inner`. Raises MalformedPageError, FormatUnsupported."""
-    _, rest = _decode_head(data, INNER, level, index)
-    if len(rest) != FANOUT * REFERENCE.itemsize:
-        raise MalformedPageError("inner page of a wrong length")
-    entries = np.frombuffer(rest, REFERENCE)
-    if (entries["kind"] > STORED).any():
-        raise FormatUnsupported("an inner page refers to patched pages")
-    return entries
-
-
-def _decode_head(data: bytes, kind: int, level: int, index: int) -> tuple[int, memoryview]:
-    if len(data) < _RECORD.size:
-        raise MalformedPageError("page cut short")
-    found_kind, found_level, fanout, count, found_index = _RECORD.unpack_from(data)
-    if (found_kind, found_level, fanout, found_index) != (kind, level, FANOUT, index):
-        raise MalformedPageError(
-            f"page {index} of level {level} expected, page {found_index} of {found_level} found"
-        )
-    return count, memoryview(data)[_RECORD.size :]
-
-
 def reference(
-    name: ObjectName, offset: int, length: int, plain: int, codec: int, digest: bytes, content: bytes
+    kind: int,
+    name: ObjectName,
+    offset: int,
+    length: int,
+    plain: int,
+    codec: int,
+    digest: bytes,
+    content: bytes,
 ) -> np.void:
-    """A reference to a stored page."""
+    """A reference to a page (STORED) or page patch (PATCHED)."""
     ref: np.void = np.zeros(1, REFERENCE)[0]
     ref["name"], ref["offset"], ref["length"], ref["plain"] = np.void(name.pack()), offset, length, plain
-    ref["kind"], ref["codec"], ref["hash"], ref["content"] = STORED, codec, np.void(digest), np.void(content)
+    ref["kind"], ref["codec"], ref["hash"], ref["content"] = kind, codec, np.void(digest), np.void(content)
     return ref
 
 
-def content_of(entries: Entries, key: LineageKey) -> bytes:
-    """The Merkle node of an inner page."""
-    return key.content(entries["content"].tobytes()) if entries["kind"].any() else ZERO
+def name_of(ref: np.void) -> ObjectName:
+    """The page object that a reference points into."""
+    return ObjectName.unpack(ref["name"].tobytes())
+
+
+@dataclass
+class Origin:
+    """Where a page that was read lies, so that its next version can be written as a patch.
+
+    `ref` is the reference that was followed, `base` that of the whole page (the same, unless `ref` is a patch),
+    `changed` the slots that differ from the base.
+    """
+
+    ref: np.void
+    base: np.void
+    changed: set[int] = field(default_factory=set)
+
+    def copy(self) -> Origin:
+        """One whose `changed` can grow."""
+        return Origin(self.ref, self.base, set(self.changed))
+
+
+class Inner:
+    """An inner page: 128 references."""
+
+    def __init__(self, entries: Entries | None = None, origin: Origin | None = None) -> None:
+        self.entries: Entries = np.zeros(FANOUT, REFERENCE) if entries is None else entries
+        self.origin = origin
+
+    def copy(self) -> Inner:
+        """One that can be changed without changing this."""
+        return Inner(self.entries.copy(), self.origin.copy() if self.origin else None)
+
+    def set(self, slot: int, ref: np.void) -> None:
+        """Replace one reference."""
+        self.entries[slot] = ref
+        if self.origin is not None:
+            self.origin.changed.add(slot)
+
+    @property
+    def empty(self) -> bool:
+        """True when all blocks below are zero."""
+        return not self.entries["kind"].any()
+
+    def content(self, key: LineageKey) -> bytes:
+        """The node of the Merkle tree."""
+        return ZERO if self.empty else key.content(self.entries["content"].tobytes())
+
+    def encode(self, level: int, index: int) -> bytes:
+        """The record of the whole page."""
+        return record(INNER, level, FANOUT, 0, index) + self.entries.tobytes()
+
+    def encode_patch(self, level: int, index: int, base: np.void, slots: list[int]) -> bytes:
+        """The record of the slots that differ from `base`."""
+        return patch_head(level, index, 0, base, slots) + self.entries[slots].tobytes()
+
+    @classmethod
+    def decode(cls, data: bytes, level: int, index: int) -> Inner:
+        """The reverse of `encode`. Raises MalformedPageError."""
+        _, rest = open_record(data, INNER, level, index)
+        if len(rest) != FANOUT * REFERENCE.itemsize:
+            raise MalformedPageError("inner page of a wrong length")
+        return cls(_checked(np.frombuffer(rest, REFERENCE)))
+
+    def patched(self, data: bytes, level: int, index: int) -> Inner:
+        """This page with a patch applied. Raises MalformedPageError."""
+        _, _, slots, rest = open_patch(data, level, index)
+        if len(rest) != len(slots) * REFERENCE.itemsize:
+            raise MalformedPageError("patch of an inner page of a wrong length")
+        entries = self.entries.copy()
+        entries[slots] = _checked(np.frombuffer(rest, REFERENCE))
+        return Inner(entries)
+
+
+def _checked(entries: Entries) -> Entries:
+    if (entries["kind"] > PATCHED).any():
+        raise MalformedPageError("a reference of an unknown kind")
+    return entries
+
+
+def record(kind: int, level: int, slots: int, names: int, index: int) -> bytes:
+    """The first 16 bytes of a page record."""
+    return _RECORD.pack(kind, level, slots, names, index)
+
+
+def open_record(data: bytes, kind: int, level: int, index: int) -> tuple[int, memoryview]:
+    """(number of object names, the rest) of a whole page. Raises MalformedPageError."""
+    if len(data) < RECORD_SIZE:
+        raise MalformedPageError("page cut short")
+    found_kind, found_level, slots, names, found_index = _RECORD.unpack_from(data)
+    if (found_kind, found_level, slots, found_index) != (kind, level, FANOUT, index):
+        raise MalformedPageError(
+            f"page {index} of level {level} expected, page {found_index} of {found_level} found"
+        )
+    return names, memoryview(data)[RECORD_SIZE:]
+
+
+def patch_head(level: int, index: int, names: int, base: np.void, slots: list[int]) -> bytes:
+    """What stands before the entries of a page patch: the record's head, the base's reference, a bitmap of slots."""
+    bits = np.zeros(8 * _BITMAP_SIZE, np.uint8)
+    bits[slots] = 1
+    bitmap = np.packbits(bits, bitorder="little").tobytes()
+    return record(PAGE_PATCH, level, len(slots), names, index) + base.tobytes() + bitmap
+
+
+def open_patch(data: bytes, level: int, index: int) -> tuple[int, np.void, list[int], memoryview]:
+    """(number of object names, reference of the base, slots, the rest) of a patch. Raises MalformedPageError."""
+    head = RECORD_SIZE + REFERENCE.itemsize + _BITMAP_SIZE
+    if len(data) < head:
+        raise MalformedPageError("page patch cut short")
+    kind, found_level, count, names, found_index = _RECORD.unpack_from(data)
+    if (kind, found_level, found_index) != (PAGE_PATCH, level, index):
+        raise MalformedPageError(f"patch of page {index} of level {level} expected")
+    base: np.void = np.frombuffer(data, REFERENCE, 1, RECORD_SIZE)[0]
+    bitmap = np.frombuffer(data, np.uint8, _BITMAP_SIZE, RECORD_SIZE + REFERENCE.itemsize)
+    slots = np.flatnonzero(np.unpackbits(bitmap, bitorder="little")).tolist()
+    if len(slots) != count or base["kind"] != STORED:
+        raise MalformedPageError("page patch whose counts or base do not fit")
+    return names, base, slots, memoryview(data)[head:]
+
+
+def kind_at(level: int) -> int:
+    """The kind of a whole page of that level."""
+    return INNER if level else LEAF

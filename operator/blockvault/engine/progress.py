@@ -59,6 +59,8 @@ class BackupResult:
     root_hash: str
     created_at: str
     changed_block_source: str
+    fallback_reason: str | None
+    unreadable: list[list[int]]
     file_system: str | None
     peak_memory_bytes: int
     used_bytes: int

@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from blockvault.engine import envelope, summary
+from blockvault.engine import envelope, samples, summary
+from blockvault.engine.crypt import Cipher
 from blockvault.engine.errors import StoredDataDamaged
+from blockvault.engine.fetching import get
 from blockvault.engine.hashing import LineageKey
-from blockvault.engine.names import LineagePaths, ObjectName
+from blockvault.engine.lineage import Lineage
+from blockvault.engine.names import ObjectName
 from blockvault.engine.pages import BLOCK_SIZE, FANOUT, REFERENCE, SECTOR_SIZE, levels_for
 from blockvault.engine.state import RootEntry
 from blockvault.engine.summary import MAX_DEPTH, Summary
@@ -21,13 +24,17 @@ from blockvault.stores import ObjectNotFound, ObjectStore
 
 MAX_META = 64 * 1024
 
+# Lengths: bytes of JSON, summary records, samples.
+_SIZES = struct.Struct("<III")
+
 
 @dataclass
 class Root:
-    """A decoded root: `facts` is its JSON, `records` the changes to the base's summary."""
+    """A decoded root: `facts` is its JSON, `records` the changes to the base's summary, `samples` some hashes."""
 
     facts: dict[str, Any]
     records: list[tuple[envelope.Kind, ObjectName, int, int]]
+    samples: samples.Samples
     checksum: str
 
     @property
@@ -80,11 +87,14 @@ def encode(
     name: ObjectName,
     facts: dict[str, Any],
     records: list[tuple[envelope.Kind, ObjectName, int, int]],
+    sampled: samples.Samples,
+    cipher: Cipher | None,
 ) -> bytes:
     """A root ready to be stored under `key`."""
     head = json.dumps(facts, separators=(",", ":"), sort_keys=True).encode()
-    body = struct.pack("<II", len(head), len(records)) + head + summary.encode(records)
-    return envelope.seal(envelope.Kind.ROOT, key, body, object_id=name.pack())
+    sizes = _SIZES.pack(len(head), len(records), len(sampled))
+    body = sizes + head + summary.encode(records) + samples.encode(sampled)
+    return envelope.seal(envelope.Kind.ROOT, key, body, object_id=name.pack(), cipher=cipher)
 
 
 def checksum_of(data: bytes) -> str:
@@ -98,9 +108,10 @@ class Roots:
     Keeps what it has read, as roots never change.
     """
 
-    def __init__(self, store: ObjectStore, paths: LineagePaths) -> None:
+    def __init__(self, store: ObjectStore, lineage: Lineage) -> None:
         self._store = store
-        self._paths = paths
+        self._lineage = lineage
+        self._paths = lineage.paths
         self._roots: dict[ObjectName, Root] = {}
         self._summaries: dict[ObjectName, Summary] = {}
 
@@ -117,18 +128,22 @@ class Roots:
             return self._roots[name]
         key = self._paths.root(name)
         try:
-            data = self._store.get(key)
+            data = get(self._store, key)
         except ObjectNotFound as error:
             raise StoredDataDamaged(f"{key}: root object is missing") from error
-        opened = envelope.unseal(envelope.Kind.ROOT, key, data)
+        opened = envelope.unseal(envelope.Kind.ROOT, key, data, self._lineage.cipher)
         try:
-            length, count = struct.unpack_from("<II", opened.body)
-            facts = json.loads(opened.body[8 : 8 + length])
-            records = summary.decode(opened.body[8 + length :])
+            length, count, sampled = _SIZES.unpack_from(opened.body)
+            facts = json.loads(opened.body[_SIZES.size : _SIZES.size + length])
+            start = _SIZES.size + length
+            end = start + count * summary.RECORD_SIZE
             tree = facts["tree"]
-            if len(records) != count or (tree["fanout"], tree["blockSize"]) != (FANOUT, BLOCK_SIZE):
+            if len(opened.body) != end + sampled * samples.RECORD_SIZE or (
+                (tree["fanout"], tree["blockSize"]) != (FANOUT, BLOCK_SIZE)
+            ):
                 raise ValueError("counts or sizes that do not fit")
-            root = Root(facts, records, opened.checksum.hex())
+            records = summary.decode(opened.body[start:end])
+            root = Root(facts, records, samples.decode(opened.body[end:]), opened.checksum.hex())
         except (ValueError, KeyError, TypeError, struct.error) as error:
             raise StoredDataDamaged(f"{key}: {error}") from error
         self._roots[name] = root

@@ -73,13 +73,20 @@ class RootEntry(Record):
 
 @dataclass
 class Attempt(Record):
-    """A run that may still commit. `parent` is the pinned root: {id, revision}, or None."""
+    """A run that may still commit. `parent` is the pinned root: {id, revision}, or None.
+
+    `adopts`: epochs of dead runs of the operation, whose objects it may name; `patches_of`: the one of them whose
+    patches fit as well, as it had the same parent and size. `size`: of the volume, in bytes.
+    """
 
     id: str
     operation: str
     epoch: int
     parent: dict[str, Any] | None
+    size: int
     started_at: str
+    adopts: list[int] = field(default_factory=list)
+    patches_of: int | None = None
 
 
 @dataclass
@@ -95,15 +102,10 @@ class Outcome(Record):
 
 @dataclass
 class State(Record):
-    """A lineage's state, held by commit `number` of id `commit_id` (0 and "" before the first).
-
-    `key` is the lineage's key as it is wrapped: {generation, wrap, key}; it is stored beside the body, not in
-    it.
-    """
+    """A lineage's state, held by commit `number` of id `commit_id` (0 and "" before the first)."""
 
     lineage: str
     volume: str
-    key: dict[str, Any] = field(default_factory=dict)
     writable: bool = True
     number: int = 0
     commit_id: str = ""
@@ -117,24 +119,24 @@ class State(Record):
     attempts: list[Attempt] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     condemned: list[Any] = field(default_factory=list)
+    damaged: list[dict[str, Any]] = field(default_factory=list)
+    distrusted: dict[str, Any] | None = None
 
     nested: ClassVar[dict[str, type[Record]]] = {"roots": RootEntry, "attempts": Attempt, "outcomes": Outcome}
-    unsaved: ClassVar[frozenset[str]] = frozenset({"extra", "key", "writable"})
+    unsaved: ClassVar[frozenset[str]] = frozenset({"extra", "writable"})
 
     def encode(self) -> bytes:
         """The body of a commit."""
         return json.dumps(self.to_json(), separators=(",", ":"), sort_keys=True).encode()
 
     @classmethod
-    def decode(cls, data: bytes, key: dict[str, Any]) -> State:
+    def decode(cls, data: bytes) -> State:
         """The reverse. Raises ValueError, TypeError or KeyError."""
-        state = cls.from_json(json.loads(data))
-        state.key = key
-        return state
+        return cls.from_json(json.loads(data))
 
     def copy(self) -> State:
         """One that can be changed freely."""
-        return State.decode(self.encode(), dict(self.key))
+        return State.decode(self.encode())
 
     def root(self, backup_id: str) -> RootEntry | None:
         """The backup of that id."""

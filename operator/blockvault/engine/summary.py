@@ -17,7 +17,8 @@ MAX_DEPTH = 16
 
 # object name, size in bytes (0: as in the base), kind, change of live bytes
 _RECORD = struct.Struct("<16sIIq")
-assert _RECORD.size == 32
+RECORD_SIZE = _RECORD.size
+assert RECORD_SIZE == 32
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The tree of pages of one root: read with few requests, and rewritten only where something changed."""
+"""Reading the tree of pages of one root, with few requests."""
 
 from __future__ import annotations
 
@@ -8,32 +8,29 @@ from itertools import groupby
 
 import numpy as np
 
-from blockvault.engine import codec
-from blockvault.engine.envelope import Kind
+from blockvault.engine import items
+from blockvault.engine.codec import CodecError
 from blockvault.engine.errors import StoredDataDamaged
-from blockvault.engine.hashing import LineageKey
-from blockvault.engine.names import LineagePaths, ObjectName
-from blockvault.engine.packs import Item, PackWriter
+from blockvault.engine.fetching import get, runs
+from blockvault.engine.items import PAGE_PATCH, Head
+from blockvault.engine.leaf import Leaf
+from blockvault.engine.lineage import Lineage
+from blockvault.engine.names import ObjectName
 from blockvault.engine.pages import (
     ABSENT,
     FANOUT,
-    INNER,
-    LEAF,
-    NO_REFERENCE,
-    REFERENCE,
+    PATCHED,
     STORED,
-    Entries,
-    Leaf,
+    Inner,
     MalformedPageError,
-    content_of,
-    decode_inner,
-    encode_inner,
-    reference,
+    Origin,
+    kind_at,
+    name_of,
+    open_patch,
 )
-from blockvault.engine.summary import Changes
 from blockvault.stores import ObjectNotFound, ObjectStore
 
-# Pages that lie this close are fetched by one request: reading over the gap costs less than asking again.
+# Pages that lie this close are fetched by one request.
 GAP = 64 * 1024
 LARGEST_READ = 4 * 1024 * 1024
 # A leaf is at most its head, names, entries and 16 patches of 32 bytes for each entry.
@@ -48,195 +45,184 @@ class TreeReader:
     `top` is the reference to its top page, `levels` the inner levels below and with it.
     """
 
-    def __init__(
-        self, store: ObjectStore, paths: LineagePaths, key: LineageKey, top: np.void, levels: int
-    ) -> None:
+    def __init__(self, store: ObjectStore, lineage: Lineage, top: np.void, levels: int) -> None:
         self._store = store
-        self._paths = paths
-        self._key = key
+        self._lineage = lineage
         self.top = top
         self.levels = levels
-        self._inner: dict[int, OrderedDict[int, Entries]] = {}
+        self._inner: dict[int, OrderedDict[int, Inner]] = {}
 
     def leaves(self, wanted: Iterable[int]) -> Iterator[tuple[int, Leaf | None]]:
-        """The leaves of these ascending numbers; None where all blocks are zero."""
-        for group, members in groupby(wanted, key=lambda index: index // FANOUT):
-            entries = self.inner(1, group)
-            numbers = list(members)
-            refs = {n: entries[n % FANOUT] for n in numbers if entries[n % FANOUT]["kind"] == STORED}
-            pages = self._fetch(list(refs.values()))
-            found = dict(zip(refs, pages, strict=True))
-            for number in numbers:
-                page = found.pop(number, None)
-                yield number, None if page is None else self._leaf(refs[number], page, number)
+        """The leaves of these ascending numbers; None where all blocks are zero.
 
-    def inner(self, level: int, index: int) -> Entries:
-        """The inner page.
+        Raises StoredDataDamaged.
+        """
+        for number, leaf in self.leaves_or_damage(wanted):
+            if isinstance(leaf, StoredDataDamaged):
+                raise leaf
+            yield number, leaf
+
+    def leaves_or_damage(
+        self, wanted: Iterable[int]
+    ) -> Iterator[tuple[int, Leaf | StoredDataDamaged | None]]:
+        """As `leaves`, but a page that cannot be read gives its error in its place, and its neighbours follow."""
+        for group, members in groupby(wanted, key=lambda index: index // FANOUT):
+            numbers = list(members)
+            try:
+                inner = self.inner(1, group)
+            except StoredDataDamaged as error:
+                yield from ((number, error) for number in numbers)
+                continue
+            refs = {
+                n: inner.entries[n % FANOUT] for n in numbers if inner.entries[n % FANOUT]["kind"] != ABSENT
+            }
+            pages = self._load(0, list(refs), list(refs.values()))
+            for number in numbers:
+                page = pages.get(number)
+                assert not isinstance(page, Inner)
+                yield number, page
+
+    def inner(self, level: int, index: int) -> Inner:
+        """The inner page. Raises StoredDataDamaged.
 
         All absent outside the tree. Above the top there is one whose first child is the top.
         """
         if level > self.levels or index >= FANOUT ** (self.levels - level):
-            entries = np.zeros(FANOUT, REFERENCE)
+            page = Inner()
             if level == self.levels + 1 and index == 0:
-                entries[0] = self.top
-            return entries
+                page.entries[0] = self.top
+            return page
         kept = self._inner.setdefault(level, OrderedDict())
         if index in kept:
             kept.move_to_end(index)
             return kept[index]
-        ref = self.top if level == self.levels else self.inner(level + 1, index // FANOUT)[index % FANOUT]
-        if ref["kind"] == ABSENT:
-            entries = np.zeros(FANOUT, REFERENCE)
-        else:
-            page = self._fetch([ref])[0]
-            try:
-                entries = decode_inner(page, level, index)
-            except MalformedPageError as error:
-                raise self._damaged(ref, str(error)) from error
-        kept[index] = entries
+        above = (
+            self.top
+            if level == self.levels
+            else self.inner(level + 1, index // FANOUT).entries[index % FANOUT]
+        )
+        found: Inner | Leaf | StoredDataDamaged = Inner()
+        if above["kind"] != ABSENT:
+            found = self._load(level, [index], [above])[index]
+        if isinstance(found, StoredDataDamaged):
+            raise found
+        assert isinstance(found, Inner)
+        kept[index] = found
         if len(kept) > KEPT:
             kept.popitem(last=False)
-        return entries
+        return found
 
-    def _leaf(self, ref: np.void, page: bytes, number: int) -> Leaf:
-        try:
-            return Leaf.decode(page, number)
-        except MalformedPageError as error:
-            raise self._damaged(ref, str(error)) from error
-
-    def _fetch(self, refs: list[np.void]) -> list[bytes]:
-        """The plain bytes of these pages, each checked against its hash."""
-        result: dict[int, bytes] = {}
-        for run in _runs(refs):
-            first, last = refs[run[0]], refs[run[-1]]
-            start = int(first["offset"])
-            name = _name(first)
-            data = self._read(name, start, int(last["offset"]) + int(last["length"]) - start)
-            for i in run:
-                offset = int(refs[i]["offset"]) - start
-                stored = data[offset : offset + int(refs[i]["length"])]
+    def _load(
+        self, level: int, indexes: list[int], refs: list[np.void]
+    ) -> dict[int, Leaf | Inner | StoredDataDamaged]:
+        """Pages by their index in the level, each checked against its hash, with patches applied."""
+        records = self._records(level, list(zip(indexes, refs, strict=True)))
+        bases: list[tuple[int, np.void]] = []
+        for index, ref in zip(indexes, refs, strict=True):
+            data = records[index]
+            if ref["kind"] == PATCHED and isinstance(data, bytes):
                 try:
-                    result[i] = self._check(refs[i], stored)
-                except codec.CodecError:
-                    # Once more before it counts as damage: the way from the store may have been at fault.
-                    again = self._read(name, int(refs[i]["offset"]), int(refs[i]["length"]))
-                    try:
-                        result[i] = self._check(refs[i], again)
-                    except codec.CodecError as error:
-                        raise self._damaged(refs[i], str(error)) from error
-        return [result[i] for i in range(len(refs))]
+                    bases.append((index, open_patch(data, level, index)[1]))
+                except MalformedPageError as error:
+                    records[index] = self._damaged(ref, str(error))
+        whole = self._records(level, bases)
+        base_of = dict(bases)
+        result: dict[int, Leaf | Inner | StoredDataDamaged] = {}
+        for index, ref in zip(indexes, refs, strict=True):
+            data = records[index]
+            base = base_of.get(index)
+            if isinstance(data, StoredDataDamaged):
+                result[index] = data
+            elif base is None:
+                result[index] = self._decode(level, index, ref, data)
+            else:
+                result[index] = self._patched(level, index, ref, base, whole[index], data)
+        return result
+
+    def _decode(self, level: int, index: int, ref: np.void, data: bytes) -> Leaf | Inner | StoredDataDamaged:
+        try:
+            page = Inner.decode(data, level, index) if level else Leaf.decode(data, index)
+        except MalformedPageError as error:
+            return self._damaged(ref, str(error))
+        page.origin = Origin(ref, ref)
+        return page
+
+    def _patched(
+        self,
+        level: int,
+        index: int,
+        ref: np.void,
+        base: np.void,
+        whole: bytes | StoredDataDamaged,
+        data: bytes,
+    ) -> Leaf | Inner | StoredDataDamaged:
+        if isinstance(whole, StoredDataDamaged):
+            return whole
+        below = self._decode(level, index, base, whole)
+        if isinstance(below, StoredDataDamaged):
+            return below
+        try:
+            page = (
+                below.patched(data, level, index) if isinstance(below, Inner) else below.patched(data, index)
+            )
+        except MalformedPageError as error:
+            return self._damaged(ref, str(error))
+        page.origin = Origin(ref, base, set(open_patch(data, level, index)[2]))
+        return page
+
+    def _records(self, level: int, wanted: list[tuple[int, np.void]]) -> dict[int, bytes | StoredDataDamaged]:
+        """The plain bytes of these pages and page patches, or the damage that was found in their place."""
+        result: dict[int, bytes | StoredDataDamaged] = {}
+
+        def place(item: tuple[int, np.void]) -> tuple[ObjectName, int, int]:
+            ref = item[1]
+            return name_of(ref), int(ref["offset"]), int(ref["length"])
+
+        for run in runs(wanted, place, gap=GAP, largest=LARGEST_READ):
+            name, start, _ = place(run[0])
+            last = place(run[-1])
+            try:
+                data = self._read(name, start, last[1] + last[2] - start)
+            except StoredDataDamaged as error:
+                result.update((index, error) for index, _ in run)
+                continue
+            for index, ref in run:
+                _, offset, length = place((index, ref))
+                result[index] = self._open(level, index, ref, data[offset - start : offset - start + length])
+        return result
+
+    def _open(self, level: int, index: int, ref: np.void, stored: bytes) -> bytes | StoredDataDamaged:
+        name, offset = name_of(ref), int(ref["offset"])
+        try:
+            return self._check(level, index, ref, stored)
+        except CodecError:
+            # Once more before it counts as damage: the way from the store may have been at fault.
+            try:
+                return self._check(level, index, ref, self._read(name, offset, int(ref["length"])))
+            except CodecError as error:
+                return self._damaged(ref, str(error))
+            except StoredDataDamaged as error:
+                return error
 
     def _read(self, name: ObjectName, start: int, length: int) -> bytes:
-        key = self._paths.pages(name)
+        key = self._lineage.paths.pages(name)
         try:
-            return self._store.get(key, start, length)
+            return get(self._store, key, start, length)
         except ObjectNotFound as error:
             raise StoredDataDamaged(f"{key}: page object is missing") from error
 
-    def _check(self, ref: np.void, stored: bytes) -> bytes:
+    def _check(self, level: int, index: int, ref: np.void, stored: bytes) -> bytes:
         length = int(ref["plain"])
-        if length > LARGEST_PAGE:
-            raise codec.CodecError(f"announces {length} bytes")
-        plain = codec.decompress(int(ref["codec"]), stored, length)
-        if self._key.page(plain) != ref["hash"].tobytes():
-            raise codec.CodecError("the hash does not match")
+        if length > LARGEST_PAGE or ref["kind"] not in (STORED, PATCHED):
+            raise CodecError(f"announces {length} bytes")
+        kind = PAGE_PATCH if ref["kind"] == PATCHED else kind_at(level)
+        head = Head(index, kind, level, int(ref["codec"]), length)
+        plain = items.unpack(self._lineage, name_of(ref), int(ref["offset"]), head, stored)
+        if self._lineage.keys.page(plain) != ref["hash"].tobytes():
+            raise CodecError("the hash does not match")
         return plain
 
     def _damaged(self, ref: np.void, cause: str) -> StoredDataDamaged:
-        return StoredDataDamaged(f"{self._paths.pages(_name(ref))}: page at offset {ref['offset']}: {cause}")
-
-
-class TreeWriter:
-    """Makes a tree out of a former one and the leaves that changed, which must come in ascending order."""
-
-    def __init__(
-        self, parent: TreeReader, levels: int, key: LineageKey, pack: PackWriter, changes: Changes
-    ) -> None:
-        self._parent = parent
-        self._levels = levels
-        self._key = key
-        self._pack = pack
-        self._changes = changes
-        self._open: dict[int, tuple[int, Entries]] = {}
-        self.top = parent.top
-        if levels > parent.levels and parent.top["kind"] == STORED:
-            # The volume grew past what its tree reaches: the former top becomes the first child of a new
-            # page.
-            self._page(parent.levels + 1, 0)
-
-    def put_leaf(self, number: int, leaf: Leaf) -> None:
-        """Replace one leaf."""
-        if leaf.empty:
-            self._set(1, number, NO_REFERENCE)
-            return
-        self._set(1, number, self._store(LEAF, 0, number, leaf.encode(number), leaf.content(self._key)))
-
-    def finish(self) -> np.void:
-        """Write the pages above and return the reference to the top."""
-        for level in range(1, self._levels + 1):
-            self._close(level)
-        return self.top
-
-    def _set(self, level: int, child: int, ref: np.void) -> None:
-        """Let the child of that number, on the level below `level`, be `ref`."""
-        if level > self._levels:
-            if self._parent.levels == self._levels:
-                self._release(self._parent.top)
-            self.top = ref
-            return
-        entries = self._page(level, child // FANOUT)
-        self._release(entries[child % FANOUT])
-        entries[child % FANOUT] = ref
-
-    def _page(self, level: int, index: int) -> Entries:
-        opened = self._open.get(level)
-        if opened is None or opened[0] != index:
-            self._close(level)
-            opened = self._open[level] = (index, self._parent.inner(level, index).copy())
-        return opened[1]
-
-    def _close(self, level: int) -> None:
-        opened = self._open.pop(level, None)
-        if opened is None:
-            return
-        index, entries = opened
-        ref = NO_REFERENCE
-        if entries["kind"].any():
-            plain = encode_inner(entries, level, index)
-            ref = self._store(INNER, level, index, plain, content_of(entries, self._key))
-        self._set(level + 1, index, ref)
-
-    def _store(self, kind: int, level: int, index: int, plain: bytes, content: bytes) -> np.void:
-        codec_id, stored = codec.compress(plain)
-        digest = self._key.page(plain)
-        name, offset = self._pack.add(Item(index, kind, level, codec_id, len(plain), digest), stored)
-        self._changes.add(Kind.PAGES, name, len(stored))
-        return reference(name, offset, len(stored), len(plain), codec_id, digest, content)
-
-    def _release(self, ref: np.void) -> None:
-        if ref["kind"] == STORED:
-            self._changes.add(Kind.PAGES, _name(ref), -int(ref["length"]))
-
-
-def _name(ref: np.void) -> ObjectName:
-    return ObjectName.unpack(ref["name"].tobytes())
-
-
-def _runs(refs: list[np.void]) -> Iterator[list[int]]:
-    """Numbers of references, grouped so that each group is worth one request."""
-    run: list[int] = []
-    start = end = 0
-    name = b""
-    order = sorted(range(len(refs)), key=lambda i: (refs[i]["name"].tobytes(), int(refs[i]["offset"])))
-    for i in order:
-        ref = refs[i]
-        offset, length = int(ref["offset"]), int(ref["length"])
-        near = run and ref["name"].tobytes() == name and offset - end <= GAP
-        if not near or offset + length - start > LARGEST_READ:
-            if run:
-                yield run
-            run, start, name = [], offset, ref["name"].tobytes()
-        run.append(i)
-        end = offset + length
-    if run:
-        yield run
+        return StoredDataDamaged(
+            f"{self._lineage.paths.pages(name_of(ref))}: page at offset {ref['offset']}: {cause}"
+        )

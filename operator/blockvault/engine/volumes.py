@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from blockvault.engine import envelope, runtime
+from blockvault.engine import envelope, generations, keys, runtime
 from blockvault.engine.commits import Commits
-from blockvault.engine.errors import BadRequest, StoredDataDamaged
-from blockvault.engine.hashing import LineageKey, volume_name_hash
+from blockvault.engine.errors import BadRequest, StoredDataDamaged, WrongKey
+from blockvault.engine.generations import StoreFacts
+from blockvault.engine.hashing import SIZE, volume_name_hash
+from blockvault.engine.lineage import Lineage, lineage_of, new_lineage
 from blockvault.engine.names import VOLUMES, volume_key
 from blockvault.engine.state import ACTIVE, State
 from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
@@ -20,79 +23,141 @@ from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
 MAX_NAME = 512
 
 
+@dataclass(frozen=True)
+class Volume:
+    """A volume as it was found: its lineage, opened, and the newest state (number 0: no commit yet)."""
+
+    lineage: Lineage
+    state: State
+
+
+@dataclass(frozen=True)
+class _Record:
+    volume: str
+    lineage: str
+    key: str | None
+
+
 class Volumes:
     """The volumes of one store."""
 
-    def __init__(self, store: ObjectStore, name_key: bytes) -> None:
+    def __init__(self, store: ObjectStore, facts: StoreFacts) -> None:
         self._store = store
-        self._name_key = name_key
+        self._facts = facts
+        self._cipher = facts.cipher
 
-    def find(self, volume: str) -> State | None:
-        """The newest state of a volume's lineage; None when there is none, or only deleted ones."""
-        lineage, _ = self._last(volume)
-        if lineage is None:
-            return None
-        state = Commits(self._store, lineage).newest()
-        return state if state is not None and state.status == ACTIVE else None
-
-    def find_or_make(self, volume: str) -> State:
-        """As `find`, but a volume that is new gets a lineage.
-
-        Its first commit is still to be made (number 0).
-        """
-        lineage, number = self._last(volume)
+    def find(self, volume: str) -> Volume | None:
+        """A volume's lineage and its newest state; None when there is none, or only deleted ones."""
+        number = 1
         while True:
-            if lineage is not None:
-                state = Commits(self._store, lineage).newest()
-                if state is None:
-                    return State(lineage, volume, key=_fresh_key())
-                if state.status == ACTIVE:
-                    return state
+            try:
+                record = self._record(self._key(volume, number), volume)
+            except ObjectNotFound:
+                return None
+            found = self._newest(record)
+            # A new record is only ever made after the lineage of the one before it was deleted.
+            if found is None or found.state.status == ACTIVE:
+                return found
             number += 1
-            lineage = self._create(volume, number)
+
+    def find_or_make(self, volume: str) -> Volume:
+        """As `find`, but a volume that is new gets a lineage, whose first commit is still to be made.
+
+        Raises KeyRotated when it would be wrapped under an old key.
+        """
+        number = 1
+        while True:
+            key = self._key(volume, number)
+            try:
+                record = self._record(key, volume)
+            except ObjectNotFound:
+                record = self._create(key, volume)
+            found = self._newest(record)
+            if found is None:
+                return Volume(self._open(record), State(record.lineage, volume))
+            if found.state.status == ACTIVE:
+                return found
+            number += 1
+
+    def confirm(self) -> None:
+        """To be called when a lineage's first commit was made: it counts only under the newest key.
+
+        Raises KeyRotated: a rotation that began meanwhile may have missed this lineage.
+        """
+        if self._facts.encrypted:
+            generations.refuse_old_key(self._store, self._facts)
+
+    def lineages(self) -> Iterator[tuple[str, str]]:
+        """(volume, lineage) of every record, whatever became of the lineage."""
+        for info in list(self._store.list(VOLUMES)):
+            record = self._record(info.key, None)
+            yield record.volume, record.lineage
 
     def names(self) -> Iterator[str]:
         """All volumes that have a record, each once."""
         seen: set[str] = set()
-        for info in list(self._store.list(VOLUMES)):
-            folder = info.key.rpartition("/")[0]
-            if folder not in seen:
-                seen.add(folder)
-                yield self._record(info.key)[0]
+        for volume, _ in self.lineages():
+            if volume not in seen:
+                seen.add(volume)
+                yield volume
 
-    def _last(self, volume: str) -> tuple[str | None, int]:
-        """(lineage, number) of the last record; found by probing, as listings may lag."""
+    def _key(self, volume: str, number: int) -> str:
         if not volume or len(volume.encode()) > MAX_NAME:
             raise BadRequest(f"volume name {volume!r}: 1 to {MAX_NAME} bytes are allowed")
-        name_hash = volume_name_hash(self._name_key, volume)
-        lineage, number = None, 0
-        while True:
-            try:
-                found, lineage_found = self._record(volume_key(name_hash, number + 1))
-            except ObjectNotFound:
-                return lineage, number
-            if found != volume:
-                raise StoredDataDamaged(f"{volume_key(name_hash, number + 1)}: names volume {found!r}")
-            lineage, number = lineage_found, number + 1
+        return volume_key(volume_name_hash(self._facts.name_key, volume), number)
 
-    def _create(self, volume: str, number: int) -> str:
-        key = volume_key(volume_name_hash(self._name_key, volume), number)
-        lineage = runtime.random_id()
-        facts = {"volume": volume, "lineage": lineage, "createdAt": runtime.now()}
+    def _newest(self, record: _Record) -> Volume | None:
+        """The lineage's newest state; None before its first commit."""
+        lineage = self._open(record)
+        state = Commits(self._store, lineage).newest()
+        return None if state is None else Volume(lineage, state)
+
+    def _open(self, record: _Record) -> Lineage:
+        """The lineage with its key."""
+        single = self._facts.single_writer
+        if record.key is not None:
+            return lineage_of(
+                record.lineage, bytes.fromhex(record.key), encrypted=False, single_writer=single
+            )
+        found = keys.unwrap_any(self._store, record.lineage, self._facts.ring, single_writer=single)
+        if found is not None:
+            return found
+        # The key of a deleted lineage may have been erased, but its last commit says so in the clear.
+        erased = lineage_of(record.lineage, bytes(SIZE), encrypted=True, single_writer=single)
+        if Commits(self._store, erased).is_deleted():
+            return erased
+        raise WrongKey(
+            f"volume {record.volume}: lineage {record.lineage} is wrapped under none of the keys given",
+            remedy="Give the former key as well; `blockvault key rotate` wraps what it missed.",
+        )
+
+    def _create(self, key: str, volume: str) -> _Record:
+        lineage = new_lineage(
+            runtime.random_id(), encrypted=self._facts.encrypted, single_writer=self._facts.single_writer
+        )
+        facts = {"volume": volume, "lineage": lineage.id, "createdAt": runtime.now(), "key": None}
+        if self._facts.encrypted:
+            # The key first: a record must never name a lineage that nobody can open.
+            generations.refuse_old_key(self._store, self._facts)
+            assert self._facts.ring.current is not None
+            keys.wrap(self._store, lineage, self._facts.ring.current)
+        else:
+            facts["key"] = lineage.keys.raw.hex()
+        data = envelope.seal(envelope.Kind.VOLUME, key, json.dumps(facts).encode(), cipher=self._cipher)
         try:
-            self._store.create(key, envelope.seal(envelope.Kind.VOLUME, key, json.dumps(facts).encode()))
+            self._store.create(key, data)
         except AlreadyExists:
-            return self._record(key)[1]
-        return lineage
+            return self._record(key, volume)
+        return _Record(volume, lineage.id, facts["key"])
 
-    def _record(self, key: str) -> tuple[str, str]:
-        opened = envelope.unseal(envelope.Kind.VOLUME, key, self._store.get(key))
+    def _record(self, key: str, volume: str | None) -> _Record:
+        """The record of that key. Raises ObjectNotFound."""
+        opened = envelope.unseal(envelope.Kind.VOLUME, key, self._store.get(key), self._cipher)
         try:
             facts = json.loads(opened.body)
-            return str(facts["volume"]), str(facts["lineage"])
+            record = _Record(str(facts["volume"]), str(facts["lineage"]), facts["key"])
         except (ValueError, KeyError, TypeError) as error:
             raise StoredDataDamaged(f"{key}: {error}") from error
-
-
-def _fresh_key() -> dict[str, object]:
-    return {"generation": 0, "wrap": "none", "key": LineageKey.new().raw.hex()}
+        if volume is not None and record.volume != volume:
+            raise StoredDataDamaged(f"{key}: names volume {record.volume!r}")
+        return record

@@ -8,13 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from blockvault.engine import BackupRequest, BackupResult, Repository
 from blockvault.engine.envelope import Kind
-from blockvault.engine.hashing import LineageKey
-from blockvault.engine.names import LineagePaths, ObjectName
+from blockvault.engine.items import overhead
+from blockvault.engine.leaf import Leaf
+from blockvault.engine.lineage import Lineage
+from blockvault.engine.names import ObjectName
+from blockvault.engine.pages import PATCHED, Inner, name_of
 from blockvault.engine.root import Root, Roots
 from blockvault.engine.tree import TreeReader
 from blockvault.stores import AlreadyExists, ObjectInfo, ObjectNotFound, Traffic
@@ -127,6 +129,7 @@ def at_call(wanted: int, action: Callable[[], None]) -> Hook:
 
 SMALL = {
     "BLOCK_SIZE": 4096,
+    "SECTOR_SIZE": 64,
     "FANOUT": 4,
     "BATCH_BLOCKS": 2,
     "BATCH_SIZE": 2 * 4096,
@@ -135,6 +138,8 @@ SMALL = {
     "GAP": 1_000,
     "LARGEST_READ": 9_000,
     "MAX_DEPTH": 3,
+    "MAX_PATCHES": 3,
+    "FIRST_READ": 200,
 }
 
 
@@ -166,17 +171,17 @@ def restored(store: MemoryStore, folder: Path, backup_id: str, volume: str = "v"
 
 def check_usage(store: MemoryStore, volume: str = "v") -> None:
     """The summaries name exactly what the trees reach, it is really there, and used bytes are its size."""
-    state = Repository.open(store)._volumes.find(volume)
-    assert state is not None
-    paths = LineagePaths(state.lineage)
-    roots = Roots(store, paths)
+    opened = Repository.open(store)._volumes.find(volume)
+    assert opened is not None
+    state, lineage = opened.state, opened.lineage
+    paths = lineage.paths
+    roots = Roots(store, lineage)
     named: dict[str, int] = {}
     for entry in state.roots:
         name = ObjectName.parse(entry.object)
         summary = roots.summary(name)
-        key = LineageKey(bytes.fromhex(state.key["key"]))
         assert {used: usage.live for used, usage in summary.items()} == reached(
-            store, paths, key, roots.read(entry)
+            store, lineage, roots.read(entry)
         )
         for used, usage in summary.items():
             named[paths.segment(used) if usage.kind == Kind.SEGMENT else paths.pages(used)] = usage.size
@@ -188,24 +193,28 @@ def check_usage(store: MemoryStore, volume: str = "v") -> None:
     assert sum(named.values()) == state.used_bytes
 
 
-def reached(store: MemoryStore, paths: LineagePaths, key: LineageKey, root: Root) -> dict[ObjectName, int]:
+def reached(store: MemoryStore, lineage: Lineage, root: Root) -> dict[ObjectName, int]:
     """For each object, how many of its bytes the root's tree reaches, found by walking all of it."""
     found: Counter[ObjectName] = Counter()
-    reader = TreeReader(store, paths, key, root.top, root.levels)
+    reader = TreeReader(store, lineage, root.top, root.levels)
+    extra = overhead(lineage)
 
-    def count(ref: np.void) -> None:
-        if ref["kind"]:
-            found[ObjectName.unpack(ref["name"].tobytes())] += int(ref["length"])
+    def count(page: Leaf | Inner | None) -> None:
+        if page is not None and page.origin is not None:
+            origin = page.origin
+            found[name_of(origin.ref)] += int(origin.ref["length"])
+            if origin.ref["kind"] == PATCHED:
+                found[name_of(origin.base)] += int(origin.base["length"])
 
-    count(root.top)
     leaves = -(-root.size // (SMALL["BLOCK_SIZE"] * SMALL["FANOUT"]))
     for level in range(1, root.levels + 1):
         for index in range(-(-leaves // SMALL["FANOUT"] ** level)):
-            for ref in reader.inner(level, index):
-                count(ref)
+            count(reader.inner(level, index))
     for _, leaf in reader.leaves(range(leaves)):
-        for slot in range(SMALL["FANOUT"]):
-            place = leaf.place(slot) if leaf else None
-            if place is not None:
-                found[place[0]] += place[2]
+        count(leaf)
+        for slot in range(SMALL["FANOUT"]) if leaf else ():
+            for piece in leaf.pieces(slot):
+                found[piece.name] += piece.length
+                assert piece.digests is not None
+                found[piece.digests.name] += 8 * (piece.mask.bit_count() or 64) + extra
     return dict(found)

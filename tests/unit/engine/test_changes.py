@@ -68,6 +68,7 @@ def test_a_list_of_another_parent_is_not_believed(store: MemoryStore, tmp_path: 
     source.write_bytes(b"y" * 1000)
     second = backup(store, source, changed=ChangedList([], "another backup"))
     assert (second.changed_block_source, second.bytes_changed) == ("Compare", 1000)
+    source.write_bytes(b"x" * 1000)
     third = backup(store, source, parent=first.backup_id, changed=ChangedList([], first.backup_id))
     assert (third.changed_block_source, third.bytes_changed) == ("List", 0)
 

@@ -56,9 +56,9 @@ def test_an_incremental_by_list(store: MemoryStore, tmp_path: Path, blocks: int,
     assert counted(fresh) == {
         "create": 2 * COMMIT["create"],
         "list": 1 + 2 * COMMIT["list"],
-        # the store, the volume's record and its absence, the newest commit and two probes, the commits,
-        # the parent's root, and for each level of inner pages and for the leaves at most one read each
-        "get": 1 + 2 + 3 + 2 * COMMIT["get"] + 1 + page_reads(history, levels),
+        # the store, the volume's record, the newest commit and two probes, the commits, the parent's root, and
+        # for each level of inner pages and for the leaves at most one read each; then digests
+        "get": 1 + 1 + 3 + 2 * COMMIT["get"] + 1 + page_reads(history, levels) + digest_reads(history),
         "put": 3,
     }
     touched = 6 * BLOCK
@@ -69,6 +69,11 @@ def test_an_incremental_by_list(store: MemoryStore, tmp_path: Path, blocks: int,
 def page_reads(history: int, levels: int) -> int:
     """The top and each inner level, then both leaves: together while one object holds them, else one by one."""
     return levels + (1 if history == 1 else 2)
+
+
+def digest_reads(history: int) -> int:
+    """For each of two leaves those of the bases; for each former backup those of its patches, and a patched page."""
+    return 2 + (5 if history > 1 else 0)
 
 
 def test_an_unchanged_volume(store: MemoryStore, tmp_path: Path) -> None:

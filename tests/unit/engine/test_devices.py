@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from blockvault.engine import (
+    SourceChanged,
     SourceNotFound,
     SourceUnreadable,
     TargetNotFound,
@@ -135,10 +136,10 @@ def test_a_read_error_fails_the_backup(
     monkeypatch.setattr(os, "preadv", failing)
     with pytest.raises(SourceUnreadable, match="reading at 0: Input/output error"):
         backup(store, source)
-    state = Repository.open(store)._volumes.find("v")
-    assert state is not None
-    assert [root.id for root in state.roots] == [good.backup_id]
-    assert state.attempts == []
+    found = Repository.open(store)._volumes.find("v")
+    assert found is not None
+    assert [root.id for root in found.state.roots] == [good.backup_id]
+    assert found.state.attempts == []
 
 
 def test_past_the_end_there_are_zeros(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_a_source_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
     path.write_bytes(b"x" * 8192)
     source = Source(str(path), 8192)
     os.truncate(path, 4096)
-    with pytest.raises(SourceUnreadable, match="ends at 4096"):
+    with pytest.raises(SourceChanged, match="ends at 4096"):
         source.read(0, 8192)
 
 

@@ -16,7 +16,7 @@ from blockvault.engine import (
     envelope,
 )
 from blockvault.engine.commits import MILESTONE, Commits
-from blockvault.engine.names import LineagePaths
+from blockvault.engine.lineage import lineage_of
 from blockvault.engine.state import Outcome, State
 from blockvault.stores import ObjectInfo
 from tests.unit.engine.support import Crash, MemoryStore, at_call, backup, check_usage, restored
@@ -24,7 +24,7 @@ from tests.unit.engine.support import Crash, MemoryStore, at_call, backup, check
 pytestmark = pytest.mark.usefixtures("small")
 
 BLOCK = 4096
-KEY = {"generation": 0, "wrap": "none", "key": "00" * 32}
+LINEAGE = lineage_of("lineage", bytes(32), encrypted=False, single_writer=False)
 
 
 @pytest.fixture
@@ -93,9 +93,9 @@ def test_a_run_that_was_given_up_cannot_commit(store: MemoryStore, source: Path)
     with pytest.raises(AttemptFenced):
         backup(racing, source, operation_id="op", full=True)
     assert len(Repository.open(store).list("v")) == 1
-    state = Repository.open(store)._volumes.find("v")
-    assert state is not None
-    assert len(state.attempts) == 1
+    found = Repository.open(store)._volumes.find("v")
+    assert found is not None
+    assert len(found.state.attempts) == 1
     assert backup(store, source, operation_id="op").type == "incremental"
 
 
@@ -104,9 +104,9 @@ class Chain:
 
     def __init__(self, length: int) -> None:
         self.store = MemoryStore()
-        self.paths = LineagePaths("lineage")
-        self.commits = Commits(self.store, "lineage")
-        self.state = State("lineage", "v", key=KEY)
+        self.paths = LINEAGE.paths
+        self.commits = Commits(self.store, LINEAGE)
+        self.state = State(LINEAGE.id, "v")
         for _ in range(length):
             self.state = self.commits.update(note, self.state)
 
@@ -129,7 +129,7 @@ def test_a_lost_answer_counts_once() -> None:
             super().create(key, data)
             super().create(key, data)  # what the store layer does after a lost answer
 
-    newest = Commits(Lossy(chain.store.objects), "lineage").update(note, chain.state)
+    newest = Commits(Lossy(chain.store.objects), LINEAGE).update(note, chain.state)
     assert newest.number == 4
     assert len(chain.store.objects) == 4
 
@@ -148,7 +148,7 @@ def test_listings_may_lag(seen: int) -> None:
     chain = Chain(200)
     store = Lagging(chain.store.objects)
     store.seen = seen
-    newest = Commits(store, "lineage").newest()
+    newest = Commits(store, LINEAGE).newest()
     assert newest is not None
     assert newest.number == 200
 
@@ -168,7 +168,7 @@ def test_a_writer_that_slept_does_not_commit_on_a_trimmed_number(length: int, la
         return note(state)
 
     store = Lagging(chain.store.objects) if lagging else chain.store.view()
-    made = Commits(store, "lineage").update(decide, slept)
+    made = Commits(store, LINEAGE).update(decide, slept)
     assert made.number == length + 4
     assert seen == [3, length + 3]
     newest = chain.commits.newest()
@@ -185,7 +185,7 @@ def test_a_commit_that_was_built_upon_counts(others: int) -> None:
     class Slow(MemoryStore):
         def create(self, key: str, data: bytes | bytearray | memoryview) -> None:
             super().create(key, data)
-            calm = Commits(self.view(), "lineage")
+            calm = Commits(self.view(), LINEAGE)
             for _ in range(others):
                 newest = calm.newest()
                 assert newest is not None
@@ -195,7 +195,7 @@ def test_a_commit_that_was_built_upon_counts(others: int) -> None:
         decided.append(state.number)
         return state, Outcome("", "delete")
 
-    newest = Commits(Slow(chain.store.objects), "lineage").update(decide, chain.state)
+    newest = Commits(Slow(chain.store.objects), LINEAGE).update(decide, chain.state)
     assert decided == [3]
     assert newest.number == 4 + others
 
@@ -207,7 +207,7 @@ def test_a_replaced_predecessor_is_noticed() -> None:
     assert other is not None
     other.commit_id = "0" * 32
     body = other.encode()
-    chain.store.objects[key] = envelope.seal(envelope.Kind.COMMIT, key, body, clear=b"{}")
+    chain.store.objects[key] = envelope.seal(envelope.Kind.COMMIT, key, body)
     with pytest.raises(StoredDataDamaged, match="predecessor"):
         chain.commits.update(note, chain.state)
 
@@ -224,9 +224,9 @@ def test_unknown_keys_are_carried_along() -> None:
 def test_a_lineage_with_unknown_features_is_not_written(store: MemoryStore, source: Path) -> None:
     """It is still read: restores go on working beside a newer version."""
     made = backup(store, source)
-    state = Repository.open(store)._volumes.find("v")
-    assert state is not None
-    key = LineagePaths(state.lineage).commit(state.number)
+    found = Repository.open(store)._volumes.find("v")
+    assert found is not None
+    key = found.lineage.paths.commit(found.state.number)
     store.objects[key] = with_feature(store.objects[key], key, offset=24)
     with pytest.raises(FormatUnsupported, match="must not write"):
         backup(store, source)
@@ -249,8 +249,6 @@ def with_feature(data: bytes, key: str, offset: int) -> bytes:
 
 def test_attempts_of_dead_runs_do_not_pile_up(store: MemoryStore, source: Path) -> None:
     backup(store, source)
-    state = Repository.open(store)._volumes.find("v")
-    assert state is not None
     for number in range(40):
         racing = MemoryStore(store.objects)
         racing.before = lambda n, kind, key: (_ for _ in ()).throw(RuntimeError) if kind == "put" else None
@@ -258,7 +256,7 @@ def test_attempts_of_dead_runs_do_not_pile_up(store: MemoryStore, source: Path) 
             backup(racing, source, operation_id=f"dead-{number}", full=True)
     newest = Repository.open(store)._volumes.find("v")
     assert newest is not None
-    assert len(newest.attempts) == 32
+    assert len(newest.state.attempts) == 32
     assert backup(store, source).type == "incremental"
 
 

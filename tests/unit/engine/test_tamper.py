@@ -103,11 +103,11 @@ def test_another_lineage_in_this_ones_place(kept: tuple[MemoryStore, str, bytes]
     mine, theirs = (Repository.open(store)._volumes.find(name) for name in ("v", "other"))
     assert mine is not None
     assert theirs is not None
-    prefix = f"lineages/{mine.lineage}/"
+    prefix = mine.lineage.paths.folder
     objects = {key: data for key, data in store.objects.items() if not key.startswith(prefix)}
     for key, data in store.objects.items():
-        if key.startswith(f"lineages/{theirs.lineage}/"):
-            objects[key.replace(theirs.lineage, mine.lineage)] = data
+        if key.startswith(theirs.lineage.paths.folder):
+            objects[key.replace(theirs.lineage.id, mine.lineage.id)] = data
     with pytest.raises(StoredDataDamaged, match="checksum"):
         read_all(objects, tmp_path, backup_id)
 

@@ -1,0 +1,116 @@
+"""Attempts: runs that may still commit. Pure steps from one state of a lineage to the next.
+
+Each gives (state, outcome), or None where nothing is to be done. They are called anew for every try of a commit,
+and take nothing from former tries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from blockvault.engine import runtime
+from blockvault.engine.errors import AttemptFenced, ParentNotFound, VolumeDeleted
+from blockvault.engine.root import Roots
+from blockvault.engine.state import ACTIVE, ATTEMPTS, Attempt, Outcome, RootEntry, State
+
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class Begin:
+    """What an attempt starts with. `size`: of the volume, in bytes. `parent`: an id, `latest`, or None (full)."""
+
+    attempt: str
+    operation: str
+    size: int
+    parent: str | None
+
+
+def begin(state: State, wanted: Begin) -> tuple[State, Outcome] | None:
+    """Enter an attempt that pins its parent. It takes over what a former run of the same operation sent."""
+    refuse_deleted(state)
+    if state.root_of(wanted.operation) is not None:
+        return None
+    parent = _choose_parent(state, wanted)
+    state.epoch += 1
+    pin = None if parent is None else {"id": parent.id, "revision": parent.revision}
+    dead = [other for other in state.attempts if other.operation == wanted.operation]
+    adopts = [epoch for other in dead for epoch in (other.epoch, *other.adopts)]
+    alike = [other.epoch for other in dead if other.parent == pin and other.size == wanted.size]
+    attempt = Attempt(
+        id=wanted.attempt,
+        operation=wanted.operation,
+        epoch=state.epoch,
+        parent=pin,
+        size=wanted.size,
+        started_at=runtime.now(),
+        adopts=adopts,
+        patches_of=alike[-1] if alike else None,
+    )
+    others = [other for other in state.attempts if other.operation != wanted.operation]
+    state.attempts = [*others, attempt][-ATTEMPTS:]
+    return state, Outcome("", "begin", wanted.attempt, wanted.operation)
+
+
+def give_up(state: State, attempt_id: str) -> tuple[State, Outcome] | None:
+    """Take an attempt out. What it sent is left to collect."""
+    attempt = state.attempt(attempt_id)
+    if attempt is None:
+        return None
+    state.attempts.remove(attempt)
+    return state, Outcome("", "give-up", attempt.id, attempt.operation)
+
+
+def finish(
+    state: State,
+    attempt: Attempt,
+    entry: RootEntry,
+    added: int,
+    roots: Roots,
+    *,
+    lists_lie: bool,
+    compared: bool,
+) -> tuple[State, Outcome] | None:
+    """Turn the attempt into a backup, whatever others have committed meanwhile.
+
+    `added`: bytes of the objects that this backup needs and its parent does not. Raises AttemptFenced.
+    """
+    refuse_deleted(state)
+    if state.root_of(entry.operation) is not None:
+        return None
+    mine = state.attempt(attempt.id)
+    if mine is None:
+        raise AttemptFenced(
+            f"volume {state.volume}: another run took this operation over, or it was given up"
+        )
+    state.attempts.remove(mine)
+    state.roots.append(entry)
+    parent = None if attempt.parent is None else state.root(attempt.parent["id"])
+    if attempt.parent is None or (parent is not None and parent.revision == attempt.parent["revision"]):
+        state.used_bytes += added  # what the parent needs is counted already
+    else:
+        state.used_bytes = roots.used_bytes(state.roots)
+    if lists_lie:
+        state.distrusted = {"since": runtime.now(), "reason": "a block that a list left out had changed"}
+    elif compared:
+        state.distrusted = None
+    return state, Outcome("", "backup", attempt.id, entry.operation, entry.id)
+
+
+def refuse_deleted(state: State) -> None:
+    """Raises VolumeDeleted."""
+    if state.status != ACTIVE:
+        raise VolumeDeleted(f"volume {state.volume}: its data was deleted")
+
+
+def _choose_parent(state: State, wanted: Begin) -> RootEntry | None:
+    """The backup to build on. A smaller volume than the parent's is another volume: it begins anew."""
+    if wanted.parent is None:
+        return None
+    if wanted.parent == LATEST:
+        parent = state.roots[-1] if state.roots else None
+    else:
+        parent = state.root(wanted.parent)
+        if parent is None:
+            raise ParentNotFound(f"volume {state.volume} has no backup {wanted.parent}")
+    return None if parent is None or parent.size > wanted.size else parent

@@ -1,0 +1,185 @@
+"""The store's own record and its key generations: how a store is made, recognised and opened.
+
+Generation 1 is in the record itself. Each rotation creates the next number under `keys/`, with the fingerprint of
+its key in the clear, so that everybody sees which key is the newest.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from blockvault.engine import envelope, runtime
+from blockvault.engine.crypt import Cipher
+from blockvault.engine.errors import (
+    BadRequest,
+    KeyMissing,
+    KeyRotated,
+    NotAVault,
+    StoredDataDamaged,
+    WrongKey,
+)
+from blockvault.engine.fetching import get
+from blockvault.engine.keys import KeyRing, VaultKey
+from blockvault.engine.names import GENERATIONS, STORE, generation_key
+from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
+
+ALGORITHM = "AES-256-GCM"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A number and the fingerprint of its key."""
+
+    number: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class StoreFacts:
+    """An opened store. `ring` is empty where it is not encrypted."""
+
+    store_id: str
+    created_at: str
+    name_key: bytes
+    ring: KeyRing
+    single_writer: bool
+    first_fingerprint: str | None
+
+    @property
+    def encrypted(self) -> bool:
+        """True when bodies in this store are encrypted."""
+        return self.first_fingerprint is not None
+
+    @property
+    def cipher(self) -> Cipher | None:
+        """For the store's own records, which name volumes."""
+        return Cipher(self.name_key) if self.encrypted else None
+
+
+def create(store: ObjectStore, ring: KeyRing, *, single_writer: bool) -> StoreFacts:
+    """Make the store's record. Raises AlreadyExists when there is one."""
+    key = ring.current
+    clear = {
+        "storeId": runtime.random_id(),
+        "createdAt": runtime.now(),
+        "encryption": ALGORITHM if key else None,
+        "fingerprint": key.fingerprint if key else None,
+        "singleWriter": single_writer,
+    }
+    body = json.dumps({"nameKey": runtime.random(32).hex()}).encode()
+    data = envelope.seal(
+        envelope.Kind.STORE, STORE, body, clear=_json(clear), cipher=key.cipher if key else None
+    )
+    store.create(STORE, data)
+    return open_store_record(store, ring)
+
+
+def open_store_record(store: ObjectStore, ring: KeyRing) -> StoreFacts:
+    """Open the store. Raises NotAVault, KeyMissing, WrongKey, BadRequest (a key where none is needed)."""
+    try:
+        data = get(store, STORE)
+    except ObjectNotFound as error:
+        raise NotAVault(f"{store.url}: no store of backups here") from error
+    parts = envelope.split(envelope.Kind.STORE, STORE, data)
+    clear = _parse(STORE, parts.clear)
+    first = clear.get("fingerprint")
+    if first is None:
+        if ring.current is not None:
+            raise BadRequest(
+                f"{store.url} is not encrypted, but a key was given",
+                remedy="Leave the key out, or check that this is the store you mean.",
+            )
+        body = envelope.unseal(envelope.Kind.STORE, STORE, data).body
+    elif ring.current is None:
+        raise KeyMissing(f"{store.url} is encrypted under the key {first}, and no key was given")
+    elif (key := ring.of(first)) is not None:
+        body = envelope.unseal(envelope.Kind.STORE, STORE, data, key.cipher).body
+    else:
+        body = _open_generation(store, ring, first)
+    try:
+        name_key = bytes.fromhex(_parse(STORE, body)["nameKey"])
+        return StoreFacts(
+            str(clear["storeId"]), str(clear["createdAt"]), name_key, ring, bool(clear["singleWriter"]), first
+        )
+    except (KeyError, ValueError) as error:
+        raise StoredDataDamaged(f"{STORE}: {error}") from error
+
+
+def newest(store: ObjectStore, facts: StoreFacts) -> Generation:
+    """The newest generation: that of the highest number, found by listing and then by probing upward."""
+    assert facts.first_fingerprint is not None
+    number = max([1, *(_number(info.key) for info in store.list(GENERATIONS))])
+    found = Generation(1, facts.first_fingerprint)
+    while True:
+        if number > 1:
+            found = _read(store, number)[0]
+        try:
+            _read(store, number + 1)
+        except ObjectNotFound:
+            return found
+        number += 1
+
+
+def add(store: ObjectStore, facts: StoreFacts, number: int, key: VaultKey) -> None:
+    """Create a generation. Raises AlreadyExists when that number is taken."""
+    path = generation_key(number)
+    clear = _json({"generation": number, "fingerprint": key.fingerprint, "createdAt": runtime.now()})
+    body = json.dumps({"nameKey": facts.name_key.hex()}).encode()
+    store.create(path, envelope.seal(envelope.Kind.GENERATION, path, body, clear=clear, cipher=key.cipher))
+
+
+def refuse_old_key(store: ObjectStore, facts: StoreFacts) -> None:
+    """Raises KeyRotated unless the ring's current key is that of the newest generation."""
+    found = newest(store, facts)
+    current = facts.ring.current
+    if current is None or current.fingerprint != found.fingerprint:
+        mine = current.fingerprint if current else "none"
+        raise KeyRotated(f"{store.url}: the key was rotated to {found.fingerprint}; {mine} was given")
+
+
+def _open_generation(store: ObjectStore, ring: KeyRing, first: str) -> bytes:
+    known = [first]
+    for number in sorted((_number(info.key) for info in list(store.list(GENERATIONS))), reverse=True):
+        generation, data = _read(store, number)
+        known.append(generation.fingerprint)
+        key = ring.of(generation.fingerprint)
+        if key is not None:
+            return envelope.unseal(envelope.Kind.GENERATION, generation_key(number), data, key.cipher).body
+    given = ", ".join(key.fingerprint for key in ring)
+    raise WrongKey(f"{store.url} is encrypted under {', '.join(known)}; the key given is {given}")
+
+
+def _read(store: ObjectStore, number: int) -> tuple[Generation, bytes]:
+    path = generation_key(number)
+    data = store.get(path)
+    clear = _parse(path, envelope.split(envelope.Kind.GENERATION, path, data).clear)
+    return Generation(number, str(clear.get("fingerprint"))), data
+
+
+def _number(key: str) -> int:
+    text = key.rpartition("/")[2]
+    return int(text) if text.isdigit() else 0
+
+
+def _json(data: dict[str, Any]) -> bytes:
+    return json.dumps(data, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _parse(key: str, data: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except ValueError as error:
+        raise StoredDataDamaged(f"{key}: {error}") from error
+    if not isinstance(found, dict):
+        raise StoredDataDamaged(f"{key}: not an object")
+    return found
+
+
+def make_or_open(store: ObjectStore, ring: KeyRing, *, single_writer: bool) -> StoreFacts:
+    """Make the store, or open the one that is here already."""
+    try:
+        return create(store, ring, single_writer=single_writer)
+    except AlreadyExists:
+        return open_store_record(store, ring)

@@ -1,0 +1,284 @@
+"""Leaf pages: 128 entries, each a zero block, or a base with up to 16 sector patches on it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from blockvault.engine.hashing import ZERO, LineageKey
+from blockvault.engine.items import LEAF
+from blockvault.engine.names import ObjectName
+from blockvault.engine.pages import (
+    ABSENT,
+    FANOUT,
+    SECTOR_SIZE,
+    STORED,
+    Entries,
+    MalformedPageError,
+    Origin,
+    open_patch,
+    open_record,
+    patch_head,
+    record,
+)
+
+MAX_PATCHES = 16
+DIGEST_SIZE = 8
+
+ENTRY = np.dtype(
+    [
+        ("kind", "u1"),
+        ("codec", "u1"),
+        ("patches", "u1"),
+        ("flags", "u1"),
+        ("object", "<u4"),
+        ("offset", "<u4"),
+        ("length", "<u4"),
+        ("digests_object", "<u4"),
+        ("digests_offset", "<u4"),
+        ("first_patch", "<u4"),
+        ("reserved", "<u4"),
+        ("hash", "V32"),
+    ]
+)
+PATCH = np.dtype(
+    [
+        ("mask", "<u8"),
+        ("object", "<u4"),
+        ("offset", "<u4"),
+        ("length", "<u4"),
+        ("codec", "u1"),
+        ("reserved", "V3"),
+        ("digests_object", "<u4"),
+        ("digests_offset", "<u4"),
+    ]
+)
+assert (ENTRY.itemsize, PATCH.itemsize) == (64, 32)
+
+
+class Spot(NamedTuple):
+    """A place in a page object."""
+
+    name: ObjectName
+    offset: int
+
+
+class Piece(NamedTuple):
+    """A base or a patch of a block: where it lies in a segment, and where its sector digests lie.
+
+    `length` is as stored. `mask` has the sectors of a patch, bit 0 for the first; it is 0 for a base.
+    """
+
+    name: ObjectName
+    offset: int
+    length: int
+    codec: int
+    mask: int
+    digests: Spot | None
+
+    @property
+    def plain(self) -> int:
+        """Bytes when decoded, of a patch."""
+        return self.mask.bit_count() * SECTOR_SIZE
+
+    @property
+    def digest_bytes(self) -> int:
+        """Bytes of its sector digests."""
+        return (self.mask.bit_count() or 64) * DIGEST_SIZE
+
+
+class Leaf:
+    """128 entries. `origin` is there when the page was read from the store."""
+
+    def __init__(self, entries: Entries | None = None, origin: Origin | None = None) -> None:
+        self.entries: Entries = np.zeros(FANOUT, ENTRY) if entries is None else entries
+        self.origin = origin
+        self._names: list[ObjectName] = []
+        self._numbers: dict[ObjectName, int] = {}
+        self._patches: dict[int, list[Piece]] = {}
+
+    def copy(self) -> Leaf:
+        """One that can be changed without changing this."""
+        made = Leaf(self.entries.copy(), self.origin.copy() if self.origin else None)
+        made._names = list(self._names)
+        made._numbers = dict(self._numbers)
+        made._patches = {slot: list(patches) for slot, patches in self._patches.items()}
+        return made
+
+    @property
+    def empty(self) -> bool:
+        """True when all blocks are zero."""
+        return not self.entries["kind"].any()
+
+    def hashes(self) -> bytes:
+        """The block hashes, 32 bytes each; zero blocks have 32 zero bytes."""
+        return self.entries["hash"].tobytes()
+
+    def hash_of(self, slot: int) -> bytes:
+        """The hash of one block."""
+        return self.entries["hash"][slot].tobytes()  # type: ignore[no-any-return]
+
+    def content(self, key: LineageKey) -> bytes:
+        """The node of the Merkle tree."""
+        return ZERO if self.empty else key.content(self.hashes())
+
+    def stored(self, slot: int) -> bool:
+        """True unless the block is zero."""
+        return bool(self.entries["kind"][slot] == STORED)
+
+    def stored_slots(self) -> list[int]:
+        """Slots of the blocks that are not zero."""
+        return np.flatnonzero(self.entries["kind"] == STORED).tolist()
+
+    def base(self, slot: int) -> Piece | None:
+        """The base of a block; None when it is zero."""
+        kind, codec, _, _, obj, offset, length, digests, digests_offset, _, _, _ = self.entries[slot].item()
+        if kind == ABSENT:
+            return None
+        spot = Spot(self._names[digests - 1], digests_offset) if digests else None
+        return Piece(self._names[obj], offset, length, codec, 0, spot)
+
+    def patches(self, slot: int) -> list[Piece]:
+        """The patches on the base, oldest first."""
+        return self._patches.get(slot, [])
+
+    def pieces(self, slot: int) -> list[Piece]:
+        """Base and patches, in the order in which they are laid on each other; empty for a zero block."""
+        base = self.base(slot)
+        return [] if base is None else [base, *self.patches(slot)]
+
+    def clear(self, slot: int) -> None:
+        """Make it a zero block."""
+        self._touch(slot)
+        self.entries[slot] = np.zeros((), ENTRY)
+        self._patches.pop(slot, None)
+
+    def set_base(self, slot: int, piece: Piece, digest: bytes) -> None:
+        """Make it a block that is stored whole. `digest` is the hash of its 256 KiB."""
+        self._touch(slot)
+        self._patches.pop(slot, None)
+        digests = self._number(piece.digests.name) + 1 if piece.digests else 0
+        self.entries[slot] = (
+            STORED, piece.codec, 0, 0, self._number(piece.name), piece.offset, piece.length,
+            digests, piece.digests.offset if piece.digests else 0, 0, 0, np.void(digest),
+        )  # fmt: skip
+
+    def set_patches(self, slot: int, patches: list[Piece], digest: bytes) -> None:
+        """Replace the patches on the base. `digest` is the hash of the whole resulting block."""
+        self._touch(slot)
+        self._patches[slot] = patches
+        self.entries["patches"][slot] = len(patches)
+        self.entries["hash"][slot] = np.void(digest)
+
+    def encode(self, index: int) -> bytes:
+        """The record of the whole page, as leaf number `index`."""
+        names, body = self._encode_slots(list(range(FANOUT)))
+        return record(LEAF, 0, FANOUT, len(names), index) + b"".join(n.pack() for n in names) + body
+
+    def encode_patch(self, index: int, base: np.void, slots: list[int]) -> bytes:
+        """The record of the slots that differ from the page that `base` refers to."""
+        names, body = self._encode_slots(slots)
+        return patch_head(0, index, len(names), base, slots) + b"".join(n.pack() for n in names) + body
+
+    @classmethod
+    def decode(cls, data: bytes, index: int) -> Leaf:
+        """The reverse of `encode`. Raises MalformedPageError."""
+        count, rest = open_record(data, LEAF, 0, index)
+        leaf = cls()
+        leaf._decode_slots(list(range(FANOUT)), count, rest)
+        return leaf
+
+    def patched(self, data: bytes, index: int) -> Leaf:
+        """This page with a patch applied. Raises MalformedPageError."""
+        count, _, slots, rest = open_patch(data, 0, index)
+        leaf = self.copy()
+        leaf._decode_slots(slots, count, rest)
+        return leaf
+
+    def _touch(self, slot: int) -> None:
+        if self.origin is not None:
+            self.origin.changed.add(slot)
+
+    def _number(self, name: ObjectName) -> int:
+        number = self._numbers.get(name)
+        if number is None:
+            number = self._numbers[name] = len(self._names)
+            self._names.append(name)
+        return number
+
+    def _encode_slots(self, slots: list[int]) -> tuple[list[ObjectName], bytes]:
+        """The names that these slots need, and their entries followed by their patches."""
+        entries = self.entries[slots]
+        table = np.zeros(sum(len(self.patches(slot)) for slot in slots), PATCH)
+        used: dict[int, int] = {}
+
+        def renumber(old: int) -> int:
+            return used.setdefault(old, len(used))  # names that nothing needs fall out
+
+        row = 0
+        for i, slot in enumerate(slots):
+            entry = entries[i]
+            if entry["kind"] == ABSENT:
+                continue
+            entry["object"] = renumber(int(entry["object"]))
+            if entry["digests_object"]:
+                entry["digests_object"] = renumber(int(entry["digests_object"]) - 1) + 1
+            patches = self.patches(slot)
+            entry["first_patch"] = row if patches else 0
+            for patch in patches:
+                digests = renumber(self._number(patch.digests.name)) + 1 if patch.digests else 0
+                table[row] = (
+                    patch.mask, renumber(self._number(patch.name)), patch.offset, patch.length, patch.codec,
+                    b"", digests, patch.digests.offset if patch.digests else 0,
+                )  # fmt: skip
+                row += 1
+        return [self._names[old] for old in used], entries.tobytes() + table.tobytes()
+
+    def _decode_slots(self, slots: list[int], count: int, rest: memoryview) -> None:
+        if len(rest) < count * 16 + len(slots) * ENTRY.itemsize:
+            raise MalformedPageError("leaf page cut short")
+        names = [ObjectName.unpack(bytes(rest[i * 16 : i * 16 + 16])) for i in range(count)]
+        entries = np.frombuffer(rest, ENTRY, len(slots), count * 16).copy()
+        tail = rest[count * 16 + len(slots) * ENTRY.itemsize :]
+        if len(tail) % PATCH.itemsize:
+            raise MalformedPageError("patches cut short")
+        table = np.frombuffer(tail, PATCH)
+        _check(entries, table, count)
+        map_ = np.array([self._number(name) for name in names] or [0], np.uint32)
+        stored = entries["kind"] == STORED
+        entries["object"][stored] = map_[entries["object"][stored]]
+        with_digests = stored & (entries["digests_object"] > 0)
+        entries["digests_object"][with_digests] = map_[entries["digests_object"][with_digests] - 1] + 1
+        self.entries[slots] = entries
+        rows = table.tolist()
+        for slot, first, number in zip(
+            slots, entries["first_patch"].tolist(), entries["patches"].tolist(), strict=True
+        ):
+            self._patches.pop(slot, None)
+            if number:
+                self._patches[slot] = [_piece(row, names) for row in rows[first : first + number]]
+
+
+def _piece(row: tuple[int, int, int, int, int, bytes, int, int], names: list[ObjectName]) -> Piece:
+    mask, obj, offset, length, codec, _, digests, digests_offset = row
+    spot = Spot(names[digests - 1], digests_offset) if digests else None
+    return Piece(names[obj], offset, length, codec, mask, spot)
+
+
+def _check(entries: Entries, table: Entries, names: int) -> None:
+    stored = entries["kind"] == STORED
+    if (entries["kind"] > STORED).any() or entries["patches"][~stored].any():
+        raise MalformedPageError("an entry of an unknown kind")
+    if (entries["object"][stored] >= names).any() or (entries["digests_object"][stored] > names).any():
+        raise MalformedPageError("an entry names no object")
+    if (entries["patches"] > MAX_PATCHES).any() or (
+        entries["first_patch"].astype(np.uint64) + entries["patches"] > len(table)
+    ).any():
+        raise MalformedPageError("an entry whose patches are not there")
+    if (
+        (table["object"] >= names).any()
+        or (table["digests_object"] > names).any()
+        or (table["mask"] == 0).any()
+    ):
+        raise MalformedPageError("a patch that names no object or no sector")

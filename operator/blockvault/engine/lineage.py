@@ -1,0 +1,37 @@
+"""A lineage as it is opened: its id, where its objects lie, and its keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from blockvault.engine.crypt import Cipher
+from blockvault.engine.hashing import LineageKey
+from blockvault.engine.names import LineagePaths
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """All that is stored of one volume. `cipher` is None where the store is not encrypted.
+
+    `single_writer`: the store cannot create exclusively; commits are named so that none is overwritten.
+    """
+
+    id: str
+    keys: LineageKey
+    cipher: Cipher | None = None
+    single_writer: bool = False
+
+    @property
+    def paths(self) -> LineagePaths:
+        """Keys of its objects in the store."""
+        return LineagePaths(self.id)
+
+
+def new_lineage(lineage_id: str, *, encrypted: bool, single_writer: bool) -> Lineage:
+    """A lineage with a fresh secret."""
+    return lineage_of(lineage_id, LineageKey.new().raw, encrypted=encrypted, single_writer=single_writer)
+
+
+def lineage_of(lineage_id: str, secret: bytes, *, encrypted: bool, single_writer: bool) -> Lineage:
+    """A lineage from its secret of 32 bytes."""
+    return Lineage(lineage_id, LineageKey(secret), Cipher(secret) if encrypted else None, single_writer)
