@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 import tenacity
 
-from blockvault.stores.errors import StoreError
+from blockvault.stores.errors import AlreadyExists, ObjectNotFound, StoreError, StoreUnreachable
 
 Data = bytes | bytearray | memoryview
 T = TypeVar("T")
@@ -93,17 +93,24 @@ class Patience:
     One clock serves all threads of a store: while others get through, it is alive and waiting is right.
     """
 
-    def __init__(self, retry_seconds: float, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        retry_seconds: float,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.retry_seconds = retry_seconds
         self._sleep = sleep
+        self._clock = clock
         self._last_success = 0.0
 
     def call(self, work: Callable[[], T]) -> T:
         """`work()`, repeated after each retryable StoreError; the last error when patience runs out."""
-        started = time.monotonic()
+        started = self._clock()
 
         def hopeless(_: tenacity.RetryCallState) -> bool:
-            now = time.monotonic()
+            now = self._clock()
             silent = now - max(started, self._last_success)
             return silent >= self.retry_seconds or now - started >= STUBBORN_FACTOR * self.retry_seconds
 
@@ -115,5 +122,26 @@ class Patience:
             reraise=True,
         )
         result = retrying(work)
-        self._last_success = time.monotonic()
+        self._last_success = self._clock()
         return result
+
+    def create(self, create: Callable[[], None], read: Callable[[], bytes], data: Data, what: str) -> None:
+        """A conditional creation whose answer may get lost, or be about our own former try.
+
+        `create` and `read` make one request each, for the object `what`. Every doubt is resolved by reading back and
+        comparing bytes. Raises AlreadyExists when other bytes than `data` are there.
+        """
+
+        def work() -> None:
+            try:
+                create()
+            except AlreadyExists:
+                # A 412 may be about our own bytes (a former answer was lost), a 409 about nothing yet.
+                try:
+                    found = read()
+                except ObjectNotFound as gone:
+                    raise StoreUnreachable(f"{what}: conflicting creation, nothing there") from gone
+                if found != bytes(data):
+                    raise
+
+        self.call(work)

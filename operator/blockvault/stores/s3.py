@@ -17,7 +17,7 @@ from obstore import exceptions as obx
 from obstore.store import S3Store as ObstoreS3
 
 from blockvault.stores.base import Data, ObjectInfo, Patience, Traffic
-from blockvault.stores.errors import AlreadyExists, ObjectNotFound, StoreRefused, StoreUnreachable
+from blockvault.stores.errors import StoreRefused
 from blockvault.stores.location import StoreLocation
 from blockvault.stores.s3_answers import translate
 
@@ -70,20 +70,12 @@ class S3Store:
 
     def create(self, key: str, data: Data) -> None:
         """See ObjectStore."""
-
-        def work() -> None:
-            try:
-                self._attempt("create", key, lambda: self._put(key, data, "create"), up=len(data))
-            except AlreadyExists:
-                # A 412 may be about our own bytes (a former answer was lost), a 409 about nothing yet.
-                try:
-                    found = self._attempt("get", key, lambda: self._read(key))
-                except ObjectNotFound as gone:
-                    raise StoreUnreachable(f"{self.url}/{key}: conflicting creation, nothing there") from gone
-                if found != bytes(data):
-                    raise
-
-        self._patience.call(work)
+        self._patience.create(
+            lambda: self._attempt("create", key, lambda: self._put(key, data, "create"), up=len(data)),
+            lambda: self._attempt("get", key, lambda: self._read(key)),
+            data,
+            f"{self.url}/{key}",
+        )
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See ObjectStore. Pages of up to 1,000 keys are requests of their own."""
