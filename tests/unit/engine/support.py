@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from blockvault.engine import BackupRequest, BackupResult, Repository
+from blockvault.engine import BackupRequest, BackupResult, KeyRing, Repository
 from blockvault.engine.envelope import Kind
 from blockvault.engine.items import overhead
 from blockvault.engine.leaf import Leaf
@@ -152,28 +152,37 @@ def shrink_scale(patch: pytest.MonkeyPatch) -> None:
                     patch.setattr(module, constant, value)
 
 
+# The keys that these helpers open stores with.
+RING = KeyRing()
+
+
+def opened(store: MemoryStore) -> Repository:
+    """The store, opened with the keys of the test."""
+    return Repository.open(store, RING)
+
+
 def backup(store: MemoryStore, source: Path, volume: str = "v", **options: object) -> BackupResult:
     """One backup with few threads."""
     request = BackupRequest(str(source), volume, threads=2)
     for name, value in options.items():
         assert hasattr(request, name)
         setattr(request, name, value)
-    return Repository.open(store).backup(request)
+    return opened(store).backup(request)
 
 
 def restored(store: MemoryStore, folder: Path, backup_id: str, volume: str = "v") -> bytes:
     """The bytes of a backup."""
     target = folder / "restored"
     target.unlink(missing_ok=True)
-    Repository.open(store).restore(volume, str(target), backup_id)
+    opened(store).restore(volume, str(target), backup_id)
     return target.read_bytes()
 
 
 def check_usage(store: MemoryStore, volume: str = "v") -> None:
     """The summaries name exactly what the trees reach, it is really there, and used bytes are its size."""
-    opened = Repository.open(store)._volumes.find(volume)
-    assert opened is not None
-    state, lineage = opened.state, opened.lineage
+    found = opened(store)._volumes.find(volume)
+    assert found is not None
+    state, lineage = found.state, found.lineage
     paths = lineage.paths
     roots = Roots(store, lineage)
     named: dict[str, int] = {}

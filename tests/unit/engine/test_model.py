@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from blockvault.engine import ChangedList, Repository
+from blockvault.engine import ChangedList, KeyRing, Repository, VaultKey
+from tests.unit.engine import support
 from tests.unit.engine.support import (
     Crash,
     CrashingStore,
@@ -21,6 +22,7 @@ from tests.unit.engine.support import (
     at_call,
     backup,
     check_usage,
+    opened,
     restored,
     shrink_scale,
 )
@@ -41,15 +43,18 @@ WRITES = st.lists(
 class Engine(RuleBasedStateMachine):
     """One volume, its backups, and everything that may happen to them."""
 
+    ring = KeyRing()
+
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
         shrink_scale(self.patch)
+        self.patch.setattr(support, "RING", self.ring)
         # In memory, where there is such a place: a restore syncs what it writes.
         self.folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
         self.source = self.folder / "volume"
         self.objects: dict[str, bytes] = {}
-        Repository.init(self.store)
+        Repository.init(self.store, self.ring)
         self.backups: dict[str, bytes] = {}
         self.newest: str | None = None
         self.changed: list[tuple[int, int]] = []
@@ -130,7 +135,7 @@ class Engine(RuleBasedStateMachine):
         try:
             first = backup(dying, self.source, operation_id=operation, **self.options(mode)).backup_id
         except Crash:
-            found = Repository.open(self.store).find_operation("v", operation)
+            found = opened(self.store).find_operation("v", operation)
             first = found.backup_id if found else ""
         result = backup(self.store, self.source, operation_id=operation, **self.options(mode))
         assert first in ("", result.backup_id)
@@ -155,7 +160,7 @@ class Engine(RuleBasedStateMachine):
             assert first == done[0]
         for backup_id in {first, *done}:
             self.committed(backup_id, content)
-        self.newest = Repository.open(self.store).list("v")[-1]["backupId"]
+        self.newest = opened(self.store).list("v")[-1]["backupId"]
 
     @precondition(lambda self: self.backups)
     @rule(pick=st.integers(0, 100), at=st.integers(0, 30), after=st.booleans())
@@ -163,11 +168,11 @@ class Engine(RuleBasedStateMachine):
         backup_id = sorted(self.backups)[pick % len(self.backups)]
         store = CrashingStore(self.objects, at, after=after) if at else self.store
         try:
-            assert Repository.open(store).delete("v", backup_id)
+            assert opened(store).delete("v", backup_id)
         except Crash:
-            Repository.open(self.store).delete("v", backup_id)
+            opened(self.store).delete("v", backup_id)
         del self.backups[backup_id]
-        left = Repository.open(self.store).list("v")
+        left = opened(self.store).list("v")
         if backup_id == self.newest:
             # Later lists would have to be made from what is the newest now.
             self.newest = left[-1]["backupId"] if left else None
@@ -177,18 +182,25 @@ class Engine(RuleBasedStateMachine):
     def every_backup_restores(self) -> None:
         if not self.backups:
             return
-        listed = [entry["backupId"] for entry in Repository.open(self.store).list("v")]
+        listed = [entry["backupId"] for entry in opened(self.store).list("v")]
         assert sorted(listed) == sorted(self.backups)
         for backup_id, content in self.backups.items():
             assert restored(self.store, self.folder, backup_id) == content
         check_usage(self.store)
 
 
+class EncryptedEngine(Engine):
+    """The same with a key."""
+
+    ring = KeyRing(VaultKey(bytes(range(32))))
+
+
 TestEngine = Engine.TestCase
+TestEncryptedEngine = EncryptedEngine.TestCase
 # A fixed sample here, so that a change is judged by itself; as many random ones as asked for in a soak.
 EXAMPLES = os.environ.get("BLOCKVAULT_MODEL_EXAMPLES")
-TestEngine.settings = settings(
-    max_examples=int(EXAMPLES or 50),
+TestEngine.settings = TestEncryptedEngine.settings = settings(
+    max_examples=int(EXAMPLES or 30),
     stateful_step_count=20,
     deadline=None,
     derandomize=EXAMPLES is None,
