@@ -5,7 +5,7 @@ Volumes as copy-on-write trees of blocks in any object store. docs/format.md has
 
 from __future__ import annotations
 
-from blockvault.engine.backup import LATEST, BackupRequest
+from blockvault.engine.attempts import LATEST
 from blockvault.engine.changes import ChangedList
 from blockvault.engine.changes import parse as parse_changed_list
 from blockvault.engine.errors import (
@@ -39,6 +39,7 @@ from blockvault.engine.keys import KeyRing, VaultKey
 from blockvault.engine.pages import BLOCK_SIZE, SECTOR_SIZE
 from blockvault.engine.progress import BackupResult, Progress, RestoreResult
 from blockvault.engine.repository import Repository, check_store
+from blockvault.engine.work import BackupRequest
 
 __all__ = [
     "BLOCK_SIZE",

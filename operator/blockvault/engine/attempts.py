@@ -31,7 +31,7 @@ def begin(state: State, wanted: Begin) -> tuple[State, Outcome] | None:
     refuse_deleted(state)
     if state.root_of(wanted.operation) is not None:
         return None
-    parent = _choose_parent(state, wanted)
+    parent = choose_parent(state, wanted.size, wanted.parent)
     state.epoch += 1
     pin = None if parent is None else {"id": parent.id, "revision": parent.revision}
     dead = [other for other in state.attempts if other.operation == wanted.operation]
@@ -97,20 +97,38 @@ def finish(
     return state, Outcome("", "backup", attempt.id, entry.operation, entry.id)
 
 
+def finish_at_once(
+    state: State, read: State, attempt: Attempt, entry: RootEntry, added: int
+) -> tuple[State, Outcome] | None:
+    """Enter an attempt and turn it into a backup in one commit. Only where nothing but its root was uploaded.
+
+    `read`: the state that was read before the root was put. If any other commit came between, nothing is done: a
+    collector may have condemned the root meanwhile, as no attempt protects it.
+    """
+    if state.commit_id != read.commit_id or state.status != ACTIVE:
+        return None
+    state.roots.append(entry)
+    state.used_bytes += added
+    return state, Outcome("", "backup", attempt.id, entry.operation, entry.id)
+
+
 def refuse_deleted(state: State) -> None:
     """Raises VolumeDeleted."""
     if state.status != ACTIVE:
         raise VolumeDeleted(f"volume {state.volume}: its data was deleted")
 
 
-def _choose_parent(state: State, wanted: Begin) -> RootEntry | None:
-    """The backup to build on. A smaller volume than the parent's is another volume: it begins anew."""
-    if wanted.parent is None:
+def choose_parent(state: State, size: int, wanted: str | None) -> RootEntry | None:
+    """The backup to build on: of an id, or `latest`; None for none.
+
+    A smaller volume than the parent's is another volume: it begins anew. Raises ParentNotFound.
+    """
+    if wanted is None:
         return None
-    if wanted.parent == LATEST:
+    if wanted == LATEST:
         parent = state.roots[-1] if state.roots else None
     else:
-        parent = state.root(wanted.parent)
+        parent = state.root(wanted)
         if parent is None:
-            raise ParentNotFound(f"volume {state.volume} has no backup {wanted.parent}")
-    return None if parent is None or parent.size > wanted.size else parent
+            raise ParentNotFound(f"volume {state.volume} has no backup {wanted}")
+    return None if parent is None or parent.size > size else parent

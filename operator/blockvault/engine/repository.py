@@ -6,17 +6,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from blockvault.engine import runtime
-from blockvault.engine.backup import LATEST, BackupRequest, BackupRun, result_of
+from blockvault.engine.attempts import LATEST
+from blockvault.engine.backup import BackupRun
 from blockvault.engine.commits import Commits
 from blockvault.engine.errors import BackupNotFound, VolumeNotFound
 from blockvault.engine.generations import StoreFacts, make_or_open, open_store_record
 from blockvault.engine.keys import KeyRing
 from blockvault.engine.names import CANARIES
+from blockvault.engine.newroot import result_of
 from blockvault.engine.progress import BackupResult, Report, RestoreResult, camel, quiet
 from blockvault.engine.restore import RestoreRun
 from blockvault.engine.root import Roots
 from blockvault.engine.state import Outcome, RootEntry, State
 from blockvault.engine.volumes import Volume, Volumes
+from blockvault.engine.work import BackupRequest
 from blockvault.stores import AlreadyExists, NoConditionalCreate, ObjectStore, StoreRefused
 
 Table = list[dict[str, Any]]

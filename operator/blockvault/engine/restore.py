@@ -6,11 +6,11 @@ import threading
 from collections.abc import Iterator
 
 from blockvault.engine import runtime
-from blockvault.engine.backup import peak_memory
 from blockvault.engine.blockreader import BlockReader, Damage
 from blockvault.engine.devices import Target
 from blockvault.engine.hashing import Buffer
 from blockvault.engine.leaf import Leaf
+from blockvault.engine.newroot import peak_memory
 from blockvault.engine.pages import BLOCK_SIZE, FANOUT, blocks_in
 from blockvault.engine.progress import WRITING, Progress, Report, RestoreResult
 from blockvault.engine.root import Roots

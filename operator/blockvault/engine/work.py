@@ -1,0 +1,115 @@
+"""What a backup was asked for, what it works with, and what its upload leaves for the commit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from blockvault.engine import runtime, samples
+from blockvault.engine.attempts import LATEST
+from blockvault.engine.changes import ChangedList
+from blockvault.engine.commits import Commits
+from blockvault.engine.devices import Source
+from blockvault.engine.former import FormerLeaf
+from blockvault.engine.leaf import Leaf
+from blockvault.engine.lineage import Lineage
+from blockvault.engine.names import NameSource
+from blockvault.engine.pages import FANOUT, NO_REFERENCE, levels_for
+from blockvault.engine.progress import Report, quiet
+from blockvault.engine.root import Root, Roots
+from blockvault.engine.state import Attempt, RootEntry, State
+from blockvault.engine.tree import TreeReader
+from blockvault.stores import ObjectStore
+
+# Where the knowledge of what changed came from.
+FULL = "Full"
+COMPARE = "Compare"
+LIST = "List"
+
+
+@dataclass
+class BackupRequest:
+    """What to back up, and how.
+
+    `source`: path of a device or file. `operation_id`: at most one backup is ever made for it; asked again,
+    the same result comes back, or the run that died goes on. `parent`: a backup id or `latest`; ignored when
+    `full`. `changed`: all ranges that may differ from the parent. `meta`: kept with the backup, at most 64 KiB
+    as JSON. `skip_unreadable`: what the source cannot give is stored as zeros and recorded.
+    """
+
+    source: str
+    volume: str
+    operation_id: str = field(default_factory=runtime.random_id)
+    full: bool = False
+    parent: str = LATEST
+    changed: ChangedList | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, Any] = field(default_factory=dict)
+    report: Report = quiet
+    threads: int | None = None
+    skip_unreadable: bool = False
+
+
+class Work:
+    """What a run works with, from its first commit on."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        lineage: Lineage,
+        commits: Commits,
+        state: State,
+        attempt: Attempt,
+        source: Source,
+        file_system: str | None,
+    ) -> None:
+        self.store = store
+        self.lineage = lineage
+        self.commits = commits
+        self.state = state
+        self.attempt = attempt
+        self.source = source
+        self.file_system = file_system
+        self.roots = Roots(store, lineage)
+        self.fallback: str | None = None
+        self._damaged = {(item["object"], int(item["offset"])) for item in state.damaged}
+        self.damaged_blocks = sorted({int(block) for item in state.damaged for block in item["blocks"]})
+
+    def reader(self, parent: Root | None) -> TreeReader:
+        """The parent's tree, or an empty one."""
+        if parent is None:
+            return TreeReader(self.store, self.lineage, NO_REFERENCE, levels_for(self.source.size))
+        return TreeReader(self.store, self.lineage, parent.top, parent.levels)
+
+    def former(self, number: int, leaf: Leaf | None, asked: set[int] | None) -> FormerLeaf:
+        """A leaf of the parent. Blocks that were found damaged are not built upon, so they are stored anew."""
+        distrusted: set[int] = set()
+        if leaf is not None and self._damaged:
+            for block in self.damaged_blocks:
+                slot = block % FANOUT
+                if block // FANOUT == number and any(
+                    (str(piece.name), piece.offset) in self._damaged for piece in leaf.pieces(slot)
+                ):
+                    distrusted.add(slot)
+        return FormerLeaf(self.store, self.lineage, number, leaf, asked, frozenset(distrusted))
+
+
+@dataclass
+class Made:
+    """What the upload left for the commit.
+
+    `sent`: bytes of segments and pages sent by this run. `requests`, `seconds`: so far.
+    """
+
+    parent_entry: RootEntry | None
+    parent: Root | None
+    top: np.void
+    names: NameSource
+    mode: str
+    samples: samples.Samples
+    sent: int
+    fallback: str | None = None
+    requests: int = 0
+    seconds: float = 0.0
