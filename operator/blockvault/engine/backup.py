@@ -166,9 +166,8 @@ class BackupRun:
         self._report(uploads)
         for sizes in (segments.sizes, pages.sizes, adoption.sizes):
             self._changes.set_sizes(sizes)
-        made = Made(
-            parent_entry, parent, top, names, mode, sampler.finish(blocks_in(size)), uploads.bytes_sent
-        )
+        sampled = sampler.finish(blocks_in(size))
+        made = Made(parent_entry, parent, top, names, mode, sampled, uploads.bytes_sent, work.fallback)
         return self._commit(work, made)
 
     def _plan(

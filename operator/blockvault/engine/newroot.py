@@ -76,14 +76,16 @@ def _summary(
     work: Work, made: Made, changes: Changes
 ) -> tuple[dict[str, Any], list[tuple[Kind, ObjectName, int, int]]]:
     """Changes to the parent's summary; whole again when too many changes lie upon each other."""
-    entry, parent = made.parent_entry, made.parent
+    entry, parent, records = made.parent_entry, made.parent, changes.records()
     if entry is None or parent is None:
-        return {"base": None, "depth": 0}, changes.records()
+        return {"base": None, "depth": 0}, records
+    if not records:
+        return parent.facts["summary"], parent.records  # the same as the parent's own, at no greater depth
     if parent.depth + 1 >= MAX_DEPTH:
         base = work.roots.summary(ObjectName.parse(entry.object))
         return {"base": None, "depth": 0}, summary.whole(changes.apply(base))
     below = {"object": entry.object, "bytes": entry.object_bytes}
-    return {"base": below, "depth": parent.depth + 1}, changes.records()
+    return {"base": below, "depth": parent.depth + 1}, records
 
 
 def peak_memory() -> int:

@@ -1,0 +1,143 @@
+"""F1: changed-block lists are believed only as far as they can be checked (and cost nothing when nothing changed)."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from blockvault.engine import ChangedList, KeyRing, Repository, VaultKey, samples
+from tests.unit.engine import support
+from tests.unit.engine.support import Crash, CrashingStore, MemoryStore, backup, check_usage, opened, restored
+
+BLOCK = 262144
+
+
+def volume(path: Path, blocks: int, used: int) -> Path:
+    with open(path, "wb") as file:
+        file.truncate(blocks * BLOCK)
+        for number in range(used):
+            file.seek(number * (blocks // used) * BLOCK)
+            file.write(random.Random(number).randbytes(1000))
+    return path
+
+
+@pytest.mark.parametrize("blocks", [10, 5_000, 4_000_000])
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_nothing_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: int, encrypted: bool
+) -> None:
+    """At most ten requests, whatever the volume's size (one more for the key of an encrypted lineage)."""
+    monkeypatch.setattr(support, "RING", KeyRing(VaultKey(bytes(32))) if encrypted else KeyRing())
+    store = MemoryStore()
+    Repository.init(store, support.RING)
+    source = volume(tmp_path / "source", blocks, min(blocks, 40))
+    first = backup(store, source)
+    for _ in range(20):
+        fresh = store.view()
+        result = backup(fresh, source, changed=ChangedList([]))
+        assert (result.changed_block_source, result.bytes_changed, result.type) == ("List", 0, "incremental")
+        assert result.root_hash == first.root_hash
+        assert fresh.traffic.total_requests == result.requests
+        assert result.requests <= 13 + encrypted
+        assert fresh.requests["create"] == fresh.requests["put"] == 1
+    if blocks < 10_000:
+        assert restored(store, tmp_path, result.backup_id) == source.read_bytes()
+
+
+@pytest.mark.usefixtures("small")
+def test_nothing_changed_and_a_crash_at_every_request(tmp_path: Path, store: MemoryStore) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(1).randbytes(30 * 4096))
+    backup(store, source)
+    counting = MemoryStore(dict(store.objects))
+    backup(counting, source, changed=ChangedList([]), operation_id="op")
+    for at in range(1, counting.calls + 1):
+        for after in (False, True):
+            objects = dict(store.objects)
+            with pytest.raises(Crash):
+                backup(
+                    CrashingStore(objects, at, after=after),
+                    source,
+                    changed=ChangedList([]),
+                    operation_id="op",
+                )
+            result = backup(MemoryStore(objects), source, changed=ChangedList([]), operation_id="op")
+            assert restored(MemoryStore(objects), tmp_path, result.backup_id) == source.read_bytes()
+            assert len(opened(MemoryStore(objects)).list("v")) == 2
+            check_usage(MemoryStore(objects))
+
+
+@pytest.mark.usefixtures("small")
+def test_nothing_changed_while_another_commits(tmp_path: Path, store: MemoryStore) -> None:
+    """The root that no attempt protects does not count then; the run begins again in the ordinary way."""
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(1).randbytes(30 * 4096))
+    backup(store, source)
+    racing = MemoryStore(store.objects)
+
+    def rival(number: int, kind: str, key: str) -> None:
+        if kind == "create" and "/commits/" in key:
+            racing.before = lambda *_: None
+            backup(MemoryStore(store.objects), source, changed=ChangedList([]))
+
+    racing.before = rival
+    result = backup(racing, source, changed=ChangedList([]), operation_id="op")
+    found = opened(store)._volumes.find("v")
+    assert found is not None
+    assert [outcome.action for outcome in found.state.outcomes[-3:]] == ["backup", "begin", "backup"]
+    assert restored(store, tmp_path, result.backup_id) == source.read_bytes()
+
+
+def test_a_list_that_leaves_changes_out_is_found_out(tmp_path: Path, store: MemoryStore) -> None:
+    """The run compares instead, and says why; lists are believed again after one more comparing run."""
+    source = volume(tmp_path / "source", 400, 200)
+    backup(store, source)
+    with open(source, "r+b") as file:
+        for number in range(0, 400, 2):
+            file.seek(number * BLOCK)
+            file.write(b"not in the list")
+    result = backup(store, source, changed=ChangedList([(0, BLOCK)]))
+    assert (result.changed_block_source, result.fallback_reason) == ("Compare", "ListWasWrong")
+    assert result.bytes_changed == 200 * BLOCK
+    assert restored(store, tmp_path, result.backup_id) == source.read_bytes()
+    again = backup(store, source, changed=ChangedList([]))
+    assert (again.changed_block_source, again.fallback_reason) == ("Compare", "ListsDistrusted")
+    believed = backup(store, source, changed=ChangedList([]))
+    assert (believed.changed_block_source, believed.fallback_reason) == ("List", None)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
+def test_how_often_samples_find_an_omission(share: float) -> None:
+    """Of blocks left out with this share, 256 samples miss all with a chance of (1 - share)^256."""
+    chance = random.Random(3)
+    blocks = 20_000
+    missed = 0
+    for _ in range(50):
+        sampler = samples.Sampler({})
+        hashes = bytes([1]) * 32 * 128
+        for first in range(0, blocks, 128):
+            sampler.leaf(first, min(128, blocks - first), hashes)
+        kept = sampler.finish(blocks)
+        changed = {block for block in range(blocks) if chance.random() < share}
+        missed += not any(block in changed for block, _ in samples.to_check(kept, []))
+    assert missed <= 50 * (1 - share) ** 200 + 2
+
+
+def test_samples_follow_the_volume(tmp_path: Path, store: MemoryStore) -> None:
+    """What a backup carries on from its parent has the hashes of its own blocks: no false alarm, ever."""
+    source = volume(tmp_path / "source", 700, 100)
+    backup(store, source)
+    chance = random.Random(5)
+    for step in range(12):
+        changes = []
+        with open(source, "r+b") as file:
+            for _ in range(30):
+                offset = chance.randrange(700 * BLOCK - 5000)
+                file.seek(offset)
+                file.write(bytes(5000) if step % 3 == 0 else chance.randbytes(5000))
+                changes.append((offset, 5000))
+        result = backup(store, source, changed=ChangedList(changes))
+        assert (result.changed_block_source, result.fallback_reason) == ("List", None)
+        assert restored(store, tmp_path, result.backup_id) == source.read_bytes()
