@@ -1,0 +1,214 @@
+"""Who takes part: each is a machine that does one thing after another, dies, comes back, and goes on."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+
+from blockvault.engine import (
+    AttemptFenced,
+    BackupNotFound,
+    BackupRequest,
+    ChangedList,
+    FormatUnsupported,
+    ParentNotFound,
+    Repository,
+    StoredDataDamaged,
+    VolumeDeleted,
+    VolumeNotFound,
+)
+from blockvault.stores import BlockvaultError, StoreError
+from tests.simulation.model import Operation, Wrong, ranges_between
+from tests.simulation.server import Crash, Machine
+from tests.simulation.world import World
+
+Step = Callable[[World, Machine, random.Random], None]
+
+# What must have happened somewhere in a few hundred seeds.
+ACTIONS = (
+    "backup: full, Full", "backup: incremental, Compare", "backup: incremental, List", "backup repeated",
+    "backup: AttemptFenced", "backup: ParentNotFound", "delete", "list", "restore", "failed: damage on the way",
+    "failed: InvalidCredentials", "failed: StoreUnreachable",
+)  # fmt: skip
+
+# What may happen to a backup without anybody's fault.
+OVERTAKEN = (AttemptFenced, ParentNotFound, VolumeDeleted)
+
+
+def machine(world: World, name: str, step: Step, steps: int) -> Callable[[], None]:
+    """The life of one machine."""
+
+    def live() -> None:
+        chance = world.chance_of(name)
+        mine = Machine(name)
+        for _ in range(steps):
+            world.scheduler.pause(10 ** chance.uniform(-2, 2.5))
+            mine.boot()
+            try:
+                step(world, mine, chance)
+            except Crash:
+                world.server.note(name, "is dead")
+                world.scheduler.pause(10 ** chance.uniform(0, 3))
+
+    return live
+
+
+def excusable(world: World, mine: Machine, error: BlockvaultError, before: tuple[int, int]) -> None:
+    """An error must have a cause: trouble on the way to the store. Raises Wrong otherwise."""
+    troubled, spoiled = before
+    world.server.note(mine.name, f"failed: {error.reason}: {error}")
+    if isinstance(error, StoreError) and mine.troubled > troubled:
+        world.did(f"failed: {error.reason}")
+    elif isinstance(error, StoredDataDamaged | FormatUnsupported) and mine.spoiled > spoiled:
+        world.did("failed: damage on the way")
+    else:
+        raise Wrong(f"{mine.name}: {error.reason} without cause: {error}") from error
+
+
+def write(world: World, mine: Machine, chance: random.Random) -> None:
+    """Back a volume up: a new operation, or one that was begun already, here or elsewhere."""
+    model = world.model
+    volume = chance.choice(sorted(model.devices))
+    begun = [o for o in model.operations.values() if o.volume == volume and not o.backup_id]
+    if begun and chance.random() < 0.6:
+        operation = chance.choice(begun)
+        world.did("backup repeated")
+    else:
+        model.devices[volume].live()
+        operation = model.snapshot(volume)
+    back_up(world, mine, operation, chance)
+
+
+def back_up(
+    world: World, mine: Machine, operation: Operation, chance: random.Random, *, plain: bool = False
+) -> None:
+    """One run of an operation. `plain`: in the way that depends on nothing."""
+    request = BackupRequest(operation.path, operation.volume, operation.id, threads=1)
+    if not plain:
+        request = request_for(world, operation, chance)
+    before = mine.troubled, mine.spoiled
+    operation.runs += 1
+    try:
+        result = world.repository(mine).backup(request)
+    except OVERTAKEN as error:
+        world.server.note(mine.name, f"{operation.id}: {error.reason}: {error}")
+        world.did(f"backup: {error.reason}")
+        return
+    except BlockvaultError as error:
+        excusable(world, mine, error, before)
+        return
+    world.server.note(mine.name, f"{operation.id} is backup {result.backup_id[:8]}")
+    if result.size != len(operation.content):
+        raise Wrong(f"{operation.id}: size {result.size} instead of {len(operation.content)}")
+    world.did(f"backup: {result.type}, {result.changed_block_source}")
+    model = world.model
+    model.succeeded(operation, result.backup_id)
+
+
+def request_for(world: World, operation: Operation, chance: random.Random) -> BackupRequest:
+    """How the operation is asked for this time."""
+    request = BackupRequest(operation.path, operation.volume, operation.id, threads=chance.choice([1, 2, 3]))
+    former = [o for o in world.model.operations.values() if o.backup_id and o.volume == operation.volume]
+    mode = chance.choice(["compare", "compare", "list", "list", "list", "full"])
+    if mode == "full":
+        request.full = True
+    elif mode == "list" and former:
+        parent = former[-1] if chance.random() < 0.8 else chance.choice(former)
+        assert parent.backup_id is not None
+        step = chance.choice([512, 4096, 65536])
+        ranges = ranges_between(parent.content, operation.content, step, chance)
+        request.changed = ChangedList(ranges, parent.backup_id)
+        if chance.random() < 0.7:
+            request.parent = parent.backup_id
+    request.meta = {"operation": operation.id}
+    return request
+
+
+def delete(world: World, mine: Machine, chance: random.Random) -> None:
+    """Delete a backup."""
+    model = world.model
+    volume = chance.choice(sorted(model.devices))
+    there = [o.backup_id for o in model.operations.values() if o.backup_id and o.volume == volume]
+    if not there:
+        return
+    backup_id = chance.choice(there)
+    model.doomed[backup_id] += 1
+    before = mine.troubled, mine.spoiled
+    try:
+        was_there = world.repository(mine).delete(volume, backup_id)
+    except BlockvaultError as error:
+        excusable(world, mine, error, before)
+        return
+    if not was_there and model.doomed[backup_id] == 1:
+        raise Wrong(f"backup {backup_id} was not there when it was to be deleted")
+    world.did("delete")
+    world.server.note(mine.name, f"deleted {backup_id[:8]}: {was_there}")
+    model.deleted.add(backup_id)
+
+
+def read(world: World, mine: Machine, chance: random.Random) -> None:
+    """List the backups and restore one of them."""
+    model = world.model
+    volume = chance.choice(sorted(model.devices))
+    gone = set(model.deleted)
+    present = {o.backup_id: o for o in model.operations.values() if o.backup_id and o.volume == volume}
+    before = mine.troubled, mine.spoiled
+    wanted = None
+    try:
+        repository = world.repository(mine)
+        try:
+            table = repository.list(volume)
+        except VolumeNotFound:
+            table = []
+        listed = {row["backupId"]: model.known(row["operationId"]) for row in table}
+        if gone & listed.keys():
+            raise Wrong(f"listed after their deletion: {gone & listed.keys()}")
+        missing = present.keys() - listed.keys() - model.doomed.keys()
+        if missing:
+            raise Wrong(f"not listed: {missing}")
+        world.did("list")
+        if not listed:
+            return
+        wanted = chance.choice(sorted(listed))
+        restore_one(world, repository, listed[wanted], wanted, mine.name)
+        world.did("restore")
+    except BackupNotFound as error:
+        if wanted not in model.doomed:
+            raise Wrong(f"restore of {wanted}: {error}") from error
+        world.did("restore: deleted meanwhile")
+    except StoredDataDamaged as error:
+        if wanted not in model.doomed:
+            excusable(world, mine, error, before)
+        world.did("restore: deleted meanwhile")
+    except BlockvaultError as error:
+        excusable(world, mine, error, before)
+
+
+def restore_one(world: World, repository: Repository, operation: Operation, backup_id: str, who: str) -> None:
+    """Restore a backup to a new file and compare."""
+    path = world.path(f"restored-{who}")
+    if os.path.exists(path):
+        os.unlink(path)
+    repository.restore(operation.volume, path, backup_id)
+    with open(path, "rb") as file:
+        found = file.read()
+    os.unlink(path)
+    if found != operation.content:
+        at = next(i for i, (a, b) in enumerate(zip(found, operation.content, strict=False)) if a != b)
+        raise Wrong(f"backup {backup_id} of {operation.id} restores other bytes, from {at} on")
+
+
+def cast(world: World) -> None:
+    """Who takes part in this run."""
+    chance = world.chance
+    add = world.scheduler.add
+    for number in range(chance.choice([1, 2, 2, 3])):
+        name = f"writer-{number}"
+        add(name, machine(world, name, write, chance.randrange(2, 6)))
+    for number in range(chance.choice([0, 1, 1, 2])):
+        name = f"deleter-{number}"
+        add(name, machine(world, name, delete, chance.randrange(1, 4)))
+    for number in range(chance.choice([0, 1, 1])):
+        name = f"reader-{number}"
+        add(name, machine(world, name, read, chance.randrange(1, 4)))

@@ -1,0 +1,123 @@
+"""The end of a run: the store healed, everything finished, and all that must be true looked at."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from blockvault.engine import VolumeNotFound, pages
+from blockvault.engine.envelope import Kind
+from blockvault.engine.items import overhead
+from blockvault.engine.leaf import Leaf
+from blockvault.engine.lineage import Lineage
+from blockvault.engine.names import ObjectName
+from blockvault.engine.pages import PATCHED, Inner, name_of
+from blockvault.engine.root import Root, Roots
+from blockvault.engine.tree import TreeReader
+from blockvault.engine.volumes import Volume
+from blockvault.stores import ObjectStore
+from tests.simulation.actors import back_up, restore_one
+from tests.simulation.model import Wrong
+from tests.simulation.server import Machine
+from tests.simulation.world import World
+
+
+def finish(world: World) -> None:
+    """Heal the store and let most of what was begun be finished; the rest was given up for ever."""
+    world.server.heal()
+    chance = world.chance_of("finish")
+    machine = Machine("finisher")
+    for operation in list(world.model.operations.values()):
+        if operation.backup_id is None and chance.random() < 0.7:
+            back_up(world, machine, operation, chance)
+            if operation.backup_id is None:
+                back_up(world, machine, operation, chance, plain=True)  # its parent had been deleted
+            if operation.backup_id is None:
+                raise Wrong(f"{operation.id} cannot be made although nothing goes wrong any more")
+
+
+def check(world: World) -> None:
+    """Everything that must be true in the end. Raises Wrong."""
+    model = world.model
+    repository = world.calm()
+    listed: set[str] = set()
+    used = {row["volume"]: row["usedBytes"] for row in repository.usage()}
+    for volume in sorted(model.devices):
+        try:
+            table = repository.list(volume)
+        except VolumeNotFound:
+            continue
+        operations = Counter(row["operationId"] for row in table)
+        twice = [operation for operation, count in operations.items() if count > 1]
+        if twice:
+            raise Wrong(f"operations with more than one backup: {twice}")
+        for row in table:
+            operation = model.known(row["operationId"])
+            backup_id = row["backupId"]
+            model.succeeded(operation, backup_id)
+            listed.add(backup_id)
+            shown = repository.show(volume, backup_id)
+            if (shown["size"], shown["rootHash"]) != (row["size"], row["rootHash"]):
+                raise Wrong(f"list and show disagree about {backup_id}")
+            if operation.volume != volume or row["size"] != len(operation.content):
+                raise Wrong(f"{backup_id} is not a backup of {operation.id}")
+            restore_one(world, repository, operation, backup_id, "observer")
+        check_usage(repository.store, repository._volumes.find(volume), used.get(volume))
+    wanted = {o.backup_id: o.id for o in model.operations.values() if o.backup_id}
+    lost = [name for backup_id, name in wanted.items() if backup_id not in listed | model.doomed.keys()]
+    if lost:
+        raise Wrong(f"backups were reported and are lost: {lost}")
+    if listed & model.deleted:
+        raise Wrong(f"deleted backups are back: {listed & model.deleted}")
+
+
+def check_usage(store: ObjectStore, volume: Volume | None, reported: int | None) -> None:
+    """The summaries name exactly what the trees reach, it is really there, and used bytes are its size."""
+    assert volume is not None
+    state, lineage = volume.state, volume.lineage
+    paths = lineage.paths
+    roots = Roots(store, lineage)
+    named: dict[str, int] = {}
+    for entry in state.roots:
+        name = ObjectName.parse(entry.object)
+        summary = roots.summary(name)
+        live = {used: usage.live for used, usage in summary.items()}
+        if live != reached(store, lineage, roots.read(entry)):
+            raise Wrong(f"the summary of {entry.id} does not name what its tree reaches")
+        for used, usage in summary.items():
+            named[paths.segment(used) if usage.kind == Kind.SEGMENT else paths.pages(used)] = usage.size
+        base: tuple[ObjectName, int] | None = (name, entry.object_bytes)
+        while base is not None:
+            named[paths.root(base[0])] = base[1]
+            base = roots._read(base[0]).base
+    for key, size in named.items():
+        if store.size(key) != size:
+            raise Wrong(f"{key} has another size than its summaries say")
+    if not sum(named.values()) == state.used_bytes == reported:
+        raise Wrong(f"used bytes: {state.used_bytes}, {reported}; there are {sum(named.values())}")
+
+
+def reached(store: ObjectStore, lineage: Lineage, root: Root) -> dict[ObjectName, int]:
+    """For each object, how many of its bytes the root's tree reaches, found by walking all of it."""
+    found: Counter[ObjectName] = Counter()
+    reader = TreeReader(store, lineage, root.top, root.levels)
+    extra = overhead(lineage)
+
+    def count(page: Leaf | Inner | None) -> None:
+        if page is not None and page.origin is not None:
+            origin = page.origin
+            found[name_of(origin.ref)] += int(origin.ref["length"])
+            if origin.ref["kind"] == PATCHED:
+                found[name_of(origin.base)] += int(origin.base["length"])
+
+    leaves = -(-root.size // (pages.BLOCK_SIZE * pages.FANOUT))
+    for level in range(1, root.levels + 1):
+        for index in range(-(-leaves // pages.FANOUT**level)):
+            count(reader.inner(level, index))
+    for _, leaf in reader.leaves(range(leaves)):
+        count(leaf)
+        for slot in range(pages.FANOUT) if leaf else ():
+            for piece in leaf.pieces(slot):
+                found[piece.name] += piece.length
+                assert piece.digests is not None
+                found[piece.digests.name] += 8 * (piece.mask.bit_count() or 64) + extra
+    return dict(found)

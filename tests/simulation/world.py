@@ -1,0 +1,89 @@
+"""One run: everything that takes part in it, made from its seed."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from blockvault.engine import Repository, runtime
+from blockvault.engine.keys import KeyRing, VaultKey
+from blockvault.engine.runtime import Runtime
+from tests.simulation.faults import Faults
+from tests.simulation.model import Device, Model
+from tests.simulation.scale import TINY, WHOLE, scaled
+from tests.simulation.scheduler import EPOCH, Scheduler, TurnExecutor
+from tests.simulation.server import Client, Machine, Server
+
+# Turns after which a run goes round in circles.
+MOST_TURNS = 60_000
+# One seed in so many runs with blocks and sectors of their true size.
+WHOLE_EVERY = 16
+
+
+@dataclass
+class World:
+    """The store, the clock, the model."""
+
+    seed: int
+    chance: random.Random
+    scheduler: Scheduler
+    server: Server
+    model: Model
+    ring: KeyRing
+
+    def chance_of(self, name: str) -> random.Random:
+        """Randomness of one actor, which does not depend on what the others do."""
+        return random.Random(f"{self.seed}/{name}")
+
+    def repository(self, machine: Machine) -> Repository:
+        """The store as a machine opens it."""
+        return Repository.open(Client(self.server, machine), self.ring)
+
+    def calm(self) -> Repository:
+        """The store as somebody opens it whom nothing can befall."""
+        return self.repository(Machine("observer"))
+
+    def did(self, action: str) -> None:
+        """Count what was done, for the summary."""
+        self.server.counts[action] += 1
+
+    def path(self, name: str) -> str:
+        """A place for a file."""
+        return os.path.join(self.model.folder, name)
+
+
+@contextmanager
+def world(seed: int, folder: str) -> Iterator[World]:
+    """A fresh one, with the engine bound to it inside the block."""
+    chance = random.Random(f"{seed}/world")
+    troubles = Faults(random.Random(f"{seed}/faults"))
+    sticky = chance.choice([0.0, 0.3, 0.7, 0.9, 0.97])
+    scheduler = Scheduler(random.Random(f"{seed}/turns"), sticky, MOST_TURNS)
+    server = Server(scheduler, random.Random(f"{seed}/server"), troubles)
+    constants = WHOLE if seed % WHOLE_EVERY == 0 else TINY
+    block, sector = constants["BLOCK_SIZE"], constants["SECTOR_SIZE"]
+    names = ["disk"] if chance.random() < 0.7 else ["disk", "logs"]
+    devices = {name: Device(random.Random(f"{seed}/{name}"), block, sector) for name in names}
+    ring = KeyRing(VaultKey(chance.randbytes(32))) if chance.random() < 0.4 else KeyRing()
+    pools = random.Random(f"{seed}/pools")
+    bound = Runtime(
+        wall=lambda: EPOCH + scheduler.now,
+        monotonic=lambda: scheduler.now,
+        random=random.Random(f"{seed}/engine").randbytes,
+        executor=lambda threads, _: TurnExecutor(threads, pools),
+        sleep=scheduler.pause,
+    )
+    former = random.getstate()
+    random.seed(seed)  # how long the product's patience waits between tries
+    try:
+        with scaled(constants), runtime.use(bound):
+            made = World(seed, chance, scheduler, server, Model(folder, devices), ring)
+            troubles.enabled = False
+            Repository.init(Client(server, Machine("maker")), ring)
+            troubles.enabled = True
+            yield made
+    finally:
+        random.setstate(former)
