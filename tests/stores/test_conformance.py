@@ -15,7 +15,7 @@ def test_what_is_put_comes_back(store: ObjectStore) -> None:
     data = secrets.token_bytes(100_000)
     store.put("a/b/c", data)
     assert store.get("a/b/c") == data
-    assert store.size("a/b/c") == len(data)
+    assert store.stat("a/b/c").size == len(data)
 
 
 def test_any_buffer_can_be_put(store: ObjectStore) -> None:
@@ -26,7 +26,17 @@ def test_any_buffer_can_be_put(store: ObjectStore) -> None:
 
 @pytest.mark.parametrize(
     ("start", "length", "wanted"),
-    [(0, 4, b"0123"), (3, 4, b"3456"), (8, 2, b"89"), (8, 100, b"89"), (4, None, b"456789"), (2, 0, b"")],
+    [
+        (0, 4, b"0123"),
+        (3, 4, b"3456"),
+        (8, 2, b"89"),
+        (8, 100, b"89"),
+        (4, None, b"456789"),
+        (2, 0, b""),
+        (10, 5, b""),
+        (30, 5, b""),
+        (30, None, b""),
+    ],
 )
 def test_ranges(store: ObjectStore, start: int, length: int | None, wanted: bytes) -> None:
     store.put("range", b"0123456789")
@@ -37,7 +47,7 @@ def test_absence_is_a_clean_answer(store: ObjectStore) -> None:
     for call in (
         lambda: store.get("nothing"),
         lambda: store.get("nothing", 2, 5),
-        lambda: store.size("nothing"),
+        lambda: store.stat("nothing"),
     ):
         with pytest.raises(ObjectNotFound):
             call()
@@ -86,6 +96,24 @@ def test_listing_has_no_end_at_a_thousand(location: StoreLocation) -> None:
     assert len(list(store.list("many/"))) == 1005
     store.delete(f"many/{i:05d}" for i in range(1005))
     assert list(store.list("many/")) == []
+
+
+def test_a_tag_tells_versions_apart(store: ObjectStore) -> None:
+    store.put("t/a", b"one")
+    store.put("t/b", b"two")
+    listed = {info.key: info for info in store.list("t/")}
+    assert listed == {key: store.stat(key) for key in ("t/a", "t/b")}
+    assert all(info.etag and '"' not in info.etag for info in listed.values())
+    assert listed["t/a"].etag != listed["t/b"].etag
+    store.put("t/a", b"ONE")
+    assert store.stat("t/a").etag != listed["t/a"].etag
+    assert store.stat("t/b") == listed["t/b"]
+
+
+def test_an_empty_object_is_one(store: ObjectStore) -> None:
+    store.put("empty", b"")
+    assert store.get("empty") == store.get("empty", 0, 5) == b""
+    assert store.stat("empty").size == 0
 
 
 def test_deleting_what_is_not_there_is_no_error(store: ObjectStore) -> None:

@@ -107,6 +107,7 @@ def test_an_absent_bucket_is_no_absent_object(moto_endpoint: str) -> None:
     store = open_store(StoreLocation("s3://not-there/x", endpoint=moto_endpoint, credentials=KEYS))
     for call in (
         lambda: store.get("k"),
+        lambda: store.stat("k"),
         lambda: store.put("k", b""),
         lambda: store.create("k", b""),
         lambda: list(store.list("")),

@@ -10,6 +10,7 @@ from blockvault.stores.errors import (
     BadLocation,
     BlockvaultError,
     BucketNotFound,
+    ClockSkew,
     InvalidCredentials,
     NoConditionalCreate,
     ObjectNotFound,
@@ -18,26 +19,34 @@ from blockvault.stores.errors import (
     StoreRefused,
     StoreThrottled,
     StoreUnreachable,
+    TooManyOpenFiles,
 )
 from blockvault.stores.location import Credentials, StoreLocation
+from blockvault.stores.ratelimit import RateLimit
 
 DEFAULT_RETRY_SECONDS = 300.0
 
 
 def open_store(
-    location: StoreLocation, *, retry_seconds: float = DEFAULT_RETRY_SECONDS, make: bool = False
+    location: StoreLocation,
+    *,
+    retry_seconds: float = DEFAULT_RETRY_SECONDS,
+    limit_rate: float | None = None,
+    make: bool = False,
 ) -> ObjectStore:
     """The store at `location`; no request is made yet.
 
     `retry_seconds`: how long to go on without one success before a passing error is raised.
+    `limit_rate`: bytes of payload per second, both ways together, for all threads of this store.
     `make`: create the directory of a file store. A bucket is never made.
     """
+    limit = None if limit_rate is None else RateLimit(limit_rate)
     if location.scheme == "file":
-        return DirectoryStore(location.directory, retry_seconds=retry_seconds, make=make)
+        return DirectoryStore(location.directory, retry_seconds=retry_seconds, make=make, limit=limit)
     # Imported here: a directory store needs no S3 client's memory.
     from blockvault.stores.s3 import S3Store
 
-    return S3Store(location, retry_seconds=retry_seconds)
+    return S3Store(location, retry_seconds=retry_seconds, limit=limit)
 
 
 __all__ = [
@@ -46,6 +55,7 @@ __all__ = [
     "BadLocation",
     "BlockvaultError",
     "BucketNotFound",
+    "ClockSkew",
     "Credentials",
     "DirectoryStore",
     "InvalidCredentials",
@@ -53,12 +63,14 @@ __all__ = [
     "ObjectInfo",
     "ObjectNotFound",
     "ObjectStore",
+    "RateLimit",
     "StoreError",
     "StoreFull",
     "StoreLocation",
     "StoreRefused",
     "StoreThrottled",
     "StoreUnreachable",
+    "TooManyOpenFiles",
     "Traffic",
     "open_store",
 ]

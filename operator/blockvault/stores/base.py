@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -22,10 +23,14 @@ STUBBORN_FACTOR = 4
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One object of a listing: key relative to the store's prefix, size in bytes."""
+    """One object: key relative to the store's prefix, size in bytes, and a tag of its version.
+
+    The tag is opaque: two that differ mean that the object was stored again. Only tags of one store compare.
+    """
 
     key: str
     size: int
+    etag: str | None = None
 
 
 class Traffic:
@@ -66,7 +71,10 @@ class ObjectStore(Protocol):
         """Requests so far, by kind: get, put, create, list, delete, head."""
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        """The object's bytes from `start`; fewer than `length` only at its end. Raises ObjectNotFound."""
+        """The object's bytes from `start`; fewer than `length` only at its end, none past it.
+
+        A body cut short on its way is asked for again, never returned. Raises ObjectNotFound.
+        """
 
     def put(self, key: str, data: Data) -> None:
         """Store under a name that nobody else uses (it may replace our own earlier try)."""
@@ -83,14 +91,15 @@ class ObjectStore(Protocol):
     def delete(self, keys: Iterable[str]) -> None:
         """Delete; a key that is not there is no error."""
 
-    def size(self, key: str) -> int:
-        """Size in bytes. Raises ObjectNotFound."""
+    def stat(self, key: str) -> ObjectInfo:
+        """Size and tag of one object. Raises ObjectNotFound."""
 
 
 class Patience:
     """Repeats what failed for a passing reason until `retry_seconds` went by without one success anywhere.
 
-    One clock serves all threads of a store: while others get through, it is alive and waiting is right.
+    One clock serves all threads of a store: while others get through, it is alive and waiting is right. It
+    starts with the first failure: a body that a slow link or a bandwidth limit keeps for long is none.
     """
 
     def __init__(
@@ -103,16 +112,19 @@ class Patience:
         self.retry_seconds = retry_seconds
         self._sleep = sleep
         self._clock = clock
-        self._last_success = 0.0
+        self._last_success = -math.inf
 
     def call(self, work: Callable[[], T]) -> T:
         """`work()`, repeated after each retryable StoreError; the last error when patience runs out."""
-        started = self._clock()
+        failed: float | None = None
 
         def hopeless(_: tenacity.RetryCallState) -> bool:
+            nonlocal failed
             now = self._clock()
-            silent = now - max(started, self._last_success)
-            return silent >= self.retry_seconds or now - started >= STUBBORN_FACTOR * self.retry_seconds
+            if failed is None:
+                failed = now
+            silent = now - max(failed, self._last_success)
+            return silent >= self.retry_seconds or now - failed >= STUBBORN_FACTOR * self.retry_seconds
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, StoreError) and e.retryable),

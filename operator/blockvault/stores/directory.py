@@ -24,7 +24,9 @@ from blockvault.stores.errors import (
     StoreFull,
     StoreRefused,
     StoreUnreachable,
+    TooManyOpenFiles,
 )
+from blockvault.stores.ratelimit import RateLimit
 
 T = TypeVar("T")
 TEMPORARY = ".tmp-"
@@ -38,6 +40,8 @@ _KINDS: dict[int, type[StoreError]] = {
     errno.EIO: StoreUnreachable,
     errno.ESTALE: StoreUnreachable,
     errno.ETIMEDOUT: StoreUnreachable,
+    errno.EMFILE: TooManyOpenFiles,
+    errno.ENFILE: TooManyOpenFiles,
     errno.ENOTDIR: StoreRefused,
     errno.ENAMETOOLONG: StoreRefused,
 }
@@ -46,11 +50,19 @@ _KINDS: dict[int, type[StoreError]] = {
 class DirectoryStore:
     """Objects as files below `directory`. The directory itself must exist, unless `make` is given."""
 
-    def __init__(self, directory: str, *, retry_seconds: float = 300.0, make: bool = False) -> None:
+    def __init__(
+        self,
+        directory: str,
+        *,
+        retry_seconds: float = 300.0,
+        make: bool = False,
+        limit: RateLimit | None = None,
+    ) -> None:
         self.url = "file://" + directory
         self.traffic = Traffic()
         self._root = directory
         self._patience = Patience(retry_seconds)
+        self._limit = limit
         if make:
             self._call(directory, lambda: os.makedirs(directory, exist_ok=True))
         if not os.path.isdir(directory):
@@ -75,17 +87,17 @@ class DirectoryStore:
 
         self.traffic.count("get")
         data = self._call(key, work)
-        self.traffic.count("", down=len(data))
+        self._moved("", down=len(data))
         return data
 
     def put(self, key: str, data: Data) -> None:
         """See ObjectStore."""
-        self.traffic.count("put", up=len(data))
+        self._moved("put", up=len(data))
         self._call(key, lambda: self._write(key, data, exclusive=False))
 
     def create(self, key: str, data: Data) -> None:
         """See ObjectStore."""
-        self.traffic.count("create", up=len(data))
+        self._moved("create", up=len(data))
 
         def work() -> None:
             try:
@@ -116,10 +128,15 @@ class DirectoryStore:
 
             self._call(key, work)
 
-    def size(self, key: str) -> int:
+    def stat(self, key: str) -> ObjectInfo:
         """See ObjectStore."""
         self.traffic.count("head")
-        return self._call(key, lambda: os.stat(self._path(key)).st_size)
+        return self._call(key, lambda: _info(key, os.stat(self._path(key))))
+
+    def _moved(self, kind: str, *, up: int = 0, down: int = 0) -> None:
+        self.traffic.count(kind, up=up, down=down)
+        if self._limit is not None:
+            self._limit.take(up + down)
 
     def _path(self, key: str) -> str:
         parts = key.split("/")
@@ -202,7 +219,11 @@ class DirectoryStore:
                 yield from self._walk(key)
             elif not entry.name.startswith(TEMPORARY):
                 with suppress(FileNotFoundError):  # deleted since the directory was read
-                    yield ObjectInfo(key, entry.stat(follow_symlinks=False).st_size)
+                    yield _info(key, entry.stat(follow_symlinks=False))
+
+
+def _info(key: str, found: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(key, found.st_size, f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}")
 
 
 def _sync_folder(folder: str) -> None:

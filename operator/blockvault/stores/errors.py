@@ -89,6 +89,13 @@ class InvalidCredentials(StoreError):
     remedy = "Correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and the session token, if one is used)."
 
 
+class ClockSkew(StoreError):
+    """The store refuses signatures because its clock and ours differ too much."""
+
+    reason = "ClockSkew"
+    remedy = "Set the clocks right (NTP): this machine's and the store's differ by more than 15 minutes."
+
+
 class AccessDenied(StoreError):
     """The credentials are known but not allowed to do this."""
 
@@ -117,3 +124,10 @@ class StoreRefused(StoreError):
 
     reason = "StoreRefused"
     remedy = "Read the store's answer; check region, addressing and the options of this store."
+
+
+class TooManyOpenFiles(StoreError):
+    """This process may open no more files or connections."""
+
+    reason = "TooManyOpenFiles"
+    remedy = "Raise the limit (`ulimit -n 4096`), or lower the concurrency."

@@ -10,16 +10,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import obstore
 from obstore import exceptions as obx
 from obstore.store import S3Store as ObstoreS3
 
 from blockvault.stores.base import Data, ObjectInfo, Patience, Traffic
-from blockvault.stores.errors import StoreRefused
+from blockvault.stores.errors import (
+    AccessDenied,
+    ObjectNotFound,
+    StoreRefused,
+    StoreUnreachable,
+)
 from blockvault.stores.location import StoreLocation
-from blockvault.stores.s3_answers import translate
+from blockvault.stores.ratelimit import RateLimit
+from blockvault.stores.s3_answers import past_the_end, translate
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 T = TypeVar("T")
 
@@ -31,12 +40,15 @@ REQUEST_SECONDS = 120
 class S3Store:
     """Objects below `location.prefix` of one bucket."""
 
-    def __init__(self, location: StoreLocation, *, retry_seconds: float = 300.0) -> None:
+    def __init__(
+        self, location: StoreLocation, *, retry_seconds: float = 300.0, limit: RateLimit | None = None
+    ) -> None:
         self.url = location.url.rstrip("/")
         self.traffic = Traffic()
         self._location = location
         self._prefix = location.prefix + "/" if location.prefix else ""
         self._patience = Patience(retry_seconds)
+        self._limit = limit
         self._attributes: Any = {"Storage-Class": location.storage_class} if location.storage_class else None
         try:
             self._store = ObstoreS3(location.bucket, **_options(location))
@@ -50,18 +62,12 @@ class S3Store:
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """See ObjectStore."""
-        path = self._prefix + key
-
-        def work() -> bytes:
-            if length is not None:
-                return bytes(obstore.get_range(self._store, path, start=start, length=length))
-            options: Any = {"range": {"offset": start}} if start else None
-            return bytes(obstore.get(self._store, path, options=options).bytes())
-
         if length == 0:
             return b""
-        data = self._call("get", key, work)
+        data = self._call("get", key, lambda: self._read(key, start, length))
         self.traffic.count("", down=len(data))
+        if self._limit is not None:
+            self._limit.take(len(data))
         return data
 
     def put(self, key: str, data: Data) -> None:
@@ -90,7 +96,7 @@ class S3Store:
                 for meta in page:
                     path = meta["path"]
                     if path.startswith(self._prefix + prefix):
-                        found.append(ObjectInfo(path[len(self._prefix) :], meta["size"]))
+                        found.append(ObjectInfo(path[len(self._prefix) :], meta["size"], _tag(meta)))
             return found
 
         return iter(self._call("list", prefix, work))
@@ -102,12 +108,38 @@ class S3Store:
             batch = paths[first : first + 1000]
             self._call("delete", batch[0], lambda batch=batch: self._delete(batch))  # type: ignore[misc]
 
-    def size(self, key: str) -> int:
+    def stat(self, key: str) -> ObjectInfo:
         """See ObjectStore."""
-        return self._call("head", key, lambda: obstore.head(self._store, self._prefix + key)["size"])
 
-    def _read(self, key: str) -> bytes:
-        return bytes(obstore.get(self._store, self._prefix + key).bytes())
+        def work() -> ObjectInfo:
+            try:
+                meta = self._attempt("head", key, lambda: obstore.head(self._store, self._prefix + key))
+            except (ObjectNotFound, AccessDenied):
+                # The answer to HEAD has no body that says what is absent or who is refused; that to GET has.
+                self._attempt("get", key, lambda: self._read(key, 0, 1))
+                raise StoreUnreachable(f"{self.url}/{key}: HEAD and GET differ in what they say") from None
+            return ObjectInfo(key, meta["size"], _tag(meta))
+
+        return self._patience.call(work)
+
+    def _read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        options: Any = None
+        if length is not None:
+            options = {"range": (start, start + length)}
+        elif start:
+            options = {"range": {"offset": start}}
+        try:
+            answer = obstore.get(self._store, self._prefix + key, options=options)
+        except obx.BaseError as error:
+            if past_the_end(error):
+                return b""
+            raise
+        data = bytes(answer.bytes())
+        size = answer.meta["size"]
+        wanted = max(0, size - start if length is None else min(length, size - start))
+        if len(data) != wanted:
+            raise StoreUnreachable(f"{self.url}/{key}: {len(data)} bytes came instead of {wanted}")
+        return data
 
     def _put(self, key: str, data: Data, mode: str) -> None:
         obstore.put(
@@ -131,10 +163,18 @@ class S3Store:
 
     def _attempt(self, kind: str, key: str, work: Callable[[], T], *, up: int = 0) -> T:
         self.traffic.count(kind, up=up)
+        if self._limit is not None:
+            self._limit.take(up)
         try:
             return work()
         except (obx.BaseError, FileNotFoundError, OSError, ValueError) as error:
             raise translate(error, f"{self.url}/{key}") from error
+
+
+def _tag(meta: ObjectMeta) -> str | None:
+    """The ETag without quotes: servers hand it out both ways."""
+    tag = meta["e_tag"]
+    return tag.removeprefix("W/").strip('"') if tag else None
 
 
 def _options(location: StoreLocation) -> dict[str, Any]:

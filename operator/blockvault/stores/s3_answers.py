@@ -14,6 +14,7 @@ from blockvault.stores.errors import (
     AccessDenied,
     AlreadyExists,
     BucketNotFound,
+    ClockSkew,
     InvalidCredentials,
     ObjectNotFound,
     StoreError,
@@ -21,6 +22,7 @@ from blockvault.stores.errors import (
     StoreRefused,
     StoreThrottled,
     StoreUnreachable,
+    TooManyOpenFiles,
 )
 
 _CODE = re.compile(r"<Code>(\w+)</Code>")
@@ -36,7 +38,7 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "ExpiredToken": InvalidCredentials,
     "TokenRefreshRequired": InvalidCredentials,
     "AuthorizationHeaderMalformed": StoreRefused,
-    "RequestTimeTooSkewed": StoreRefused,
+    "RequestTimeTooSkewed": ClockSkew,
     "AccessDenied": AccessDenied,
     "AccountProblem": AccessDenied,
     "AllAccessDisabled": AccessDenied,
@@ -45,6 +47,11 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "Throttling": StoreThrottled,
     "RequestTimeout": StoreUnreachable,
     "InternalError": StoreUnreachable,
+    # Our body did not arrive as it was signed.
+    "BadDigest": StoreUnreachable,
+    "IncompleteBody": StoreUnreachable,
+    "XAmzContentSHA256Mismatch": StoreUnreachable,
+    "InvalidObjectState": StoreRefused,
     "QuotaExceeded": StoreFull,
     "XMinioStorageFull": StoreFull,
     "PreconditionFailed": AlreadyExists,
@@ -56,9 +63,10 @@ _BY_CODE: dict[str, type[StoreError]] = {
 _IDENTITY_SERVICES = ("//169.254.", "/latest/api/token", "/latest/meta-data")
 
 _REMEDIES = {
-    "RequestTimeTooSkewed": "Set the clocks right: this machine and the store differ by over 15 minutes.",
     "AuthorizationHeaderMalformed": "Correct the region: the bucket is in another one.",
     "ExpiredToken": "Renew the session token.",
+    "InvalidObjectState": "Bring the object back from the archive first; give Blockvault a storage class "
+    "that is read at once, and no rule that archives its objects.",
 }
 
 
@@ -83,6 +91,8 @@ def translate(error: Exception, what: str) -> StoreError:
             f"{what}: the store answers with a redirect",
             remedy="Correct the region and the endpoint: the bucket lives in another region.",
         )
+    if "os error 24" in text:
+        return TooManyOpenFiles(f"{what}: too many open files")
     if isinstance(error, FileNotFoundError):
         return ObjectNotFound(words)
     if "ertificate" in text:
@@ -93,6 +103,12 @@ def translate(error: Exception, what: str) -> StoreError:
     if "credential" in text.lower() and status == 0:
         return InvalidCredentials(f"{what}: no credentials: {_short(text)}")
     return StoreUnreachable(words)
+
+
+def past_the_end(error: Exception) -> bool:
+    """Whether this says that a range begins where the object has ended."""
+    text = str(error)
+    return _first(_STATUS, text) == "416" or _first(_CODE, text) == "InvalidRange"
 
 
 def _by_status(status: int, error: Exception) -> type[StoreError] | None:

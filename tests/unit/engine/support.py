@@ -90,8 +90,8 @@ class MemoryStore:
         for key in keys:
             self._request("delete", key, lambda key=key: self.objects.pop(key, None))  # type: ignore[misc]
 
-    def size(self, key: str) -> int:
-        return len(self.get(key))
+    def stat(self, key: str) -> ObjectInfo:
+        return ObjectInfo(key, len(self.get(key)))
 
 
 class Crash(RuntimeError):
