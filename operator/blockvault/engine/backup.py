@@ -9,7 +9,7 @@ from itertools import groupby
 
 import numpy as np
 
-from blockvault.engine import runtime, samples
+from blockvault.engine import runtime, samples, selftest
 from blockvault.engine.adoption import Adoption
 from blockvault.engine.attempts import Begin, begin, choose_parent, finish, finish_at_once, give_up
 from blockvault.engine.blockwriter import BlockWriter
@@ -27,7 +27,7 @@ from blockvault.engine.pages import BLOCK_SIZE, FANOUT, blocks_in, levels_for
 from blockvault.engine.plan import Ranges, batches, count, everything, union
 from blockvault.engine.progress import COMMITTING, BackupResult, Progress
 from blockvault.engine.root import MAX_META, Root
-from blockvault.engine.scan import BATCH_SIZE, Batch, Found, Scanner
+from blockvault.engine.scan import BATCH_SIZE, Batch, Found, Scanner, is_zero
 from blockvault.engine.state import Attempt, RootEntry, State
 from blockvault.engine.summary import Changes
 from blockvault.engine.tree import TreeReader
@@ -60,6 +60,7 @@ class BackupRun:
 
     def run(self) -> BackupResult:
         """Make the backup, or give back the one that this operation made before."""
+        selftest.run()
         source = Source(self._request.source, BATCH_SIZE, skip_unreadable=self._request.skip_unreadable)
         try:
             ranges = None
@@ -201,8 +202,7 @@ class BackupRun:
         """Whether a block that the list leaves out has changed."""
         for block, digest in samples.to_check(parent.samples, plan):
             view = work.source.read(block * BLOCK_SIZE, BLOCK_SIZE)
-            zero = not np.frombuffer(view, np.uint64).any()
-            if (ZERO if zero else work.lineage.keys.block(view)) != digest:
+            if (ZERO if is_zero(view) else work.lineage.keys.block(view)) != digest:
                 return True
         return False
 

@@ -20,6 +20,9 @@ PAGES_SIZE = 8 * 1024 * 1024
 # What is on its way when a run dies has to be sent again: two segments are the 64 MiB that a resumed run may lose.
 UPLOADS_IN_FLIGHT = 2
 
+# Bytes that room for an object begins with; it grows by doubling.
+_FIRST_ROOM = 64 * 1024
+
 # number (of the block, or of the page in its level), offset, stored length, plain length, codec, kind, level,
 # mask of sectors (patches only), hash
 _ITEM = struct.Struct("<QIIIBBBxQ32s")
@@ -42,6 +45,26 @@ class Entry:
         self.digest = digest
 
 
+class _Room:
+    """Bytes of an object under construction. Used again for the next object: fresh memory costs more than a copy."""
+
+    def __init__(self) -> None:
+        self._data = bytearray(_FIRST_ROOM)
+        self.used = 0
+
+    def append(self, part: Buffer) -> None:
+        """Add at the end."""
+        end = self.used + len(part)
+        if end > len(self._data):
+            self._data.extend(bytes(max(len(self._data), end - len(self._data))))
+        self._data[self.used : end] = part
+        self.used = end
+
+    def content(self) -> memoryview:
+        """All that was added."""
+        return memoryview(self._data)[: self.used]
+
+
 class Uploads:
     """Sends finished objects from a few threads; the first failure is raised to whoever comes next."""
 
@@ -51,20 +74,29 @@ class Uploads:
         # One more object may be under construction for each kind; those that wait hold their memory.
         self._slots = threading.Semaphore(in_flight)
         self._futures: list[Future[None]] = []
+        self._rooms: list[_Room] = []
         self.bytes_sent = 0
         self._lock = threading.Lock()
 
-    def send(self, key: str, data: bytearray) -> None:
+    def room(self) -> _Room:
+        """Room for an object, empty."""
+        with self._lock:
+            room = self._rooms.pop() if self._rooms else _Room()
+        room.used = 0
+        return room
+
+    def send(self, key: str, room: _Room) -> None:
         """Queue one object; waits while as many as allowed are on their way."""
         self._slots.acquire()
         self._raise_first()
-        self._futures.append(self._pool.submit(self._send, key, data))
+        self._futures.append(self._pool.submit(self._send, key, room))
 
-    def _send(self, key: str, data: bytearray) -> None:
+    def _send(self, key: str, room: _Room) -> None:
         try:
-            self._store.put(key, data)
+            self._store.put(key, room.content())
             with self._lock:
-                self.bytes_sent += len(data)
+                self.bytes_sent += room.used
+                self._rooms.append(room)
         finally:
             self._slots.release()
 
@@ -111,7 +143,8 @@ class PackWriter:
 
     def _begin(self) -> None:
         self._name: ObjectName | None = None
-        self._data = bytearray(envelope.HEADER_SIZE)
+        self._room = self._uploads.room()
+        self._room.append(bytes(envelope.HEADER_SIZE))
         self._directory = bytearray()
         self._checksum = ObjectChecksum()
 
@@ -122,9 +155,9 @@ class PackWriter:
         """
         if self._name is None:
             self._name = self._names.fresh()
-        name, offset = self._name, len(self._data)
+        name, offset = self._name, self._room.used
         stored = items.pack(self._lineage, name, offset, head, data)
-        self._data += stored
+        self._room.append(stored)
         self._checksum.update(stored)
         if head.kind != DIGESTS:
             self._directory += _ITEM.pack(
@@ -138,7 +171,7 @@ class PackWriter:
                 head.mask,
                 digest,
             )
-        if len(self._data) >= self._target:
+        if self._room.used >= self._target:
             self.flush()
         return name, offset, len(stored)
 
@@ -146,11 +179,11 @@ class PackWriter:
         """Close and send the object under construction, if there is one."""
         if self._name is None:
             return
-        data, key = self._data, self._key_of(self._name)
-        tail = seal_directory(self._lineage, self._name, len(data), bytes(self._directory))
-        data += tail
+        room, key = self._room, self._key_of(self._name)
+        tail = seal_directory(self._lineage, self._name, room.used, bytes(self._directory))
+        room.append(tail)
         self._checksum.update(tail)
-        body = len(data) - envelope.HEADER_SIZE
+        body = room.used - envelope.HEADER_SIZE
         head = envelope.header(
             self._kind,
             self._name.pack(),
@@ -160,10 +193,10 @@ class PackWriter:
             plain=body,
             encrypted=self._lineage.cipher is not None,
         )
-        data[: envelope.HEADER_SIZE] = head + self._checksum.finish(head, key)
-        self.sizes[self._name] = len(data)
+        room.content()[: envelope.HEADER_SIZE] = head + self._checksum.finish(head, key)
+        self.sizes[self._name] = room.used
+        self._uploads.send(key, room)
         self._begin()
-        self._uploads.send(key, data)
 
 
 def seal_directory(lineage: Lineage, name: ObjectName, offset: int, directory: bytes) -> bytes:
