@@ -1,4 +1,4 @@
-"""Every store that can be started: a directory, moto, and any real S3 that the environment names."""
+"""Every store that can be started: a directory, moto, Ceph's gateway, and any real S3 that the environment names."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from blockvault.stores import Credentials, ObjectStore, StoreLocation, open_store
+from tests.servers import ceph
+from tests.servers.local import missing_packages, rados_gateway
 
 KEYS = Credentials("testing-access", "testing-secret")
 BUCKET = "conformance"
@@ -34,6 +36,23 @@ def moto_endpoint() -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def rgw() -> Iterator[ceph.S3]:
+    """A real S3 server with one bucket, where its packages are installed."""
+    if missing := missing_packages():
+        pytest.skip(f"a real S3 server needs: apt-get install -y --no-install-recommends {' '.join(missing)}")
+    with rados_gateway() as gateway:
+        gateway.make_bucket(BUCKET)
+        yield gateway
+
+
+def in_gateway(gateway: ceph.S3, bucket: str = BUCKET) -> StoreLocation:
+    """A fresh place in a bucket of a gateway."""
+    keys = Credentials(gateway.keys.access_key, gateway.keys.secret_key)
+    url = f"s3://{bucket}/test-{secrets.token_hex(6)}"
+    return StoreLocation(url, endpoint=gateway.endpoint, region=gateway.region, credentials=keys)
+
+
 def _real_s3() -> StoreLocation | None:
     env = os.environ
     endpoint = env.get("BLOCKVAULT_TEST_S3_ENDPOINT")
@@ -47,7 +66,7 @@ def _real_s3() -> StoreLocation | None:
     )
 
 
-KINDS = ["directory", "moto", *(["s3"] if _real_s3() else [])]
+KINDS = ["directory", "moto", "rgw", *(["s3"] if _real_s3() else [])]
 
 
 @pytest.fixture(params=KINDS)
@@ -61,6 +80,8 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> StoreLocation:
         return StoreLocation(
             f"s3://{BUCKET}/test-{secrets.token_hex(6)}", endpoint=endpoint, credentials=KEYS
         )
+    if request.param == "rgw":
+        return in_gateway(request.getfixturevalue("rgw"))
     real = _real_s3()
     assert real is not None
     return real

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -66,17 +67,22 @@ def test_creating_the_same_bytes_again_is_our_own_repetition(store: ObjectStore)
 
 
 def test_one_of_many_creators_wins(store: ObjectStore) -> None:
-    def attempt(number: int) -> bool:
+    """Fifty races of eight writers that start together: one winner each, whose bytes are there."""
+    start = threading.Barrier(8)
+
+    def attempt(race: int, number: int) -> bool:
+        start.wait(60)
         try:
-            store.create("race", b"%d" % number)
+            store.create(f"race/{race}", b"%d" % number)
         except AlreadyExists:
             return False
         return True
 
     with ThreadPoolExecutor(8) as pool:
-        won = list(pool.map(attempt, range(16)))
-    assert won.count(True) == 1
-    assert store.get("race") == b"%d" % won.index(True)
+        for race in range(50):
+            won = list(pool.map(attempt, [race] * 8, range(8)))
+            assert won.count(True) == 1
+            assert store.get(f"race/{race}") == b"%d" % won.index(True)
 
 
 def test_listing_by_prefix(store: ObjectStore) -> None:

@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.servers import ceph
+
 ROOT = Path(__file__).resolve().parents[3]
 CLUSTER_DIR = ROOT / "tests" / "cluster"
 
@@ -19,10 +21,7 @@ DEBIAN_PACKAGES = {
     "containernetworking-plugins": "/usr/lib/cni/bridge",
     "buildah": "/usr/bin/buildah",
     "mmdebstrap": "/usr/bin/mmdebstrap",
-    "radosgw": "/usr/bin/radosgw",
-    "ceph-mon": "/usr/bin/ceph-mon",
-    "ceph-osd": "/usr/bin/ceph-osd",
-    "ceph-common": "/usr/bin/ceph",
+    **ceph.PACKAGES,
     "xfsprogs": "/usr/sbin/mkfs.xfs",
     "e2fsprogs": "/usr/sbin/mkfs.ext4",
     "nftables": "/usr/sbin/nft",
