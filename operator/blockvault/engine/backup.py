@@ -219,7 +219,7 @@ class BackupRun:
     ) -> np.void:
         size = work.source.size
         scanner = Scanner(work.source, work.lineage, self._request.threads)
-        results = scanner.run(batches(plan, reader, work.former, listed=mode == LIST))
+        results = scanner.run(batches(plan, reader, work.former, work.group, listed=mode == LIST))
         with closing(results):  # an error must end its threads here, not when the garbage is collected
             for number, members in groupby(results, key=lambda result: result[0].first // FANOUT):
                 former, leaf, changed = self._leaf(members, blocks, size, uploads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from typing import TypeVar
 
 from blockvault.engine import runtime
@@ -10,6 +11,7 @@ from blockvault.engine.names import ObjectName
 from blockvault.stores import ObjectNotFound, ObjectStore
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 # Seconds before an object that seems to be missing is asked for again.
 SECOND_LOOK = 0.2
@@ -22,6 +24,22 @@ def get(store: ObjectStore, key: str, start: int = 0, length: int | None = None)
     except ObjectNotFound:
         runtime.sleep(SECOND_LOOK)
         return store.get(key, start, length)
+
+
+class Together:
+    """Calls that wait for the store, made side by side."""
+
+    def __init__(self, threads: int = 8) -> None:
+        self._threads = threads
+        self._pool: Executor | None = None
+
+    def map(self, work: Callable[[T], R], things: list[T]) -> list[R]:
+        """The results in order. Raises the first error."""
+        if len(things) < 2:
+            return [work(thing) for thing in things]
+        if self._pool is None:
+            self._pool = runtime.executor(self._threads, "together")
+        return list(self._pool.map(work, things))
 
 
 def runs(

@@ -20,8 +20,9 @@ PAGES_SIZE = 8 * 1024 * 1024
 # What is on its way when a run dies has to be sent again: two segments are the 64 MiB that a resumed run may lose.
 UPLOADS_IN_FLIGHT = 2
 
-# Bytes that room for an object begins with; it grows by doubling.
+# Bytes that room for an object begins with; it grows by doubling, but by no more than so many at a time.
 _FIRST_ROOM = 64 * 1024
+_MOST_GROWTH = 4 * 1024 * 1024
 
 # number (of the block, or of the page in its level), offset, stored length, plain length, codec, kind, level,
 # mask of sectors (patches only), hash
@@ -56,7 +57,8 @@ class _Room:
         """Add at the end."""
         end = self.used + len(part)
         if end > len(self._data):
-            self._data.extend(bytes(max(len(self._data), end - len(self._data))))
+            more = max(end - len(self._data), min(len(self._data), _MOST_GROWTH))
+            self._data.extend(bytes(more))
         self._data[self.used : end] = part
         self.used = end
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, islice
 
 from blockvault.engine.changes import block_ranges, split
 from blockvault.engine.devices import Source
@@ -15,6 +15,11 @@ from blockvault.engine.tree import TreeReader
 
 Ranges = list[tuple[int, int]]
 MakeFormer = Callable[[int, Leaf | None, "set[int] | None"], FormerLeaf]
+MakeGroup = Callable[[list[FormerLeaf]], object]
+
+# Leaves whose digests are fetched together. Without a list it is not known which will be wanted, so fewer.
+LISTED_GROUP = 32
+COMPARED_GROUP = 4
 
 
 def everything(source: Source, parent: TreeReader, parent_blocks: int) -> Ranges:
@@ -47,21 +52,32 @@ def union(one: Ranges, other: Ranges) -> Ranges:
     return merged
 
 
-def batches(plan: Ranges, reader: TreeReader, make: MakeFormer, *, listed: bool) -> Iterator[Batch]:
+def batches(
+    plan: Ranges, reader: TreeReader, make: MakeFormer, group: MakeGroup, *, listed: bool
+) -> Iterator[Batch]:
     """The plan in batches that stay inside one leaf, each with what the parent has there.
 
-    `listed`: the plan is a list of changes, so that the slots whose digests will be wanted are known.
+    `listed`: the plan is a list of changes, so that the slots whose digests will be wanted are known; many leaves'
+    digests are then fetched together, else those of a few.
     """
-    pieces = split(plan, BATCH_BLOCKS)
+    found = _formers(plan, reader, make, listed=listed)
+    while members := list(islice(found, LISTED_GROUP if listed else COMPARED_GROUP)):
+        group([former for former, _ in members])
+        for former, ranges in members:
+            for first, end in ranges:
+                yield Batch(first, end, former)
+
+
+def _formers(
+    plan: Ranges, reader: TreeReader, make: MakeFormer, *, listed: bool
+) -> Iterator[tuple[FormerLeaf, Ranges]]:
     leaves = reader.leaves(_leaf_numbers(plan))
-    for number, members in groupby(pieces, key=lambda piece: piece[0] // FANOUT):
+    for number, members in groupby(split(plan, BATCH_BLOCKS), key=lambda piece: piece[0] // FANOUT):
         found, leaf = next(leaves)
         assert found == number
         ranges = list(members)
         asked = {b % FANOUT for first, end in ranges for b in range(first, end)} if listed else None
-        former = make(number, leaf, asked)
-        for first, end in ranges:
-            yield Batch(first, end, former)
+        yield make(number, leaf, asked), ranges
 
 
 def count(plan: Iterable[tuple[int, int]]) -> int:

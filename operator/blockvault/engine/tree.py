@@ -11,7 +11,7 @@ import numpy as np
 from blockvault.engine import items
 from blockvault.engine.codec import CodecError
 from blockvault.engine.errors import StoredDataDamaged
-from blockvault.engine.fetching import get, runs
+from blockvault.engine.fetching import Together, get, runs
 from blockvault.engine.items import PAGE_PATCH, Head
 from blockvault.engine.leaf import Leaf
 from blockvault.engine.lineage import Lineage
@@ -51,6 +51,7 @@ class TreeReader:
         self.top = top
         self.levels = levels
         self._inner: dict[int, OrderedDict[int, Inner]] = {}
+        self._together = Together()
 
     def leaves(self, wanted: Iterable[int]) -> Iterator[tuple[int, Leaf | None]]:
         """The leaves of these ascending numbers; None where all blocks are zero.
@@ -178,17 +179,25 @@ class TreeReader:
             ref = item[1]
             return name_of(ref), int(ref["offset"]), int(ref["length"])
 
-        for run in runs(wanted, place, gap=GAP, largest=LARGEST_READ):
+        def load(run: list[tuple[int, np.void]]) -> bytes | StoredDataDamaged:
             name, start, _ = place(run[0])
-            last = place(run[-1])
+            _, offset, length = place(run[-1])
             try:
-                data = self._read(name, start, last[1] + last[2] - start)
+                return self._read(name, start, offset + length - start)
             except StoredDataDamaged as error:
-                result.update((index, error) for index, _ in run)
-                continue
+                return error
+
+        together = list(runs(wanted, place, gap=GAP, largest=LARGEST_READ))
+        for run, data in zip(together, self._together.map(load, together), strict=True):
+            start = place(run[0])[1]
             for index, ref in run:
                 _, offset, length = place((index, ref))
-                result[index] = self._open(level, index, ref, data[offset - start : offset - start + length])
+                if isinstance(data, StoredDataDamaged):
+                    result[index] = data
+                else:
+                    result[index] = self._open(
+                        level, index, ref, data[offset - start : offset - start + length]
+                    )
         return result
 
     def _open(self, level: int, index: int, ref: np.void, stored: bytes) -> bytes | StoredDataDamaged:

@@ -12,7 +12,8 @@ from blockvault.engine.attempts import LATEST
 from blockvault.engine.changes import ChangedList
 from blockvault.engine.commits import Commits
 from blockvault.engine.devices import Source
-from blockvault.engine.former import FormerLeaf
+from blockvault.engine.fetching import Together
+from blockvault.engine.former import DigestGroup, FormerLeaf
 from blockvault.engine.leaf import Leaf
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import NameSource
@@ -74,6 +75,7 @@ class Work:
         self.file_system = file_system
         self.roots = Roots(store, lineage)
         self.fallback: str | None = None
+        self._together = Together()
         self._damaged = {(item["object"], int(item["offset"])) for item in state.damaged}
         self.damaged_blocks = sorted({int(block) for item in state.damaged for block in item["blocks"]})
 
@@ -93,7 +95,11 @@ class Work:
                     (str(piece.name), piece.offset) in self._damaged for piece in leaf.pieces(slot)
                 ):
                     distrusted.add(slot)
-        return FormerLeaf(self.store, self.lineage, number, leaf, asked, frozenset(distrusted))
+        return FormerLeaf(number, leaf, asked, frozenset(distrusted))
+
+    def group(self, leaves: list[FormerLeaf]) -> DigestGroup:
+        """Leaves of the parent whose digests are to be fetched together."""
+        return DigestGroup(self.store, self.lineage, self._together, leaves)
 
 
 @dataclass
