@@ -11,19 +11,23 @@ from dataclasses import dataclass
 from blockvault.engine import runtime
 from blockvault.engine.errors import AttemptFenced, ParentNotFound, VolumeDeleted
 from blockvault.engine.root import Roots
-from blockvault.engine.state import ACTIVE, ATTEMPTS, Attempt, Outcome, RootEntry, State
+from blockvault.engine.state import ACTIVE, ATTEMPTS, DELETED, Attempt, Outcome, RootEntry, State
 
 LATEST = "latest"
 
 
 @dataclass(frozen=True)
 class Begin:
-    """What an attempt starts with. `size`: of the volume, in bytes. `parent`: an id, `latest`, or None (full)."""
+    """What an attempt starts with. `size`: of the volume, in bytes. `parent`: an id, `latest`, or None (full).
+
+    `key`: fingerprint of the vault's key that the run was given, if any.
+    """
 
     attempt: str
     operation: str
     size: int
     parent: str | None
+    key: str | None = None
 
 
 def begin(state: State, wanted: Begin) -> tuple[State, Outcome] | None:
@@ -46,6 +50,7 @@ def begin(state: State, wanted: Begin) -> tuple[State, Outcome] | None:
         started_at=runtime.now(),
         adopts=adopts,
         patches_of=alike[-1] if alike else None,
+        key=wanted.key,
     )
     others = [other for other in state.attempts if other.operation != wanted.operation]
     state.attempts = [*others, attempt][-ATTEMPTS:]
@@ -59,6 +64,15 @@ def give_up(state: State, attempt_id: str) -> tuple[State, Outcome] | None:
         return None
     state.attempts.remove(attempt)
     return state, Outcome("", "give-up", attempt.id, attempt.operation)
+
+
+def end_unborn(state: State, attempt_id: str) -> tuple[State, Outcome] | None:
+    """End a lineage in which only attempts under this one's key ever were: its name is free for another."""
+    mine = state.attempt(attempt_id)
+    if mine is None or state.roots or any(other.key != mine.key for other in state.attempts):
+        return None
+    state.attempts, state.status = [], DELETED
+    return state, Outcome("", "delete-volume", mine.id, mine.operation)
 
 
 def finish(

@@ -11,15 +11,24 @@ import numpy as np
 
 from blockvault.engine import runtime, samples, selftest
 from blockvault.engine.adoption import Adoption
-from blockvault.engine.attempts import Begin, begin, choose_parent, finish, finish_at_once, give_up
+from blockvault.engine.attempts import (
+    Begin,
+    begin,
+    choose_parent,
+    end_unborn,
+    finish,
+    finish_at_once,
+    give_up,
+)
 from blockvault.engine.blockwriter import BlockWriter
 from blockvault.engine.changes import block_ranges
 from blockvault.engine.commits import Commits
 from blockvault.engine.devices import Source
-from blockvault.engine.errors import AttemptFenced, BadRequest, EngineError
+from blockvault.engine.errors import AttemptFenced, BadRequest, EngineError, KeyRotated
 from blockvault.engine.filesystems import PROBE_SIZE, detect
 from blockvault.engine.hashing import ZERO
 from blockvault.engine.leaf import Leaf
+from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import NameSource
 from blockvault.engine.newroot import make_root, result_of
 from blockvault.engine.packs import Uploads, page_writer, segment_writer
@@ -116,11 +125,15 @@ class BackupRun:
         request = self._request
         commits = Commits(self._store, volume.lineage)
         wanted = Begin(
-            self._attempt, request.operation_id, source.size, None if request.full else request.parent
+            self._attempt,
+            request.operation_id,
+            source.size,
+            None if request.full else request.parent,
+            self._volumes.key_fingerprint,
         )
         state = commits.update(lambda current: begin(current, wanted), volume.state)
-        if state.number == 1:
-            self._volumes.confirm()
+        if not state.roots:
+            self._confirm(volume.lineage, commits, state)
         done = state.root_of(request.operation_id)
         if done is not None:
             return result_of(state, done)
@@ -132,9 +145,21 @@ class BackupRun:
             return self._upload(work, ranges)
         except StoreError:
             raise  # the store is in trouble: an entry left behind is harmless, more waiting is not
-        except EngineError:
+        except EngineError as error:
+            if error.retryable:
+                raise  # repeated, the operation goes on with what this run has sent
             with suppress(StoreError, EngineError):
                 commits.update(lambda current: give_up(current, self._attempt), state)
+            raise
+
+    def _confirm(self, lineage: Lineage, commits: Commits, state: State) -> None:
+        """Before the first backup of a lineage: is it wrapped under the newest key? Raises KeyRotated."""
+        try:
+            self._volumes.confirm(lineage)
+        except KeyRotated:
+            # Nothing is in it yet. Left as it is, its name would lead to what the new key does not open.
+            with suppress(StoreError, EngineError):
+                commits.update(lambda current: end_unborn(current, self._attempt), state)
             raise
 
     def _upload(self, work: Work, ranges: Ranges | None) -> BackupResult:

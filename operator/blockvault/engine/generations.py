@@ -122,6 +122,19 @@ def newest(store: ObjectStore, facts: StoreFacts) -> Generation:
         number += 1
 
 
+def known(store: ObjectStore) -> list[Generation]:
+    """All generations, oldest first; none where the store is not encrypted. Takes no key. Raises NotAVault."""
+    try:
+        data = get(store, STORE)
+    except ObjectNotFound as error:
+        raise NotAVault(f"{store.url}: no store of backups here") from error
+    first = _parse(STORE, envelope.split(envelope.Kind.STORE, STORE, data).clear).get("fingerprint")
+    if first is None:
+        return []
+    numbers = sorted(_number(info.key) for info in list(store.list(GENERATIONS)))
+    return [Generation(1, str(first)), *(_read(store, number)[0] for number in numbers if number > 1)]
+
+
 def add(store: ObjectStore, facts: StoreFacts, number: int, key: VaultKey) -> None:
     """Create a generation. Raises AlreadyExists when that number is taken."""
     path = generation_key(number)

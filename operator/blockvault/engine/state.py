@@ -76,7 +76,8 @@ class Attempt(Record):
     """A run that may still commit. `parent` is the pinned root: {id, revision}, or None.
 
     `adopts`: epochs of dead runs of the operation, whose objects it may name; `patches_of`: the one of them whose
-    patches fit as well, as it had the same parent and size. `size`: of the volume, in bytes.
+    patches fit as well, as it had the same parent and size. `size`: of the volume, in bytes. `key`: fingerprint of
+    the vault's key that the run was given; None where the store is not encrypted.
     """
 
     id: str
@@ -87,6 +88,7 @@ class Attempt(Record):
     started_at: str
     adopts: list[int] = field(default_factory=list)
     patches_of: int | None = None
+    key: str | None = None
 
 
 @dataclass

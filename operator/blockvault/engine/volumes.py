@@ -79,13 +79,22 @@ class Volumes:
                 return found
             number += 1
 
-    def confirm(self) -> None:
-        """To be called when a lineage's first commit was made: it counts only under the newest key.
+    @property
+    def key_fingerprint(self) -> str | None:
+        """Of the vault's key that was given; None where the store is not encrypted."""
+        current = self._facts.ring.current
+        return None if current is None else current.fingerprint
+
+    def confirm(self, lineage: Lineage) -> None:
+        """To be called between a lineage's first commit and its first backup: it counts only under the newest key.
 
         Raises KeyRotated: a rotation that began meanwhile may have missed this lineage.
         """
         if self._facts.encrypted:
             generations.refuse_old_key(self._store, self._facts)
+            assert self._facts.ring.current is not None
+            # It may have been opened by the former key, and be wrapped under that one only.
+            keys.wrap(self._store, lineage, self._facts.ring.current)
 
     def lineages(self) -> Iterator[tuple[str, str]]:
         """(volume, lineage) of every record, whatever became of the lineage."""
@@ -126,6 +135,7 @@ class Volumes:
         erased = lineage_of(record.lineage, bytes(SIZE), encrypted=True, single_writer=single)
         if Commits(self._store, erased).is_deleted():
             return erased
+        generations.refuse_old_key(self._store, self._facts)
         raise WrongKey(
             f"volume {record.volume}: lineage {record.lineage} is wrapped under none of the keys given",
             remedy="Give the former key as well; `blockvault key rotate` wraps what it missed.",

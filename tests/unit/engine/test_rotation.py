@@ -1,0 +1,284 @@
+"""Rotation of the vault's key: at any crash, by several people at once, and against new volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from blockvault.engine import (
+    BackupRequest,
+    BadRequest,
+    Interrupted,
+    KeyRing,
+    KeyRotated,
+    Repository,
+    VaultKey,
+    WrongKey,
+    generations,
+)
+from blockvault.engine.rotation import Rotation, RotationResult, wrapped_under
+from tests.unit.engine.support import Crash, CrashingStore, MemoryStore, at_call
+
+pytestmark = pytest.mark.usefixtures("small")
+
+OLD, NEW, THIRD = (VaultKey(bytes([salt]) * 32) for salt in (1, 2, 3))
+VOLUMES = ("a", "b", "c")
+
+
+def save(store: MemoryStore, source: Path, volume: str, *keys: VaultKey) -> str:
+    opened = Repository.open(store, KeyRing(*keys))
+    return opened.backup(BackupRequest(str(source), volume, threads=1)).backup_id
+
+
+def rotate(store: MemoryStore, new: VaultKey = NEW, old: VaultKey = OLD) -> RotationResult:
+    return Rotation(store, KeyRing(new, old)).run()
+
+
+def content(store: MemoryStore, folder: Path, volume: str, *keys: VaultKey) -> bytes:
+    target = folder / "restored"
+    target.unlink(missing_ok=True)
+    Repository.open(store, KeyRing(*keys)).restore(volume, str(target))
+    return target.read_bytes()
+
+
+def under(store: MemoryStore, *keys: VaultKey) -> set[tuple[str, ...]]:
+    """The sets of keys that lineages are wrapped under."""
+    facts = generations.open_store_record(store, KeyRing(*keys))
+    return {tuple(each["fingerprints"]) for each in wrapped_under(store, facts)}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "source").write_bytes(bytes(range(1, 251)) * 100)
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def objects(source: Path) -> dict[str, bytes]:
+    """An encrypted store with three volumes."""
+    store = MemoryStore()
+    Repository.init(store, KeyRing(OLD))
+    for volume in VOLUMES:
+        save(store, source, volume, OLD)
+    return store.objects
+
+
+def test_the_new_key_opens_all_and_the_old_one_nothing(
+    objects: dict[str, bytes], tmp_path: Path, source: Path
+) -> None:
+    before = {key: data for key, data in objects.items() if "/keys/" not in key}
+    result = rotate(MemoryStore(objects))
+    assert result == RotationResult(2, NEW.fingerprint, 3, 3, True)
+    # No data was rewritten: but for the wraps, one object more.
+    assert {k: objects[k] for k in before} == before
+    assert len([key for key in objects if "/keys/" not in key]) == len(before) + 1
+    for volume in VOLUMES:
+        assert content(MemoryStore(objects), tmp_path, volume, NEW) == source.read_bytes()
+    with pytest.raises(KeyRotated, match=NEW.fingerprint):
+        content(MemoryStore(objects), tmp_path, "a", OLD)
+    with pytest.raises(KeyRotated):
+        save(MemoryStore(objects), source, "new", OLD)
+    save(MemoryStore(objects), source, "a", NEW)
+    assert rotate(MemoryStore(objects)) == RotationResult(2, NEW.fingerprint, 3, 0, True)
+    assert rotate(MemoryStore(objects), THIRD, NEW) == RotationResult(3, THIRD.fingerprint, 3, 3, True)
+    assert under(MemoryStore(objects), THIRD) == {(THIRD.fingerprint,)}
+
+
+def test_a_crash_at_every_request(objects: dict[str, bytes], tmp_path: Path, source: Path) -> None:
+    counting = MemoryStore(dict(objects))
+    rotate(counting)
+    assert counting.calls > 30
+    for at in range(1, counting.calls + 1):
+        for after in (False, True):
+            copy = dict(objects)
+            with pytest.raises(Crash):
+                rotate(CrashingStore(copy, at, after=after))
+            # Meanwhile whoever has both keys is served.
+            newest = generations.newest(
+                MemoryStore(copy), generations.open_store_record(MemoryStore(copy), KeyRing(OLD))
+            )
+            begun = newest.fingerprint == NEW.fingerprint
+            ring = (NEW, OLD) if begun else (OLD,)
+            assert len(Repository.open(MemoryStore(copy), KeyRing(*ring)).list()) == 3
+            result = rotate(MemoryStore(copy))
+            assert (result.generation, result.lineages, result.old_key_removed) == (2, 3, True)
+            assert under(MemoryStore(copy), NEW) == {(NEW.fingerprint,)}
+    assert content(MemoryStore(copy), tmp_path, "a", NEW) == source.read_bytes()
+
+
+def test_two_people_at_once_end_in_one_result(objects: dict[str, bytes]) -> None:
+    counting = MemoryStore(dict(objects))
+    rotate(counting)
+    for at in range(1, counting.calls + 1):
+        copy = dict(objects)
+        store = MemoryStore(copy)
+        store.before = at_call(at, lambda copy=copy: rotate(MemoryStore(copy)))  # type: ignore[misc]
+        result = rotate(store)
+        assert (result.generation, result.lineages, result.old_key_removed) == (2, 3, True)
+        assert under(MemoryStore(copy), NEW) == {(NEW.fingerprint,)}
+        assert [each.number for each in generations.known(MemoryStore(copy))] == [1, 2]
+
+
+def test_two_people_with_different_keys(objects: dict[str, bytes]) -> None:
+    """One wins; the other is told, and may go on from there. Every lineage can be opened all the time."""
+    counting = MemoryStore(dict(objects))
+    rotate(counting)
+    lost = 0
+    for at in range(1, counting.calls + 1):
+        copy = dict(objects)
+        refused: list[KeyRotated] = []
+
+        def rival(copy: dict[str, bytes] = copy, refused: list[KeyRotated] = refused) -> None:
+            try:
+                rotate(MemoryStore(copy), THIRD, OLD)
+            except KeyRotated as error:
+                refused.append(error)
+
+        store = MemoryStore(copy)
+        store.before = at_call(at, rival)
+        try:
+            rotate(store)
+            winner = NEW
+            assert refused
+        except KeyRotated as error:
+            lost += 1
+            winner, words = THIRD, error.message
+            assert THIRD.fingerprint in words
+        assert len(Repository.open(MemoryStore(copy), KeyRing(winner, OLD)).list()) == 3
+        rotate(MemoryStore(copy), winner, OLD)
+        assert under(MemoryStore(copy), winner) == {(winner.fingerprint,)}
+    assert 0 < lost < counting.calls
+
+
+def test_a_volume_begun_meanwhile_is_wrapped_refused_or_caught(
+    objects: dict[str, bytes], tmp_path: Path, source: Path
+) -> None:
+    """The rotation runs at each of the writer's requests."""
+    counting = MemoryStore(dict(objects))
+    save(counting, source, "new", OLD)
+    ends = set()
+    for at in range(1, counting.calls + 1):
+        copy = dict(objects)
+        store = MemoryStore(copy)
+        results: list[RotationResult] = []
+        store.before = at_call(at, lambda c=copy, r=results: r.append(rotate(MemoryStore(c))))  # type: ignore[misc]
+        try:
+            save(store, source, "new", OLD)
+            # The run stood when the rotation came by: the old key stays until it is asked again.
+            assert content(MemoryStore(copy), tmp_path, "new", NEW) == source.read_bytes()
+            ends.add("made" if results[0].old_key_removed else "waited for")
+            assert rotate(MemoryStore(copy)).old_key_removed
+        except KeyRotated:
+            ends.add("refused")
+        # Whatever happened, the old key can go, and the name is not lost.
+        save(MemoryStore(copy), source, "new", NEW)
+        assert content(MemoryStore(copy), tmp_path, "new", NEW) == source.read_bytes()
+        assert len({each["volume"] for each in Repository.open(MemoryStore(copy), KeyRing(NEW)).list()}) == 4
+    assert {"refused", "waited for"} <= ends
+
+
+def test_a_writer_that_died_before_it_was_confirmed_does_not_count(
+    objects: dict[str, bytes], tmp_path: Path, source: Path
+) -> None:
+    """The next writer with the old key sees it, puts nothing in, and lets the name go."""
+    store = MemoryStore(objects)
+
+    def first_commit(number: int, kind: str, key: str) -> None:
+        if kind == "create" and key.endswith("commits/0000000000000001"):
+            raise Crash
+
+    store.after = first_commit
+    hidden: dict[str, bytes] = {}
+
+    def sleep(number: int, kind: str, key: str) -> None:
+        # The rotation passes after the key was wrapped and before the volume has a record.
+        if kind == "create" and key.startswith("volumes/") and not hidden:
+            hidden["done"] = b""
+            assert rotate(MemoryStore(objects)).old_key_removed
+
+    store.before = sleep
+    with pytest.raises(Crash):
+        save(store, source, "new", OLD)
+    with pytest.raises(KeyRotated):
+        save(MemoryStore(objects), source, "new", OLD)
+    save(MemoryStore(objects), source, "new", NEW)
+    assert content(MemoryStore(objects), tmp_path, "new", NEW) == source.read_bytes()
+
+
+def test_its_successor_with_both_keys_wraps_it(objects: dict[str, bytes], source: Path) -> None:
+    store = MemoryStore(objects)
+
+    def sleep(number: int, kind: str, key: str) -> None:
+        if kind == "create" and key.startswith("volumes/") and len(store.objects) == len(objects):
+            store.before = lambda *_: None
+            rotate(MemoryStore(objects))
+
+    def die(number: int, kind: str, key: str) -> None:
+        if kind == "create" and key.endswith("commits/0000000000000001"):
+            raise Crash
+
+    store.before, store.after = sleep, die
+    with pytest.raises(Crash):
+        save(store, source, "new", OLD)
+    save(MemoryStore(objects), source, "new", NEW, OLD)
+    assert len(Repository.open(MemoryStore(objects), KeyRing(NEW)).list("new")) == 1
+
+
+def test_a_run_with_the_old_key_keeps_it(objects: dict[str, bytes], tmp_path: Path, source: Path) -> None:
+    """Until it has ended: then another rotation takes the old key away."""
+    request = BackupRequest(str(source), "a", operation_id="op", full=True, threads=1)
+
+    def stop(_: object) -> None:
+        raise Interrupted("stopped")
+
+    request.report = stop
+    with pytest.raises(Interrupted):
+        Repository.open(MemoryStore(objects), KeyRing(OLD)).backup(request)
+    result = rotate(MemoryStore(objects))
+    assert not result.old_key_removed
+    assert [(run["volume"], run["operationId"]) for run in result.waiting_for] == [("a", "op")]
+    assert under(MemoryStore(objects), NEW) == {tuple(sorted((OLD.fingerprint, NEW.fingerprint)))}
+    assert content(MemoryStore(objects), tmp_path, "a", OLD) == source.read_bytes()
+    again = BackupRequest(str(source), "a", operation_id="op", full=True, threads=1)
+    Repository.open(MemoryStore(objects), KeyRing(NEW)).backup(again)
+    assert rotate(MemoryStore(objects)).old_key_removed
+
+
+def test_lineages_that_neither_key_opens_stop_it_before_it_begins(objects: dict[str, bytes]) -> None:
+    broken = dict(objects)
+    wraps = sorted(key for key in broken if "/keys/" in key)
+    broken[wraps[0].replace(OLD.fingerprint, "ab" * 8)] = broken.pop(wraps[0])
+    with pytest.raises(WrongKey, match="neither the new key nor the previous one"):
+        rotate(MemoryStore(broken))
+    assert [each.number for each in generations.known(MemoryStore(broken))] == [1]
+
+
+@pytest.mark.parametrize(
+    ("ring", "words"),
+    [
+        (KeyRing(NEW), "takes two keys"),
+        (KeyRing(NEW, VaultKey(bytes([2]) * 32)), "both keys are the same"),
+    ],
+)
+def test_wrong_keys_are_refused(objects: dict[str, bytes], ring: KeyRing, words: str) -> None:
+    with pytest.raises(BadRequest, match=words):
+        Rotation(MemoryStore(objects), ring)
+
+
+def test_no_key_is_used_twice_and_none_is_skipped(objects: dict[str, bytes]) -> None:
+    rotate(MemoryStore(objects))
+    with pytest.raises(BadRequest, match="was in use before"):
+        rotate(MemoryStore(objects), OLD, NEW)
+    with pytest.raises(KeyRotated, match="has the key"):
+        rotate(MemoryStore(objects), THIRD, OLD)
+
+
+def test_a_store_without_encryption_has_nothing_to_rotate(source: Path) -> None:
+    store = MemoryStore()
+    Repository.init(store)
+    call: Callable[[], object] = lambda: rotate(store)  # noqa: E731
+    with pytest.raises(BadRequest, match="not encrypted"):
+        call()
+    assert generations.known(store) == []
