@@ -90,7 +90,7 @@ def check_usage(store: ObjectStore, volume: Volume | None, reported: int | None)
             named[paths.root(base[0])] = base[1]
             base = roots._read(base[0]).base
     for key, size in named.items():
-        if store.size(key) != size:
+        if store.stat(key).size != size:
             raise Wrong(f"{key} has another size than its summaries say")
     if not sum(named.values()) == state.used_bytes == reported:
         raise Wrong(f"used bytes: {state.used_bytes}, {reported}; there are {sum(named.values())}")

@@ -19,6 +19,7 @@ class Device:
         self._chance = chance
         self._block = block
         self._sector = sector
+        self._former: list[bytes] = []
         blocks = chance.choice([1, 3, 8, 17, 24, 40])
         self.data = bytearray(blocks * block + chance.choice([0, 0, 0, sector // 8, block - sector]))
         for _ in range(chance.randrange(1, 4)):
@@ -27,6 +28,8 @@ class Device:
     def live(self) -> None:
         """What happens to a volume between two backups: scattered sectors, ranges, discards, growth, nothing."""
         chance = self._chance
+        if self._former and chance.random() < 0.15:
+            self._restored(chance.choice(self._former))
         for _ in range(chance.choice([0, 1, 1, 2, 5])):
             kind = chance.choice(["sectors", "sectors", "range", "discard", "grow", "far"])
             if kind == "sectors":
@@ -40,6 +43,15 @@ class Device:
                 self.data += bytes(chance.randrange(1, 6 * self._block))
             elif chance.random() < 0.2:
                 self._write(len(self.data))
+
+    def _restored(self, content: bytes) -> None:
+        """Somebody put an old backup back."""
+        self.data[: len(content)] = content
+
+    def snapshot(self) -> bytes:
+        """Its bytes now."""
+        self._former.append(bytes(self.data))
+        return self._former[-1]
 
     def _write(self, length: int, fill: bytes | None = None) -> None:
         size = len(self.data)
@@ -83,7 +95,7 @@ class Model:
     def snapshot(self, volume: str) -> Operation:
         """A new operation on the volume as it is now."""
         name = f"{volume}-{len(self.operations):03d}"
-        content = bytes(self.devices[volume].data)
+        content = self.devices[volume].snapshot()
         made = Operation(name, volume, content, os.path.join(self.folder, name))
         with open(made.path, "wb") as file:
             file.truncate(len(content))

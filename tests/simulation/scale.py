@@ -26,6 +26,9 @@ TINY = {
     "FIRST_READ": 200,
     "MILESTONE": 8,
     "OUTCOMES": 8,
+    "KEEP_STORED": 4,
+    "KEEP_ZERO": 2,
+    "CHECKED": 2,
 }
 # Some: blocks and sectors as they are.
 WHOLE = {

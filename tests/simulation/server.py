@@ -32,6 +32,11 @@ class Crash(BaseException):
     """The machine is dead: nothing that it does any more has an effect."""
 
 
+def tag(data: bytes) -> str:
+    """An ETag."""
+    return blake3(data).hexdigest(8)
+
+
 @dataclass
 class _Stored:
     data: bytes
@@ -39,13 +44,12 @@ class _Stored:
 
 
 class Machine:
-    """Where an actor runs: it may lose its credentials, and knows which reads were spoiled on the way."""
+    """Where an actor runs. `troubled`: how often something went wrong on its way to the store."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.expired_until = 0.0
         self.dead = False
-        self.spoiled = 0
         self.troubled = 0
         self._spoiled_last: set[str] = set()
 
@@ -60,7 +64,6 @@ class Machine:
             self._spoiled_last.discard(key)
             return False
         self._spoiled_last.add(key)
-        self.spoiled += 1
         return True
 
 
@@ -73,7 +76,7 @@ class Server:
         self.objects: dict[str, _Stored] = {}
         self.counts: Counter[str] = Counter()
         self.log: list[str] = []
-        self._gone: dict[str, tuple[int, float]] = {}
+        self._gone: dict[str, tuple[ObjectInfo, float]] = {}
         self._chance = chance
         self._outage_until = 0.0
         self._lag = 10 ** chance.uniform(-1, 6)
@@ -205,7 +208,7 @@ class Server:
         """The effect of a DELETE."""
         stored = self.objects.pop(key, None)
         if stored is not None:
-            self._gone[key] = len(stored.data), self.scheduler.now
+            self._gone[key] = ObjectInfo(key, len(stored.data), tag(stored.data)), self.scheduler.now
         return b""
 
     def list(self, prefix: str, *, lagging: bool) -> list[ObjectInfo]:
@@ -218,12 +221,12 @@ class Server:
                 if lagging and stored.born >= horizon and self._chance.random() < 0.5:
                     self.counts[faults.LAGGING] += 1
                     continue
-                found.append(ObjectInfo(key, len(stored.data)))
-        for key, (size, died) in sorted(self._gone.items()) if lagging else ():
+                found.append(ObjectInfo(key, len(stored.data), tag(stored.data)))
+        for key, (info, died) in sorted(self._gone.items()) if lagging else ():
             shown = key.startswith(prefix) and key not in self.objects and died >= horizon
             if shown and self._chance.random() < 0.5:
                 self.counts[faults.LAGGING] += 1
-                found.append(ObjectInfo(key, size))
+                found.append(info)
         return found
 
 
@@ -246,10 +249,21 @@ class Client:
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """See ObjectStore."""
 
-        def work() -> bytes:
-            return self._server.get(key)[start : None if length is None else start + length]
+        def tried() -> bytes:
+            announced = 0
 
-        return self._patience.call(lambda: self._request("get", key, work))
+            def work() -> bytes:
+                nonlocal announced
+                data = self._server.get(key)[start : None if length is None else start + length]
+                announced = len(data)
+                return data
+
+            data = self._request("get", key, work)
+            if len(data) != announced:
+                raise StoreUnreachable(f"{key}: {len(data)} bytes came instead of {announced}")
+            return data
+
+        return self._patience.call(tried)
 
     def put(self, key: str, data: Data) -> None:
         """See ObjectStore."""
@@ -284,12 +298,10 @@ class Client:
                 lambda key=key: self._request("delete", key, lambda: self._server.delete(key))  # type: ignore[misc]
             )
 
-    def size(self, key: str) -> int:
+    def stat(self, key: str) -> ObjectInfo:
         """See ObjectStore."""
-        size = self._patience.call(
-            lambda: self._request("head", key, lambda: b"%d" % len(self._server.get(key)))
-        )
-        return int(size)
+        found = self._patience.call(lambda: self._request("head", key, lambda: self._server.get(key)))
+        return ObjectInfo(key, len(found), tag(found))
 
     def _request(self, kind: str, key: str, work: Callable[[], bytes], data: Data = b"") -> bytes:
         self.traffic.count(kind)

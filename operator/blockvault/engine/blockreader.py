@@ -15,7 +15,7 @@ from typing import NamedTuple
 from blockvault.engine import envelope, items, runtime, sectors
 from blockvault.engine.codec import CodecError
 from blockvault.engine.errors import StoredDataDamaged
-from blockvault.engine.fetching import get, runs
+from blockvault.engine.fetching import get, get_whole, runs
 from blockvault.engine.hashing import Buffer
 from blockvault.engine.items import BLOCK, BLOCK_PATCH, Head
 from blockvault.engine.leaf import Leaf, Piece
@@ -181,7 +181,7 @@ class BlockReader:
         for position, piece in enumerate(state.leaf.pieces(wanted.slot)):
             key = self._lineage.paths.segment(piece.name)
             try:
-                envelope.split(envelope.Kind.SEGMENT, key, get(self._store, key))
+                envelope.split(envelope.Kind.SEGMENT, key, get_whole(self._store, key, expected=True))
             except (ObjectNotFound, StoredDataDamaged):
                 return _Wanted(wanted.slot, position, piece)
         return wanted

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from blockvault.engine import envelope, runtime
 from blockvault.engine.errors import CommitContention, FormatUnsupported, StoredDataDamaged
+from blockvault.engine.fetching import get_whole
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.state import DELETED, OUTCOMES, Outcome, State
 from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
@@ -159,7 +160,7 @@ class Commits:
 
     def _get(self, number: int) -> bytes | None:
         try:
-            return self._store.get(self._paths.commit(number))
+            return get_whole(self._store, self._paths.commit(number))
         except ObjectNotFound:
             return None
 

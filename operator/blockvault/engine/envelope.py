@@ -154,6 +154,15 @@ def split(kind: Kind, key: str, data: bytes) -> Parts:
     )
 
 
+def intact(key: str, data: bytes) -> bool:
+    """Whether the checksum of a whole object fits; says nothing of what it holds."""
+    if len(data) < HEADER_SIZE:
+        return False
+    checksum = ObjectChecksum()
+    checksum.update(memoryview(data)[HEADER_SIZE:])
+    return checksum.finish(data[:CHECKED_SIZE], key) == data[CHECKED_SIZE:HEADER_SIZE]
+
+
 def unseal(kind: Kind, key: str, data: bytes, cipher: Cipher | None = None) -> Opened:
     """Check and decode what was read under `key`.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import TypeVar
 
-from blockvault.engine import runtime
+from blockvault.engine import envelope, runtime
 from blockvault.engine.names import ObjectName
 from blockvault.stores import ObjectNotFound, ObjectStore
 
@@ -40,6 +40,16 @@ class Together:
         if self._pool is None:
             self._pool = runtime.executor(self._threads, "together")
         return list(self._pool.map(work, things))
+
+
+def get_whole(store: ObjectStore, key: str, *, expected: bool = False) -> bytes:
+    """A whole object; asked for again when its checksum does not fit, as the way from the store may be at fault.
+
+    What comes then is given back as it is, for the caller to judge. `expected`: it must be there, so absence is
+    looked at twice as well. Raises ObjectNotFound.
+    """
+    data = get(store, key) if expected else store.get(key)
+    return data if envelope.intact(key, data) else store.get(key)
 
 
 def runs(

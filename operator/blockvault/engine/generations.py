@@ -20,7 +20,7 @@ from blockvault.engine.errors import (
     StoredDataDamaged,
     WrongKey,
 )
-from blockvault.engine.fetching import get
+from blockvault.engine.fetching import get_whole
 from blockvault.engine.keys import KeyRing, VaultKey
 from blockvault.engine.names import GENERATIONS, STORE, generation_key
 from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
@@ -79,7 +79,7 @@ def create(store: ObjectStore, ring: KeyRing, *, single_writer: bool) -> StoreFa
 def open_store_record(store: ObjectStore, ring: KeyRing) -> StoreFacts:
     """Open the store. Raises NotAVault, KeyMissing, WrongKey, BadRequest (a key where none is needed)."""
     try:
-        data = get(store, STORE)
+        data = get_whole(store, STORE, expected=True)
     except ObjectNotFound as error:
         raise NotAVault(f"{store.url}: no store of backups here") from error
     parts = envelope.split(envelope.Kind.STORE, STORE, data)
@@ -125,7 +125,7 @@ def newest(store: ObjectStore, facts: StoreFacts) -> Generation:
 def known(store: ObjectStore) -> list[Generation]:
     """All generations, oldest first; none where the store is not encrypted. Takes no key. Raises NotAVault."""
     try:
-        data = get(store, STORE)
+        data = get_whole(store, STORE, expected=True)
     except ObjectNotFound as error:
         raise NotAVault(f"{store.url}: no store of backups here") from error
     first = _parse(STORE, envelope.split(envelope.Kind.STORE, STORE, data).clear).get("fingerprint")
@@ -166,7 +166,7 @@ def _open_generation(store: ObjectStore, ring: KeyRing, first: str) -> bytes:
 
 def _read(store: ObjectStore, number: int) -> tuple[Generation, bytes]:
     path = generation_key(number)
-    data = store.get(path)
+    data = get_whole(store, path)
     clear = _parse(path, envelope.split(envelope.Kind.GENERATION, path, data).clear)
     return Generation(number, str(clear.get("fingerprint"))), data
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from blockvault.engine import envelope
 from blockvault.engine.crypt import Cipher
 from blockvault.engine.errors import BadKey, StoredDataDamaged
+from blockvault.engine.fetching import get_whole
 from blockvault.engine.hashing import SIZE, derive
 from blockvault.engine.lineage import Lineage, lineage_of
 from blockvault.engine.names import LineagePaths
@@ -78,7 +79,7 @@ def wrap(store: ObjectStore, lineage: Lineage, key: VaultKey) -> None:
 def unwrap(store: ObjectStore, lineage_id: str, key: VaultKey, *, single_writer: bool) -> Lineage:
     """The lineage, opened by the vault's key. Raises ObjectNotFound when it is not wrapped under this key."""
     path = LineagePaths(lineage_id).key(key.fingerprint)
-    opened = envelope.unseal(envelope.Kind.KEY, path, store.get(path), key.cipher)
+    opened = envelope.unseal(envelope.Kind.KEY, path, get_whole(store, path), key.cipher)
     try:
         secret = bytes.fromhex(json.loads(opened.body)["key"])
     except (ValueError, KeyError, TypeError) as error:

@@ -13,7 +13,7 @@ import numpy as np
 from blockvault.engine import envelope, samples, summary
 from blockvault.engine.crypt import Cipher
 from blockvault.engine.errors import StoredDataDamaged
-from blockvault.engine.fetching import get
+from blockvault.engine.fetching import get_whole
 from blockvault.engine.hashing import LineageKey
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import ObjectName
@@ -128,7 +128,7 @@ class Roots:
             return self._roots[name]
         key = self._paths.root(name)
         try:
-            data = get(self._store, key)
+            data = get_whole(self._store, key, expected=True)
         except ObjectNotFound as error:
             raise StoredDataDamaged(f"{key}: root object is missing") from error
         opened = envelope.unseal(envelope.Kind.ROOT, key, data, self._lineage.cipher)

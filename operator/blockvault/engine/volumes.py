@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from blockvault.engine import envelope, generations, keys, runtime
 from blockvault.engine.commits import Commits
 from blockvault.engine.errors import BadRequest, StoredDataDamaged, WrongKey
+from blockvault.engine.fetching import get_whole
 from blockvault.engine.generations import StoreFacts
 from blockvault.engine.hashing import SIZE, volume_name_hash
 from blockvault.engine.lineage import Lineage, lineage_of, new_lineage
@@ -162,7 +163,7 @@ class Volumes:
 
     def _record(self, key: str, volume: str | None) -> _Record:
         """The record of that key. Raises ObjectNotFound."""
-        opened = envelope.unseal(envelope.Kind.VOLUME, key, self._store.get(key), self._cipher)
+        opened = envelope.unseal(envelope.Kind.VOLUME, key, get_whole(self._store, key), self._cipher)
         try:
             facts = json.loads(opened.body)
             record = _Record(str(facts["volume"]), str(facts["lineage"]), facts["key"])
