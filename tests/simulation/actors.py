@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from blockvault.engine import (
     AttemptFenced,
@@ -17,6 +18,9 @@ from blockvault.engine import (
     VolumeDeleted,
     VolumeNotFound,
 )
+from blockvault.engine.errors import KeyMissing, KeyRotated, WrongKey
+from blockvault.engine.keys import KeyRing, VaultKey
+from blockvault.engine.rotation import Rotation
 from blockvault.stores import BlockvaultError, StoreError
 from tests.simulation.model import Operation, Wrong, ranges_between
 from tests.simulation.server import Crash, Machine
@@ -27,10 +31,12 @@ Step = Callable[[World, Machine, random.Random], None]
 # What must have happened somewhere in a few hundred seeds.
 ACTIONS = (
     "backup: full, Full", "backup: incremental, Compare", "backup: incremental, List", "backup repeated",
-    "backup: AttemptFenced", "backup: ParentNotFound", "delete", "list", "restore",     "failed: InvalidCredentials", "failed: StoreUnreachable",
+    "backup: AttemptFenced", "backup: ParentNotFound", "delete", "list", "rotate",
+    "restore",     "failed: InvalidCredentials", "failed: StoreUnreachable",
 )  # fmt: skip
 
 # What may happen to a backup without anybody's fault.
+OTHER_KEY = (KeyRotated, WrongKey, KeyMissing)
 OVERTAKEN = (AttemptFenced, ParentNotFound, VolumeDeleted)
 
 
@@ -52,15 +58,33 @@ def machine(world: World, name: str, step: Step, steps: int) -> Callable[[], Non
     return live
 
 
-def excusable(world: World, mine: Machine, error: BlockvaultError, before: int) -> None:
-    """An error must have a cause: trouble on the way to the store. Raises Wrong otherwise.
+@dataclass(frozen=True)
+class Before:
+    """How things stood when something was begun, to judge its failure by."""
 
-    Bodies that were spoiled on their way are no cause: nothing is believed to be damaged before a second look.
-    """
-    world.server.note(mine.name, f"failed: {error.reason}: {error}")
-    if not isinstance(error, StoreError) or mine.troubled == before:
-        raise Wrong(f"{mine.name}: {error.reason} without cause: {error}") from error
-    world.did(f"failed: {error.reason}")
+    world: World
+    mine: Machine
+    troubled: int
+    key_changes: int
+    rotating: bool
+
+    @classmethod
+    def now(cls, world: World, mine: Machine) -> Before:
+        """As they stand now."""
+        return cls(world, mine, mine.troubled, world.key_changes, world.target is not None)
+
+    def excuse(self, error: BlockvaultError) -> None:
+        """An error must have a cause: trouble on the way to the store, or keys that changed. Raises Wrong otherwise.
+
+        Bodies that were spoiled on their way are no cause: nothing is believed to be damaged before a second look.
+        """
+        world, mine = self.world, self.mine
+        world.server.note(mine.name, f"failed: {error.reason}: {error}")
+        rotated = self.rotating or world.key_changes > self.key_changes
+        trouble = isinstance(error, StoreError) and mine.troubled > self.troubled
+        if not trouble and not (rotated and isinstance(error, OTHER_KEY)):
+            raise Wrong(f"{mine.name}: {error.reason} without cause: {error}") from error
+        world.did(f"failed: {error.reason}")
 
 
 def write(world: World, mine: Machine, chance: random.Random) -> None:
@@ -84,7 +108,7 @@ def back_up(
     request = BackupRequest(operation.path, operation.volume, operation.id, threads=1)
     if not plain:
         request = request_for(world, operation, chance)
-    before = mine.troubled
+    before = Before.now(world, mine)
     operation.runs += 1
     try:
         result = world.repository(mine).backup(request)
@@ -93,7 +117,7 @@ def back_up(
         world.did(f"backup: {error.reason}")
         return
     except BlockvaultError as error:
-        excusable(world, mine, error, before)
+        before.excuse(error)
         return
     world.server.note(mine.name, f"{operation.id} is backup {result.backup_id[:8]}")
     if result.size != len(operation.content):
@@ -131,11 +155,11 @@ def delete(world: World, mine: Machine, chance: random.Random) -> None:
         return
     backup_id = chance.choice(there)
     model.doomed[backup_id] += 1
-    before = mine.troubled
+    before = Before.now(world, mine)
     try:
         was_there = world.repository(mine).delete(volume, backup_id)
     except BlockvaultError as error:
-        excusable(world, mine, error, before)
+        before.excuse(error)
         return
     if not was_there and model.doomed[backup_id] == 1:
         raise Wrong(f"backup {backup_id} was not there when it was to be deleted")
@@ -150,7 +174,7 @@ def read(world: World, mine: Machine, chance: random.Random) -> None:
     volume = chance.choice(sorted(model.devices))
     gone = set(model.deleted)
     present = {o.backup_id: o for o in model.operations.values() if o.backup_id and o.volume == volume}
-    before = mine.troubled
+    before = Before.now(world, mine)
     wanted = None
     try:
         repository = world.repository(mine)
@@ -176,10 +200,10 @@ def read(world: World, mine: Machine, chance: random.Random) -> None:
         world.did("restore: deleted meanwhile")
     except StoredDataDamaged as error:
         if wanted not in model.doomed:
-            excusable(world, mine, error, before)
+            before.excuse(error)
         world.did("restore: deleted meanwhile")
     except BlockvaultError as error:
-        excusable(world, mine, error, before)
+        before.excuse(error)
 
 
 def restore_one(world: World, repository: Repository, operation: Operation, backup_id: str, who: str) -> None:
@@ -196,6 +220,30 @@ def restore_one(world: World, repository: Repository, operation: Operation, back
         raise Wrong(f"backup {backup_id} of {operation.id} restores other bytes, from {at} on")
 
 
+def rotate(world: World, mine: Machine, chance: random.Random) -> None:
+    """Rotate the vault's key, or help a rotation on. The old key is given away once it is of no use."""
+    ring = world.ring
+    if ring.current is None:
+        return
+    if world.target is None:
+        # A volume that listings do not show yet keeps its old wrap, so the old key has to be kept for so long.
+        world.scheduler.pause(world.server.lag if chance.random() < 0.7 else 0.0)
+        if world.target is None:
+            world.target = VaultKey(chance.randbytes(32))
+            world.hand_out(KeyRing(world.target, world.ring.current))
+    ring, target = world.ring, world.target
+    before = Before.now(world, mine)
+    try:
+        result = Rotation(world.client(mine), ring).run()
+    except BlockvaultError as error:
+        before.excuse(error)
+        return
+    world.did("rotate" if result.old_key_removed else "rotate: waits for older runs")
+    if result.old_key_removed and world.target is target and world.scheduler.now > world.server.lag:
+        world.target = None
+        world.hand_out(KeyRing(target))
+
+
 def cast(world: World) -> None:
     """Who takes part in this run."""
     chance = world.chance
@@ -206,6 +254,9 @@ def cast(world: World) -> None:
     for number in range(chance.choice([0, 1, 1, 2])):
         name = f"deleter-{number}"
         add(name, machine(world, name, delete, chance.randrange(1, 4)))
+    for number in range(chance.choice([0, 0, 1, 2])):
+        name = f"rotator-{number}"
+        add(name, machine(world, name, rotate, chance.randrange(1, 4)))
     for number in range(chance.choice([0, 1, 1])):
         name = f"reader-{number}"
         add(name, machine(world, name, read, chance.randrange(1, 4)))

@@ -15,7 +15,7 @@ from blockvault.engine.root import Root, Roots
 from blockvault.engine.tree import TreeReader
 from blockvault.engine.volumes import Volume
 from blockvault.stores import ObjectStore
-from tests.simulation.actors import back_up, restore_one
+from tests.simulation.actors import back_up, restore_one, rotate
 from tests.simulation.model import Wrong
 from tests.simulation.server import Machine
 from tests.simulation.world import World
@@ -26,6 +26,8 @@ def finish(world: World) -> None:
     world.server.heal()
     chance = world.chance_of("finish")
     machine = Machine("finisher")
+    if world.target is not None:
+        rotate(world, machine, chance)
     for operation in list(world.model.operations.values()):
         if operation.backup_id is None and chance.random() < 0.7:
             back_up(world, machine, operation, chance)

@@ -79,7 +79,7 @@ class Server:
         self._gone: dict[str, tuple[ObjectInfo, float]] = {}
         self._chance = chance
         self._outage_until = 0.0
-        self._lag = 10 ** chance.uniform(-1, 6)
+        self.lag = 10 ** chance.uniform(-1, 6)
 
     def note(self, who: str, text: str) -> None:
         """One line of the log."""
@@ -213,7 +213,7 @@ class Server:
 
     def list(self, prefix: str, *, lagging: bool) -> list[ObjectInfo]:
         """The effect of a LIST: what is young may be missing, what went lately may still be shown."""
-        horizon = self.scheduler.now - self._lag
+        horizon = self.scheduler.now - self.lag
         found = []
         for key in sorted(self.objects):
             if key.startswith(prefix):

@@ -25,7 +25,11 @@ WHOLE_EVERY = 16
 
 @dataclass
 class World:
-    """The store, the clock, the model."""
+    """The store, the clock, the model.
+
+    `ring`: what whoever starts now is given. `target`: the key that a rotation under way leads to. `key_changes`:
+    how often `ring` has changed.
+    """
 
     seed: int
     chance: random.Random
@@ -33,6 +37,13 @@ class World:
     server: Server
     model: Model
     ring: KeyRing
+    target: VaultKey | None = None
+    key_changes: int = 0
+
+    def hand_out(self, ring: KeyRing) -> None:
+        """Let everybody who starts from now on have these keys."""
+        self.ring = ring
+        self.key_changes += 1
 
     def chance_of(self, name: str) -> random.Random:
         """Randomness of one actor, which does not depend on what the others do."""
@@ -40,7 +51,11 @@ class World:
 
     def repository(self, machine: Machine) -> Repository:
         """The store as a machine opens it."""
-        return Repository.open(Client(self.server, machine), self.ring)
+        return Repository.open(self.client(machine), self.ring)
+
+    def client(self, machine: Machine) -> Client:
+        """The store as a machine reaches it."""
+        return Client(self.server, machine)
 
     def calm(self) -> Repository:
         """The store as somebody opens it whom nothing can befall."""

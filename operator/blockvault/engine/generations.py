@@ -110,16 +110,8 @@ def open_store_record(store: ObjectStore, ring: KeyRing) -> StoreFacts:
 def newest(store: ObjectStore, facts: StoreFacts) -> Generation:
     """The newest generation: that of the highest number, found by listing and then by probing upward."""
     assert facts.first_fingerprint is not None
-    number = max([1, *(_number(info.key) for info in store.list(GENERATIONS))])
-    found = Generation(1, facts.first_fingerprint)
-    while True:
-        if number > 1:
-            found = _read(store, number)[0]
-        try:
-            _read(store, number + 1)
-        except ObjectNotFound:
-            return found
-        number += 1
+    number = _highest(store)
+    return _read(store, number)[0] if number > 1 else Generation(1, facts.first_fingerprint)
 
 
 def known(store: ObjectStore) -> list[Generation]:
@@ -131,8 +123,8 @@ def known(store: ObjectStore) -> list[Generation]:
     first = _parse(STORE, envelope.split(envelope.Kind.STORE, STORE, data).clear).get("fingerprint")
     if first is None:
         return []
-    numbers = sorted(_number(info.key) for info in list(store.list(GENERATIONS)))
-    return [Generation(1, str(first)), *(_read(store, number)[0] for number in numbers if number > 1)]
+    later = (_read(store, number)[0] for number in range(2, _highest(store) + 1))
+    return [Generation(1, str(first)), *later]
 
 
 def add(store: ObjectStore, facts: StoreFacts, number: int, key: VaultKey) -> None:
@@ -154,7 +146,7 @@ def refuse_old_key(store: ObjectStore, facts: StoreFacts) -> None:
 
 def _open_generation(store: ObjectStore, ring: KeyRing, first: str) -> bytes:
     known = [first]
-    for number in sorted((_number(info.key) for info in list(store.list(GENERATIONS))), reverse=True):
+    for number in range(_highest(store), 1, -1):
         generation, data = _read(store, number)
         known.append(generation.fingerprint)
         key = ring.of(generation.fingerprint)
@@ -162,6 +154,17 @@ def _open_generation(store: ObjectStore, ring: KeyRing, first: str) -> bytes:
             return envelope.unseal(envelope.Kind.GENERATION, generation_key(number), data, key.cipher).body
     given = ", ".join(key.fingerprint for key in ring)
     raise WrongKey(f"{store.url} is encrypted under {', '.join(known)}; the key given is {given}")
+
+
+def _highest(store: ObjectStore) -> int:
+    """The newest number. Listings may lag, so what they show is only where probing upward begins."""
+    number = max([1, *(_number(info.key) for info in store.list(GENERATIONS))])
+    while True:
+        try:
+            store.stat(generation_key(number + 1))
+        except ObjectNotFound:
+            return number
+        number += 1
 
 
 def _read(store: ObjectStore, number: int) -> tuple[Generation, bytes]:
