@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from blockvault.engine import runtime
 from blockvault.engine.errors import AttemptFenced, ParentNotFound, VolumeDeleted
 from blockvault.engine.root import Roots
-from blockvault.engine.state import ACTIVE, ATTEMPTS, DELETED, Attempt, Outcome, RootEntry, State
+from blockvault.engine.state import ACTIVE, ATTEMPTS, COMPACT, DELETED, Attempt, Outcome, RootEntry, State
 
 LATEST = "latest"
 
@@ -37,7 +37,7 @@ def begin(state: State, wanted: Begin) -> tuple[State, Outcome] | None:
         return None
     parent = choose_parent(state, wanted.size, wanted.parent)
     state.epoch += 1
-    pin = None if parent is None else {"id": parent.id, "revision": parent.revision}
+    pin = None if parent is None else pin_of(parent)
     dead = [other for other in state.attempts if other.operation == wanted.operation]
     adopts = [epoch for other in dead for epoch in (other.epoch, *other.adopts)]
     alike = [other.epoch for other in dead if other.parent == pin and other.size == wanted.size]
@@ -124,6 +124,47 @@ def finish_at_once(
     state.roots.append(entry)
     state.used_bytes += added
     return state, Outcome("", "backup", attempt.id, entry.operation, entry.id)
+
+
+def begin_compaction(state: State, attempt_id: str) -> tuple[State, Outcome] | None:
+    """Enter a compaction, so that what it writes is not taken for what a dead run left."""
+    refuse_deleted(state)
+    state.epoch += 1
+    attempt = Attempt(attempt_id, attempt_id, state.epoch, None, 0, runtime.now(), kind=COMPACT)
+    state.attempts = [*state.attempts, attempt][-ATTEMPTS:]
+    return state, Outcome("", "begin-compaction", attempt_id)
+
+
+def finish_compaction(
+    state: State, attempt_id: str, revisions: dict[str, RootEntry], roots: Roots
+) -> tuple[State, Outcome] | None:
+    """Put new revisions of roots in the place of those that stand at the revision they were made from.
+
+    Labels and all else that may change are those of the state that is followed. Raises AttemptFenced.
+    """
+    refuse_deleted(state)
+    attempt = state.attempt(attempt_id)
+    if attempt is None:
+        raise AttemptFenced(f"volume {state.volume}: the compaction was given up")
+    state.attempts.remove(attempt)
+    for entry in state.roots:
+        fresh = revisions.get(entry.id)
+        if fresh is not None and fresh.revision == entry.revision + 1:
+            entry.object, entry.object_bytes = fresh.object, fresh.object_bytes
+            entry.object_checksum, entry.revision = fresh.object_checksum, fresh.revision
+    state.used_bytes = roots.used_bytes(state.roots)
+    return state, Outcome("", "compaction", attempt_id)
+
+
+def pin_of(entry: RootEntry) -> dict[str, object]:
+    """A backup's root at its present revision, as an attempt pins it."""
+    return {
+        "id": entry.id,
+        "revision": entry.revision,
+        "object": entry.object,
+        "bytes": entry.object_bytes,
+        "checksum": entry.object_checksum,
+    }
 
 
 def refuse_deleted(state: State) -> None:

@@ -19,6 +19,7 @@ from blockvault.engine.attempts import (
     finish,
     finish_at_once,
     give_up,
+    pin_of,
 )
 from blockvault.engine.blockwriter import BlockWriter
 from blockvault.engine.changes import block_ranges
@@ -103,7 +104,7 @@ class BackupRun:
         if any(other.operation == request.operation_id for other in state.attempts):
             return None
         commits = Commits(self._store, volume.lineage)
-        pin = {"id": parent_entry.id, "revision": parent_entry.revision}
+        pin = pin_of(parent_entry)
         attempt = Attempt(self._attempt, request.operation_id, state.epoch, pin, source.size, runtime.now())
         work = Work(self._store, volume.lineage, commits, state, attempt, source, file_system)
         parent = work.roots.read(parent_entry)

@@ -54,8 +54,13 @@ def pack(lineage: Lineage, name: ObjectName, offset: int, head: Head, data: Buff
     return lineage.cipher.of_object(name.pack()).seal(offset, data, head.bound())
 
 
+def open_stored(lineage: Lineage, name: ObjectName, offset: int, head: Head, stored: Buffer) -> Buffer:
+    """The reverse of `pack`: what the codec made. Raises CodecError when it is not what was written there."""
+    if lineage.cipher is None:
+        return stored
+    return lineage.cipher.of_object(name.pack()).open(offset, stored, head.bound())
+
+
 def unpack(lineage: Lineage, name: ObjectName, offset: int, head: Head, stored: Buffer) -> bytes:
     """The decoded item. Raises CodecError when it is not what was written there."""
-    if lineage.cipher is not None:
-        stored = lineage.cipher.of_object(name.pack()).open(offset, stored, head.bound())
-    return codec.decompress(head.codec, stored, head.plain)
+    return codec.decompress(head.codec, open_stored(lineage, name, offset, head, stored), head.plain)

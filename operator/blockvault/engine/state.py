@@ -10,6 +10,10 @@ from typing import Any, ClassVar, Self
 ACTIVE = "Active"
 DELETED = "Deleted"
 
+# Kinds of attempts.
+BACKUP = "backup"
+COMPACT = "compact"
+
 # How many outcomes a state remembers: as many as the commits that are never trimmed.
 OUTCOMES = 64
 # Attempts of dead runs are dropped, oldest first, past this many; a live one that is dropped fails cleanly.
@@ -73,7 +77,10 @@ class RootEntry(Record):
 
 @dataclass
 class Attempt(Record):
-    """A run that may still commit. `parent` is the pinned root: {id, revision}, or None.
+    """A run that may still commit. `parent` is the pinned root: {id, revision, object, bytes}, or None.
+
+    A pin is of a revision: a compaction may give the backup another root object meanwhile, and the run goes on
+    with the one that it has read. `kind`: what runs.
 
     `adopts`: epochs of dead runs of the operation, whose objects it may name; `patches_of`: the one of them whose
     patches fit as well, as it had the same parent and size. `size`: of the volume, in bytes. `key`: fingerprint of
@@ -88,6 +95,7 @@ class Attempt(Record):
     started_at: str
     adopts: list[int] = field(default_factory=list)
     patches_of: int | None = None
+    kind: str = BACKUP
     key: str | None = None
 
 

@@ -49,6 +49,11 @@ class Changes:
         """Sizes of objects made by this backup."""
         self._sizes.update(sizes)
 
+    def set_sizes_of(self, sizes: dict[ObjectName, int]) -> None:
+        """As `set_sizes`, for those of the objects that anything was counted of."""
+        named = {name for _, name in self._live}
+        self._sizes.update({name: size for name, size in sizes.items() if name in named})
+
     @property
     def added_bytes(self) -> int:
         """Sizes of all new objects together."""
@@ -87,6 +92,19 @@ def apply(base: Summary, records: Iterable[tuple[Kind, ObjectName, int, int]]) -
 def whole(summary: Summary) -> list[tuple[Kind, ObjectName, int, int]]:
     """A summary as records that need no base."""
     return sorted((usage.kind, name, usage.size, usage.live) for name, usage in summary.items())
+
+
+def difference(base: Summary, wanted: Summary) -> list[tuple[Kind, ObjectName, int, int]]:
+    """The records that make `wanted` out of `base`."""
+    records = []
+    for name in base.keys() | wanted.keys():
+        old, new = base.get(name), wanted.get(name)
+        kind = (new or old).kind  # type: ignore[union-attr]
+        live = (new.live if new else 0) - (old.live if old else 0)
+        size = new.size if new and (old is None or old.size != new.size) else 0
+        if live or size:
+            records.append((kind, name, size, live))
+    return sorted(records)
 
 
 def encode(records: list[tuple[Kind, ObjectName, int, int]]) -> bytes:

@@ -29,18 +29,32 @@ from blockvault.engine.tree import TreeReader
 # A page is stored as a patch while that takes less than this share of the whole page as it is stored.
 PATCH_SHARE = 0.5
 
+# Pages that were written already, by what they are: several trees written together share them.
+Memo = dict[tuple[int, int, int, bytes], np.void]
+
 
 class TreeWriter:
-    """Takes the leaves that changed, which must come in ascending order."""
+    """Takes the leaves that changed, which must come in ascending order.
+
+    `memo`: given where several trees are written together, so that what they have in common is written once.
+    """
 
     def __init__(
-        self, parent: TreeReader, levels: int, lineage: Lineage, pack: PackWriter, changes: Changes
+        self,
+        parent: TreeReader,
+        levels: int,
+        lineage: Lineage,
+        pack: PackWriter,
+        changes: Changes,
+        memo: Memo | None = None,
     ) -> None:
         self._parent = parent
         self._levels = levels
         self._lineage = lineage
         self._pack = pack
         self._changes = changes
+        self._memoize = memo is not None
+        self._memo: Memo = {} if memo is None else memo
         self._open: dict[int, tuple[int, Inner]] = {}
         self.top = parent.top
         if levels > parent.levels and parent.top["kind"] != ABSENT:
@@ -112,9 +126,15 @@ class TreeWriter:
     ) -> np.void:
         codec_id, data = packed
         digest = self._lineage.keys.page(plain)
+        known = self._memo.get((kind, level, index, digest))
+        if known is not None:
+            return known
         head = Head(index, PAGE_PATCH if kind == PATCHED else kind_at(level), level, codec_id, len(plain))
         name, offset, length = self._pack.add(head, data, digest)
-        return reference(kind, name, offset, length, len(plain), codec_id, digest, content)
+        ref = reference(kind, name, offset, length, len(plain), codec_id, digest, content)
+        if self._memoize:
+            self._memo[kind, level, index, digest] = ref
+        return ref
 
     def _count(self, ref: np.void, base: np.void, sign: int) -> None:
         """A page is reached once more or once less, and so is the page that it patches."""

@@ -1,0 +1,217 @@
+"""Compaction: every backup stays byte-equal, whatever happens in between; what is freed is freed."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from blockvault.engine import KeyRing, Repository, VaultKey
+from blockvault.engine.commits import Commits
+from blockvault.engine.compact import Compaction, Rewritten
+from blockvault.engine.envelope import Kind
+from blockvault.engine.errors import AttemptFenced, StoredDataDamaged
+from blockvault.engine.names import ObjectName
+from blockvault.engine.root import Roots
+from tests.unit.engine import support
+from tests.unit.engine.support import (
+    Crash,
+    CrashingStore,
+    MemoryStore,
+    at_call,
+    backup,
+    check_usage,
+    opened,
+    restored,
+)
+
+pytestmark = pytest.mark.usefixtures("small")
+
+BLOCK = 4096
+
+
+def history(store: MemoryStore, folder: Path, rounds: int = 14, seed: int = 1) -> dict[str, bytes]:
+    """Backups of a volume of which a part changes each time, half of them deleted again."""
+    chance = random.Random(seed)
+    source = folder / "source"
+    source.write_bytes(chance.randbytes(60 * BLOCK))
+    contents = {}
+    for _ in range(rounds):
+        with open(source, "r+b") as file:
+            for _ in range(chance.randrange(1, 12)):
+                file.seek(chance.randrange(60 * BLOCK - 3 * BLOCK))
+                file.write(chance.choice([bytes, chance.randbytes])(chance.choice([10, 500, 3 * BLOCK])))
+        contents[backup(store, source).backup_id] = source.read_bytes()
+    for backup_id in chance.sample(sorted(contents), rounds // 2):
+        opened(store).delete("v", backup_id)
+        del contents[backup_id]
+    return contents
+
+
+def compact(store: MemoryStore, **options: object) -> Rewritten:
+    found = opened(store)._volumes.find("v")
+    assert found is not None
+    options.setdefault("budget", 1 << 40)
+    return Compaction(store, found.lineage).run(found.state, **options)  # type: ignore[arg-type]
+
+
+def check(store: MemoryStore, folder: Path, contents: dict[str, bytes]) -> None:
+    assert sorted(entry["backupId"] for entry in opened(store).list("v")) == sorted(contents)
+    for backup_id, content in contents.items():
+        assert restored(store, folder, backup_id) == content
+    check_usage(store)
+
+
+def segment_bytes(store: MemoryStore) -> int:
+    """Sizes of all segments that some backup needs."""
+    found = opened(store)._volumes.find("v")
+    assert found is not None
+    roots = Roots(store, found.lineage)
+    sizes = {
+        name: usage.size
+        for entry in found.state.roots
+        for name, usage in roots.summary(ObjectName.parse(entry.object)).items()
+        if usage.kind == Kind.SEGMENT
+    }
+    return sum(sizes.values())
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_every_backup_stays_what_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, encrypted: bool
+) -> None:
+    monkeypatch.setattr(support, "RING", KeyRing(VaultKey(bytes(32))) if encrypted else KeyRing())
+    store = MemoryStore()
+    Repository.init(store, support.RING)
+    contents = history(store, tmp_path, seed=seed)
+    hashes = {entry["backupId"]: entry["rootHash"] for entry in opened(store).list("v")}
+    before = segment_bytes(store)
+    done = compact(store, alive_share=0.8)
+    assert done.segments > 0
+    assert done.roots > 0
+    check(store, tmp_path, contents)
+    assert {entry["backupId"]: entry["rootHash"] for entry in opened(store).list("v")} == hashes
+    assert segment_bytes(store) == before - done.freed_bytes + done.copied_bytes
+    assert done.copied_bytes < done.freed_bytes
+    # Once more: what was copied is alive, so there is nothing left to do; and backups go on upon it.
+    assert compact(store, alive_share=0.8).segments < done.segments
+    source = tmp_path / "source"
+    contents[backup(store, source).backup_id] = source.read_bytes()
+    check(store, tmp_path, contents)
+
+
+def test_nothing_to_do_costs_no_commit(store: MemoryStore, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(random.Random(1).randbytes(20 * BLOCK))
+    backup(store, tmp_path / "source")
+    before = set(store.objects)
+    assert compact(store) == Rewritten()
+    assert set(store.objects) == before
+
+
+def test_the_budget_bounds_what_is_copied(store: MemoryStore, tmp_path: Path) -> None:
+    contents = history(store, tmp_path)
+    whole = compact(MemoryStore(dict(store.objects)), alive_share=0.8)
+    some = compact(store, alive_share=0.8, budget=whole.copied_bytes // 3)
+    assert 0 < some.segments < whole.segments
+    assert some.copied_bytes < whole.copied_bytes // 2
+    check(store, tmp_path, contents)
+
+
+def test_a_crash_at_every_request(store: MemoryStore, tmp_path: Path) -> None:
+    contents = history(store, tmp_path, rounds=8)
+    counting = MemoryStore(dict(store.objects))
+    compact(counting, alive_share=0.8)
+    for at in range(1, counting.calls + 1):
+        for after in (at % 2 == 0, True):
+            objects = dict(store.objects)
+            with pytest.raises(Crash):
+                compact(CrashingStore(objects, at, after=after), alive_share=0.8)  # type: ignore[arg-type]
+            again = MemoryStore(objects)
+            check(again, tmp_path, contents)
+    compact(again, alive_share=0.8)
+    check(again, tmp_path, contents)
+
+
+def test_a_backup_and_a_deletion_in_the_middle(store: MemoryStore, tmp_path: Path) -> None:
+    """At every request of the compaction: a root that came meanwhile stands, one that went stays gone."""
+    contents = history(store, tmp_path, rounds=8)
+    counting = MemoryStore(dict(store.objects))
+    compact(counting, alive_share=0.8)
+    source = tmp_path / "source"
+    for at in range(1, counting.calls + 1, 3):
+        racing = MemoryStore(dict(store.objects))
+        left = dict(contents)
+
+        def rival(racing: MemoryStore = racing, left: dict[str, bytes] = left) -> None:
+            other = MemoryStore(racing.objects)
+            victim = min(left)
+            opened(other).delete("v", victim)
+            del left[victim]
+            left[backup(other, source).backup_id] = source.read_bytes()
+
+        racing.before = at_call(at, rival)
+        compact(racing, alive_share=0.8)
+        racing.before = lambda *_: None
+        check(racing, tmp_path, left)
+
+
+def test_a_backup_that_began_before_and_ends_after(store: MemoryStore, tmp_path: Path) -> None:
+    """Its pin is of the old revision, and what it names stays alive."""
+    contents = history(store, tmp_path)
+    source = tmp_path / "source"
+    slow = MemoryStore(store.objects)
+
+    def at_the_first_upload(number: int, kind: str, key: str) -> None:
+        if kind == "put":
+            slow.before = lambda *_: None
+            compact(MemoryStore(store.objects), alive_share=0.8)
+
+    slow.before = at_the_first_upload
+    with open(source, "r+b") as file:
+        file.write(b"changed meanwhile")
+    contents[backup(slow, source).backup_id] = source.read_bytes()
+    check(store, tmp_path, contents)
+
+
+def test_a_compaction_that_was_given_up_cannot_commit(store: MemoryStore, tmp_path: Path) -> None:
+    contents = history(store, tmp_path)
+    racing = MemoryStore(store.objects)
+
+    def at_the_first_upload(number: int, kind: str, key: str) -> None:
+        if kind == "put":
+            racing.before = lambda *_: None
+            found = opened(MemoryStore(store.objects))._volumes.find("v")
+            assert found is not None
+
+            def forget(state):  # type: ignore[no-untyped-def]
+                from blockvault.engine.attempts import give_up
+
+                return give_up(state, state.attempts[-1].id)
+
+            Commits(MemoryStore(store.objects), found.lineage).update(forget, found.state)
+
+    racing.before = at_the_first_upload
+    with pytest.raises(AttemptFenced):
+        compact(racing, alive_share=0.8)
+    check(store, tmp_path, contents)
+
+
+def test_a_damaged_victim_is_not_copied(store: MemoryStore, tmp_path: Path) -> None:
+    """Inputs are verified: damage is not given a fresh checksum, it is named, and all stays as it was."""
+    contents = history(store, tmp_path)
+    copy = dict(store.objects)
+    for key in [key for key in copy if "/segments/" in key]:
+        data = bytearray(copy[key])
+        data[200] ^= 1
+        copy[key] = bytes(data)
+    commits = {key for key in copy if "/commits/" in key}
+    with pytest.raises(StoredDataDamaged, match="segments/"):
+        compact(MemoryStore(copy), alive_share=0.8)
+    found = opened(MemoryStore(copy))._volumes.find("v")
+    assert found is not None
+    assert found.state.attempts == []
+    assert all(root.revision == 1 for root in found.state.roots)
+    assert len({key for key in copy if "/commits/" in key} - commits) == 2
+    assert sorted(root.id for root in found.state.roots) == sorted(contents)
