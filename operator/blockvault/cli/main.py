@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
+import traceback
 from types import FrameType
 
 import click
 
 from blockvault import __version__
-from blockvault.cli import commands, output
+from blockvault.cli import catalogue, output, upkeep
+from blockvault.cli.backup import backup
+from blockvault.cli.completion import completion
+from blockvault.cli.key import key
+from blockvault.cli.restore import restore
 from blockvault.engine import Interrupted, exit_code
 from blockvault.engine.exitcodes import INTERNAL, OK, USAGE
-from blockvault.stores import BlockvaultError
+from blockvault.stores import BlockvaultError, TooManyOpenFiles
 
 
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="S3 credentials come from the environment, as for every AWS tool. Exit codes: docs/exit-codes.md.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="S3 credentials come from the environment, as for every AWS tool. Each command has --help with an example.",
 )
 @click.version_option(__version__, prog_name="blockvault")
 def cli() -> None:
@@ -26,13 +32,15 @@ def cli() -> None:
 
 
 for command in (
-    commands.init,
-    commands.backup,
-    commands.restore,
-    commands.list_backups,
-    commands.show,
-    commands.delete,
-    commands.usage,
+    upkeep.init,
+    backup,
+    restore,
+    catalogue.list_backups,
+    catalogue.show,
+    catalogue.delete,
+    upkeep.usage,
+    key,
+    completion,
 ):
     cli.add_command(command)
 
@@ -45,19 +53,22 @@ def main() -> None:
     """Run; does not return."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
-    code = _run()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    code = run(None)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        code = code or INTERNAL  # nobody reads what we say
     # Threads of a run that was stopped may hang in a request for minutes; they hold nothing that needs care.
     os._exit(code)
 
 
-def _run() -> int:
+def run(arguments: list[str] | None) -> int:
+    """The exit code of a command line; None: that of this process."""
     try:
-        cli.main(prog_name="blockvault", standalone_mode=False)
+        cli.main(arguments, prog_name="blockvault", standalone_mode=False)
     except BlockvaultError as error:
-        output.complain(error.message, error.remedy)
-        return exit_code(error)
+        return _told(error)
     except click.exceptions.NoArgsIsHelpError as error:
         sys.stderr.write(error.format_message() + "\n")
         return USAGE
@@ -68,4 +79,19 @@ def _run() -> int:
         return error.exit_code
     except (click.Abort, BrokenPipeError):
         return INTERNAL
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must end with words and a code
+        return _unexpected(error)
     return OK
+
+
+def _unexpected(error: Exception) -> int:
+    """What no part of the engine has put into words: a limit of this machine, or a defect."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return _told(TooManyOpenFiles(f"{error.filename or 'opening a file'}: {error.strerror}"))
+    traceback.print_exception(error)
+    return _told(BlockvaultError(f"{type(error).__name__}: {error}"))
+
+
+def _told(error: BlockvaultError) -> int:
+    output.complain(error.message, error.remedy)
+    return exit_code(error)

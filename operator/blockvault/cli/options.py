@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar, cast
 
 import click
 
-from blockvault.engine import BadRequest, Repository
-from blockvault.stores import StoreLocation, open_store
+from blockvault.cli import keyfiles
+from blockvault.cli.values import SIZE
+from blockvault.engine import KeyRing, Repository
+from blockvault.stores import ObjectStore, StoreLocation, open_store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -17,19 +21,62 @@ RETRY_SECONDS = 60.0
 
 STORE = click.argument("store", metavar="STORE")
 VOLUME = click.option("--volume", required=True, metavar="NAME", help="Name of the volume in the store.")
+BACKUP = click.option(
+    "--backup",
+    "backup_id",
+    default="latest",
+    metavar="ID",
+    help="Which one: its id, the first 6 or more of its characters, or latest (the default).",
+)
 PROGRESS = click.option(
     "--progress",
     type=click.Choice(["auto", "none", "plain", "json"]),
     default="auto",
-    help="Progress on stderr: bars on a terminal (auto), lines, or JSON lines.",
+    help="Progress on stderr: bars on a terminal and lines elsewhere (auto), always lines, or JSON lines.",
 )
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What all commands on a store are given."""
+
+    endpoint_url: str | None
+    region: str | None
+    key_file: str | None
+    previous_key_file: str | None
+    limit_rate: int | None
+    output_form: str
+
+    @property
+    def json(self) -> bool:
+        """Whether the result is wanted as one JSON object."""
+        return self.output_form == "json"
+
+    @property
+    def ring(self) -> KeyRing:
+        """The keys that were given."""
+        return keyfiles.ring(self.key_file, self.previous_key_file)
+
+    def store(self, url: str, *, make: bool = False) -> ObjectStore:
+        """The store at that place. S3 credentials come from the environment."""
+        location = StoreLocation(url, endpoint=self.endpoint_url, region=self.region)
+        return open_store(location, retry_seconds=RETRY_SECONDS, limit_rate=self.limit_rate, make=make)
+
+    def repository(self, url: str) -> Repository:
+        """The backups there."""
+        ring = self.ring  # first: a wrong key file is told without asking the store
+        return Repository.open(self.store(url), ring)
+
+
 def common(command: F) -> F:
-    """STORE's own options, and the form of the output."""
+    """Options of every command on a store; it gets them as `settings`."""
+
+    @functools.wraps(command)
+    def call(*arguments: Any, **given: Any) -> Any:
+        settings = Settings(**{field.name: given.pop(field.name) for field in fields(Settings)})
+        return command(*arguments, settings=settings, **given)
+
     for option in (
-        click.option("--endpoint-url", metavar="URL", help="S3 endpoint (else AWS_ENDPOINT_URL, else AWS)."),
-        click.option("--region", metavar="REGION", help="S3 region (else AWS_REGION)."),
         click.option(
             "--output",
             "output_form",
@@ -37,35 +84,26 @@ def common(command: F) -> F:
             default="table",
             help="Form of the result.",
         ),
+        click.option(
+            "--limit-rate",
+            type=SIZE,
+            metavar="SIZE",
+            help="Most bytes per second to and from the store, e.g. 20M.",
+        ),
+        click.option("--region", metavar="REGION", help="S3 region (else AWS_REGION)."),
+        click.option("--endpoint-url", metavar="URL", help="S3 endpoint (else AWS_ENDPOINT_URL, else AWS)."),
+        click.option(
+            "--previous-key-file",
+            metavar="FILE",
+            envvar="BLOCKVAULT_PREVIOUS_KEY_FILE",
+            help="The key before it, while it is being rotated (BLOCKVAULT_PREVIOUS_KEY_FILE).",
+        ),
+        click.option(
+            "--key-file",
+            metavar="FILE",
+            envvar="BLOCKVAULT_KEY_FILE",
+            help="The vault's key, if the store is encrypted: 32 bytes, raw or base64 (BLOCKVAULT_KEY_FILE).",
+        ),
     ):
-        command = option(command)
-    return command
-
-
-def location(store: str, endpoint_url: str | None, region: str | None) -> StoreLocation:
-    """The store that the arguments mean. Credentials come from the environment."""
-    return StoreLocation(store, endpoint=endpoint_url, region=region)
-
-
-def repository(store: str, endpoint_url: str | None, region: str | None) -> Repository:
-    """Open it."""
-    return Repository.open(open_store(location(store, endpoint_url, region), retry_seconds=RETRY_SECONDS))
-
-
-def sources(source: str | None, volume: str | None, named: tuple[str, ...]) -> list[tuple[str, str]]:
-    """(volume, path) of each source, from `SOURCE --volume NAME` or from `--source NAME=PATH`."""
-    if named and (source or volume):
-        raise BadRequest("give either SOURCE with --volume, or --source, not both")
-    if not named:
-        if not source or not volume:
-            raise BadRequest("give SOURCE and --volume, or --source NAME=PATH")
-        return [(volume, source)]
-    pairs = []
-    for text in named:
-        name, equals, path = text.partition("=")
-        if not equals or not name or not path:
-            raise BadRequest(f"--source {text!r} is not NAME=PATH")
-        pairs.append((name, path))
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise BadRequest("--source names one volume twice")
-    return pairs
+        call = option(call)
+    return cast(F, call)

@@ -4,28 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.progress import Progress as Bars
 from rich.table import Table
-
-from blockvault.engine import Progress
-from blockvault.engine.progress import Report, camel, quiet
-
-# Lines of `plain` and `json` progress come at most this often, in seconds.
-INTERVAL = 2.0
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -36,6 +20,11 @@ def size(count: float) -> str:
     while count >= 1024 and unit < len(_UNITS) - 1:
         count, unit = count / 1024, unit + 1
     return f"{count:.1f} {_UNITS[unit]}" if unit else f"{int(count)} B"
+
+
+def time_left(seconds: float) -> str:
+    """A time for people: 3700 -> 1:01:40."""
+    return str(timedelta(seconds=round(seconds)))
 
 
 def as_json(data: Any) -> None:
@@ -51,7 +40,7 @@ def as_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     # What goes into a pipe or a file must not be folded at some terminal's width.
-    Console(width=None if sys.stdout.isatty() else 250).print(table)
+    Console(width=None if sys.stdout.isatty() else 250, markup=False, highlight=False).print(table)
 
 
 def complain(message: str, remedy: str) -> None:
@@ -59,59 +48,37 @@ def complain(message: str, remedy: str) -> None:
     sys.stderr.write(f"blockvault: {message}\n  {remedy}\n")
 
 
-@contextmanager
-def reporting(mode: str, label: str) -> Iterator[Report]:
-    """A place to report progress to: `auto` (bars on a terminal, else nothing), `none`, `plain` or `json`."""
-    if mode == "auto" and sys.stderr.isatty():
-        with _bars() as bars:
-            yield _bar(bars, bars.add_task(label, total=None))
-    elif mode in ("plain", "json"):
-        yield _Lines(mode, label)
-    else:
-        yield quiet
+def warn(message: str) -> None:
+    """Something that does not stop the run and should be known, on stderr."""
+    sys.stderr.write(f"blockvault: warning: {message}\n")
 
 
-def _bars() -> Bars:
-    return Bars(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
-    )
+def note(message: str) -> None:
+    """A line on stderr."""
+    sys.stderr.write(f"blockvault: {message}\n")
 
 
-def _bar(bars: Bars, task: TaskID) -> Report:
-    bars.update(task, note="")
+def value(name: str, fact: Any) -> str:
+    """One fact of a backup for people."""
+    if fact is None or fact in ([], {}):
+        return "-"
+    if isinstance(fact, int) and (name.startswith("bytes") or name.endswith("Bytes") or name == "size"):
+        return f"{size(fact)} ({fact})"
+    if name == "unreadable":
+        return ", ".join(f"{length} bytes at {offset}" for offset, length in fact)
+    return fact if isinstance(fact, str) else json.dumps(fact)
 
-    def report(progress: Progress) -> None:
-        note = f"{progress.phase.lower()}, {size(progress.bytes_stored or progress.bytes_written)} moved"
-        bars.update(task, total=progress.bytes_total, completed=progress.bytes_scanned, note=note)
 
-    return report
-
-
-class _Lines:
-    """Progress as lines on stderr."""
-
-    def __init__(self, mode: str, label: str) -> None:
-        self._mode = mode
-        self._label = label
-        self._last = 0.0
-
-    def __call__(self, progress: Progress) -> None:
-        """Report now, unless it is too soon."""
-        ended = progress.bytes_scanned >= progress.bytes_total
-        if not ended and time.monotonic() - self._last < INTERVAL:
-            return
-        self._last = time.monotonic()
-        if self._mode == "json":
-            line = json.dumps({"progress": {"volume": self._label, **camel(progress)}})
+def labels(entry: dict[str, Any]) -> str:
+    """What is known of a backup besides itself, in words: trash, verification, any other label."""
+    words = []
+    for name, value in entry.get("labels", {}).items():
+        facts = value if isinstance(value, dict) else {}
+        if name == "trash":
+            words.append(f"in the trash until {facts.get('until')}")
+        elif name == "verified":
+            damaged = facts.get("damaged")
+            words.append(f"DAMAGED, seen {facts.get('at')}" if damaged else f"verified {facts.get('at')}")
         else:
-            line = (
-                f"{self._label}: {progress.phase.lower()} {size(progress.bytes_scanned)} of "
-                f"{size(progress.bytes_total)}, {size(progress.bytes_stored or progress.bytes_written)} moved"
-            )
-        sys.stderr.write(line + "\n")
+            words.append(f"{name}={value if isinstance(value, str) else json.dumps(value)}")
+    return ", ".join(words)

@@ -99,6 +99,16 @@ class KeyRotated(EngineError):
     remedy = "Give the new key; while rotation is going on, the former one as well."
 
 
+class OldKeyNeeded(EngineError):
+    """A rotation that has done what it could: something still needs the old key."""
+
+    reason = "OldKeyNeeded"
+    retryable = True
+    remedy = (
+        "Keep the old key, and repeat this when the runs have ended; `blockvault collect` drops what died."
+    )
+
+
 class SourceNotFound(EngineError):
     """The volume to read is not there."""
 

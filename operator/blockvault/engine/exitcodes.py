@@ -52,6 +52,7 @@ _CODES: dict[type[store_errors.BlockvaultError], int] = {
     errors.AttemptFenced: TEMPORARY,
     errors.CommitContention: TEMPORARY,
     errors.Interrupted: TEMPORARY,
+    errors.OldKeyNeeded: TEMPORARY,
     store_errors.StoreUnreachable: TEMPORARY,
     store_errors.StoreThrottled: TEMPORARY,
     store_errors.AlreadyExists: TEMPORARY,

@@ -82,6 +82,14 @@ class Repository:
         """Open the store here. Raises NotAVault, KeyMissing, WrongKey."""
         return cls(store, open_store_record(store, ring))
 
+    def seen_by(self, store: ObjectStore) -> Repository:
+        """The same backups through another client of the same store."""
+        return Repository(store, self._facts)
+
+    def volumes(self) -> list[str]:
+        """Names of all volumes that ever had a record, those deleted since included."""
+        return sorted(self._volumes.names())
+
     def backup(self, request: BackupRequest) -> BackupResult:
         """Back one volume up. Returns the former result if this operation has made its backup already."""
         return BackupRun(self.store, self._volumes, request).run()
@@ -134,6 +142,7 @@ class Repository:
             "revision": entry.revision,
             "parent": root.facts["parent"],
             "labels": entry.labels,
+            "owner": state.owner,
             "meta": root.facts["meta"],
         }
 
@@ -186,4 +195,5 @@ def _facts(state: State, entry: RootEntry) -> dict[str, Any]:
         "operationId": entry.operation,
         "parent": entry.parent,
         "labels": entry.labels,
+        "owner": state.owner,
     }

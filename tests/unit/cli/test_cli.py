@@ -4,42 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
+import click
 import pytest
 
-MIB = 1 << 20
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A folder with a store and a volume of 3 MiB, one of them zero."""
-    (tmp_path / "volume").write_bytes(random.Random(1).randbytes(2 * MIB) + bytes(MIB))
-    run("init", f"file://{tmp_path}/store")
-    return tmp_path
-
-
-def run(*arguments: str, code: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "blockvault.cli", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        **options,
-    )
-    assert done.returncode == code, done.stderr
-    return done
-
-
-def result(*arguments: str, code: int = 0) -> Any:
-    """One object on stdout, and nothing else."""
-    return json.loads(run(*arguments, "--output", "json", code=code).stdout)
+from blockvault.cli.main import cli
+from tests.unit.cli.support import MIB, inside, result, run
 
 
 def test_the_whole_way(place: Path) -> None:
@@ -145,7 +120,7 @@ def test_repeating_an_operation_makes_no_second_backup(place: Path) -> None:
 def test_errors_name_object_cause_and_remedy(
     place: Path, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
-    run("backup", str(place / "volume"), f"file://{place}/store", "--volume", "kept")
+    inside("backup", str(place / "volume"), f"file://{place}/store", "--volume", "kept")
     (place / "small").write_bytes(b"12345")
     names = {
         "store": f"file://{place}/store",
@@ -153,7 +128,7 @@ def test_errors_name_object_cause_and_remedy(
         "place": place,
         "small": place / "small",
     }
-    done = run(*(argument.format(**names) for argument in arguments), code=code)
+    done = inside(*(argument.format(**names) for argument in arguments), code=code)
     first, second = done.stderr.strip().splitlines()
     assert words in first
     assert len(second.strip()) > 10
@@ -229,5 +204,8 @@ def test_exit_codes_are_documented() -> None:
 
 
 def test_help_is_there_for_all_commands() -> None:
-    for command in ("init", "backup", "restore", "list", "show", "delete", "usage"):
-        assert "Usage: blockvault" in run(command, "--help").stdout
+    for name, command in sorted(cli.commands.items()):
+        words = inside(name, "--help").stdout
+        assert f"Usage: blockvault {name}" in words
+        if not isinstance(command, click.Group):
+            assert f"  blockvault {name} " in words, "each command has an example"

@@ -1,0 +1,58 @@
+"""Backups and volumes as people name them: by the beginning of an id, and with slips."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from blockvault.engine import LATEST, BackupNotFound, BadRequest, Repository, VolumeNotFound
+
+# Fewer characters of an id than this are a slip rather than a choice.
+SHORTEST = 6
+_WHOLE = re.compile(r"[0-9a-f]{32}")
+_SHOWN = 5
+
+
+def backup_id(repository: Repository, volume: str, given: str) -> str:
+    """The id that is meant by an id, its beginning, or `latest`.
+
+    Raises BackupNotFound, which suggests others, and BadRequest when several begin like this.
+    """
+    if given == LATEST or _WHOLE.fullmatch(given):
+        return given
+    backups = {str(b["backupId"]): str(b["createdAt"]) for b in repository.list(volume)}
+    fitting = [each for each in backups if each.startswith(given.lower())] if len(given) >= SHORTEST else []
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise BadRequest(
+            f"{given} could be {', '.join(f'{each} of {backups[each]}' for each in fitting[:_SHOWN])}",
+            remedy="Give more characters of the id.",
+        )
+    raise _unknown(volume, given, backups)
+
+
+@contextmanager
+def suggesting(repository: Repository, volume: str) -> Iterator[None]:
+    """Lets errors about names that are not there say which ones are near."""
+    try:
+        yield
+    except VolumeNotFound as error:
+        near = difflib.get_close_matches(volume, repository.volumes(), n=3, cutoff=0.6)
+        if near:
+            words = " or ".join(repr(name) for name in near)
+            raise VolumeNotFound(error.message, remedy=f"Did you mean {words}? {error.remedy}") from error
+        raise
+
+
+def _unknown(volume: str, given: str, backups: dict[str, str]) -> BackupNotFound:
+    near = difflib.get_close_matches(given.lower(), [each[: len(given)] for each in backups], n=3, cutoff=0.7)
+    shown = [each for each in backups if each[: len(given)] in near]
+    remedy = BackupNotFound.remedy
+    if shown:
+        remedy = f"Did you mean {' or '.join(shown[:_SHOWN])}? {remedy}"
+    elif given in "".join(backups) and len(given) < SHORTEST:
+        remedy = f"Give at least {SHORTEST} characters of an id. {remedy}"
+    return BackupNotFound(f"volume {volume!r} has no backup {given}", remedy=remedy)

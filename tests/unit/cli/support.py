@@ -1,0 +1,65 @@
+"""The command line, run as a process, or inside this one where a process adds nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from blockvault.cli import main
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: str, code: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
+    """As a process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "blockvault.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **options,
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def result(*arguments: str, code: int = 0) -> Any:
+    """One object on stdout of a process, and nothing else."""
+    return json.loads(run(*arguments, "--output", "json", code=code).stdout)
+
+
+def inside(*arguments: str, code: int = 0) -> Done:
+    """In this process, through all of it but the signals."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        found = main.run(list(arguments))
+    assert found == code, err.getvalue()
+    return Done(found, out.getvalue(), err.getvalue())
+
+
+def inside_json(*arguments: str, code: int = 0) -> Any:
+    """One object on stdout, and nothing else."""
+    return json.loads(inside(*arguments, "--output", "json", code=code).stdout)
+
+
+def words_of(done: Done | subprocess.CompletedProcess[str]) -> tuple[str, str]:
+    """The error of a command: (what and why, what to do)."""
+    lines = [line for line in done.stderr.strip().splitlines() if not line.startswith("blockvault: warning")]
+    assert len(lines) >= 2, done.stderr
+    assert lines[0].startswith("blockvault: ")
+    assert len(lines[1].strip()) > 10
+    return lines[0], lines[1]
