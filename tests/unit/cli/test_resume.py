@@ -24,14 +24,12 @@ SIZE = 160 * MIB
 def start(place: Path, *options: str) -> subprocess.Popen[str]:
     """A backup of 160 MiB, slow enough to be stopped, that has sent 64 MiB."""
     with open(place / "large", "wb") as file:
-        for part in range(10):
-            file.write(random.Random(part).randbytes(SIZE // 10))
-    process = subprocess.Popen(
+        file.writelines(random.Random(part).randbytes(SIZE // 10) for part in range(10))
+    return subprocess.Popen(
         [sys.executable, "-m", "blockvault.cli", "backup", str(place / "large"), f"file://{place}/store",
          "--volume", "v", "--limit-rate", "40M", "--progress", "json", *options],
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    return process
 
 
 def wait_until_sent(place: Path, objects: int) -> None:
