@@ -59,6 +59,7 @@ _CODES: dict[type[store_errors.BlockvaultError], int] = {
     store_errors.InvalidCredentials: REFUSED,
     store_errors.ClockSkew: REFUSED,
     store_errors.AccessDenied: REFUSED,
+    store_errors.ObjectLocked: REFUSED,
     store_errors.TooManyOpenFiles: REFUSED,
     store_errors.StoreFull: REFUSED,
     store_errors.StoreRefused: REFUSED,

@@ -13,6 +13,7 @@ from blockvault.stores.errors import (
     ClockSkew,
     InvalidCredentials,
     NoConditionalCreate,
+    ObjectLocked,
     ObjectNotFound,
     StoreError,
     StoreFull,
@@ -21,7 +22,7 @@ from blockvault.stores.errors import (
     StoreUnreachable,
     TooManyOpenFiles,
 )
-from blockvault.stores.location import Credentials, StoreLocation
+from blockvault.stores.location import Credentials, ObjectLock, StoreLocation
 from blockvault.stores.ratelimit import RateLimit
 
 DEFAULT_RETRY_SECONDS = 300.0
@@ -61,6 +62,8 @@ __all__ = [
     "InvalidCredentials",
     "NoConditionalCreate",
     "ObjectInfo",
+    "ObjectLock",
+    "ObjectLocked",
     "ObjectNotFound",
     "ObjectStore",
     "RateLimit",

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 import tenacity
@@ -16,6 +17,9 @@ from blockvault.stores.errors import AlreadyExists, ObjectNotFound, StoreError, 
 
 Data = bytes | bytearray | memoryview
 T = TypeVar("T")
+
+# Keys that begin so are never locked: they are stored and deleted to try the store out.
+UNLOCKED = "canary/"
 
 # A request that keeps failing while others succeed is given up after this many times the patience.
 STUBBORN_FACTOR = 4
@@ -89,10 +93,22 @@ class ObjectStore(Protocol):
         """Objects whose key begins with `prefix`, in no promised order."""
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete; a key that is not there is no error."""
+        """Delete; a key that is not there is no error.
+
+        Raises ObjectLocked when any is locked still, after all the others were deleted.
+        """
 
     def stat(self, key: str) -> ObjectInfo:
         """Size and tag of one object. Raises ObjectNotFound."""
+
+    def lock_until(self, key: str) -> datetime | None:
+        """Until when nobody can delete the object (in UTC); None without a lock. Raises ObjectNotFound."""
+
+    def extend_lock(self, keys: Iterable[str], until: datetime) -> None:
+        """Move the locks' ends to `until` where they end earlier; never the other way.
+
+        Raises ObjectNotFound, and StoreRefused when the store is used without object lock.
+        """
 
 
 class Patience:

@@ -11,6 +11,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from datetime import datetime
 from typing import TypeVar
 
 from blockvault.stores.base import Data, ObjectInfo, Patience, Traffic
@@ -132,6 +133,15 @@ class DirectoryStore:
         """See ObjectStore."""
         self.traffic.count("head")
         return self._call(key, lambda: _info(key, os.stat(self._path(key))))
+
+    def lock_until(self, key: str) -> datetime | None:
+        """See ObjectStore. A directory has no locks."""
+        self.stat(key)
+        return None
+
+    def extend_lock(self, keys: Iterable[str], until: datetime) -> None:
+        """See ObjectStore. A directory has no locks."""
+        raise StoreRefused(f"{self.url}: a directory has no object lock", remedy="Use an S3 bucket for it.")
 
     def _moved(self, kind: str, *, up: int = 0, down: int = 0) -> None:
         self.traffic.count(kind, up=up, down=down)

@@ -103,6 +103,13 @@ class AccessDenied(StoreError):
     remedy = "Allow GetObject, PutObject, DeleteObject and ListBucket on this bucket and prefix."
 
 
+class ObjectLocked(AccessDenied):
+    """Deletion is refused because an object lock has not ended yet; nothing that is locked was deleted."""
+
+    reason = "ObjectLocked"
+    remedy = "Wait until the lock ends: that is what it is for. Objects are then collected as usual."
+
+
 class NoConditionalCreate(StoreError):
     """The store accepted a second creation of the same name: two writers could overwrite each other."""
 

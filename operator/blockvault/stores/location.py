@@ -9,6 +9,9 @@ from urllib.parse import unquote, urlsplit
 from blockvault.stores.errors import BadLocation
 
 Addressing = Literal["auto", "path", "virtual"]
+LockMode = Literal["Governance", "Compliance"]
+
+_LOCK_REMEDY = "Use mode Governance or Compliance, and at least one day."
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,20 @@ class Credentials:
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class ObjectLock:
+    """Every object is stored so that nobody can delete it for `days`, in mode Governance or Compliance."""
+
+    mode: LockMode
+    days: int
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("Governance", "Compliance"):
+            raise BadLocation(f"object lock mode {self.mode!r} is not known", remedy=_LOCK_REMEDY)
+        if self.days < 1:
+            raise BadLocation(f"an object lock of {self.days} days", remedy=_LOCK_REMEDY)
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,7 @@ class StoreLocation:
     addressing: Addressing = "auto"
     storage_class: str | None = None
     server_side_encryption: str | None = None
+    object_lock: ObjectLock | None = None
     ca_bundle: str | None = field(default=None, repr=False)
     credentials: Credentials | None = field(default=None, repr=False)
 
@@ -47,7 +65,11 @@ class StoreLocation:
         if parts.scheme == "s3" and parts.netloc:
             return
         if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
-            return
+            if self.object_lock is None:
+                return
+            raise BadLocation(
+                f"{self.url}: a directory has no object lock", remedy="Use an S3 bucket for it."
+            )
         raise BadLocation(f"{self.url!r} is not a store")
 
     @property
@@ -80,4 +102,6 @@ class StoreLocation:
         known = {key: data[key] for key in cls.__dataclass_fields__ if data.get(key) is not None}
         if isinstance(known.get("credentials"), dict):
             known["credentials"] = Credentials(**known["credentials"])
+        if isinstance(known.get("object_lock"), dict):
+            known["object_lock"] = ObjectLock(**known["object_lock"])
         return cls(**known)

@@ -3,45 +3,64 @@
 obstore's are off: it repeats a conditional PUT after a lost answer and then reports our own object as
 somebody else's, and it calls a 409 (a race that is still going on) AlreadyExists as well. Here every doubt
 about a creation is resolved by reading back and comparing bytes.
+
+A bucket that keeps versions (as every one with object lock does) is different in two ways. Servers may apply
+`If-None-Match: *` to the new version only, and so let everybody in (Ceph 16 does): there the oldest version
+decides who created an object, and is what a reader gets. And a plain DELETE deletes nothing, so that
+versions are deleted one by one.
 """
 
 from __future__ import annotations
 
-import os
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import obstore
 from obstore import exceptions as obx
 from obstore.store import S3Store as ObstoreS3
 
-from blockvault.stores.base import Data, ObjectInfo, Patience, Traffic
+from blockvault.stores.base import UNLOCKED, Data, ObjectInfo, Patience, Traffic
 from blockvault.stores.errors import (
     AccessDenied,
+    AlreadyExists,
+    ObjectLocked,
     ObjectNotFound,
+    StoreError,
     StoreRefused,
     StoreUnreachable,
 )
 from blockvault.stores.location import StoreLocation
 from blockvault.stores.ratelimit import RateLimit
-from blockvault.stores.s3_answers import past_the_end, translate
+from blockvault.stores.s3_answers import RAISED, past_the_end, translate
+from blockvault.stores.s3_clients import obstore_options
+from blockvault.stores.s3_versions import Lock, Versions
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
 
 T = TypeVar("T")
 
-CONNECT_SECONDS = 10
-# One request moves at most a segment; a link that needs longer than this for 32 MiB is as good as dead.
-REQUEST_SECONDS = 120
+# Metadata of objects made by `create`: of these the oldest version counts.
+CREATED = "blockvault-created"
+# Requests about versions and locks that go at once.
+THREADS = 8
 
 
 class S3Store:
     """Objects below `location.prefix` of one bucket."""
 
     def __init__(
-        self, location: StoreLocation, *, retry_seconds: float = 300.0, limit: RateLimit | None = None
+        self,
+        location: StoreLocation,
+        *,
+        retry_seconds: float = 300.0,
+        limit: RateLimit | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.url = location.url.rstrip("/")
         self.traffic = Traffic()
@@ -49,9 +68,13 @@ class S3Store:
         self._prefix = location.prefix + "/" if location.prefix else ""
         self._patience = Patience(retry_seconds)
         self._limit = limit
-        self._attributes: Any = {"Storage-Class": location.storage_class} if location.storage_class else None
+        self._wall = wall
+        self._versions = Versions(location)
+        self._saw_versions = location.object_lock is not None
+        # Whether deletions go by version; None while it has not been asked for.
+        self._versioned: bool | None = True if location.object_lock else None
         try:
-            self._store = ObstoreS3(location.bucket, **_options(location))
+            self._store = ObstoreS3(location.bucket, **obstore_options(location))
         except (obx.BaseError, ValueError) as error:
             raise StoreRefused(f"{self.url}: {error}", remedy="Correct the store's options.") from error
 
@@ -64,7 +87,11 @@ class S3Store:
         """See ObjectStore."""
         if length == 0:
             return b""
-        data = self._call("get", key, lambda: self._read(key, start, length))
+        # With a lock, a delete marker is nobody's right: what it covers is read all the same.
+        if self._location.object_lock is None:
+            data = self._call("get", key, lambda: self._read(key, start, length))
+        else:
+            data = self._patience.call(lambda: self._read_uncovered(key, start, length))
         self.traffic.count("", down=len(data))
         if self._limit is not None:
             self._limit.take(len(data))
@@ -72,13 +99,13 @@ class S3Store:
 
     def put(self, key: str, data: Data) -> None:
         """See ObjectStore."""
-        self._call("put", key, lambda: self._put(key, data, "overwrite"), up=len(data))
+        self._call("put", key, lambda: self._put(key, data, exclusive=False), up=len(data))
 
     def create(self, key: str, data: Data) -> None:
         """See ObjectStore."""
         self._patience.create(
-            lambda: self._attempt("create", key, lambda: self._put(key, data, "create"), up=len(data)),
-            lambda: self._attempt("get", key, lambda: self._read(key)),
+            lambda: self._create(key, data),
+            lambda: self._read_uncovered(key),
             data,
             f"{self.url}/{key}",
         )
@@ -102,11 +129,14 @@ class S3Store:
         return iter(self._call("list", prefix, work))
 
     def delete(self, keys: Iterable[str]) -> None:
-        """See ObjectStore. Up to 1,000 keys go in one request."""
-        paths = [self._prefix + key for key in keys]
-        for first in range(0, len(paths), 1000):
-            batch = paths[first : first + 1000]
-            self._call("delete", batch[0], lambda batch=batch: self._delete(batch))  # type: ignore[misc]
+        """See ObjectStore. Up to 1,000 keys go in one request, but for versions, which go one by one."""
+        wanted = list(keys)
+        if wanted and self._keeps_versions():
+            self._delete_all_versions(wanted)
+            return
+        for first in range(0, len(wanted), 1000):
+            batch = [self._prefix + key for key in wanted[first : first + 1000]]
+            self._call("delete", wanted[first], lambda batch=batch: self._delete(batch))  # type: ignore[misc]
 
     def stat(self, key: str) -> ObjectInfo:
         """See ObjectStore."""
@@ -122,12 +152,41 @@ class S3Store:
 
         return self._patience.call(work)
 
-    def _read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        options: Any = None
+    def lock_until(self, key: str) -> datetime | None:
+        """See ObjectStore."""
+        lock = self._call("head", key, lambda: self._versions.lock(self._prefix + key))
+        return lock.until if lock else None
+
+    def extend_lock(self, keys: Iterable[str], until: datetime) -> None:
+        """See ObjectStore. Three requests for each key whose lock is moved, two for others."""
+        wanted = self._location.object_lock
+        if wanted is None:
+            raise StoreRefused(f"{self.url}: used without object lock", remedy="Configure the object lock.")
+        # Servers keep whole seconds: else every lock would seem to end a bit too early.
+        end = datetime.fromtimestamp(math.ceil(until.timestamp()), UTC)
+
+        def extend(key: str) -> None:
+            path = self._prefix + key
+            versions = self._call("list", key, lambda: self._versions.of(path)).versions
+            if not versions:
+                raise ObjectNotFound(f"{self.url}/{key} does not exist")
+            # Usually one. If somebody has stored another over ours, it is ours that must stay.
+            for version in versions:
+                lock = self._call("head", key, lambda v=version: self._versions.lock(path, v))  # type: ignore[misc]
+                if lock is None or lock.until < end:
+                    moved = Lock(lock.mode if lock else wanted.mode, end)
+                    self._call("put", key, lambda v=version, m=moved: self._versions.set_lock(path, v, m))  # type: ignore[misc]
+
+        _for_each(extend, keys)
+
+    def _read(self, key: str, start: int = 0, length: int | None = None, version: str | None = None) -> bytes:
+        options: Any = {}
         if length is not None:
-            options = {"range": (start, start + length)}
+            options["range"] = (start, start + length)
         elif start:
-            options = {"range": {"offset": start}}
+            options["range"] = {"offset": start}
+        if version is not None:
+            options["version"] = version
         try:
             answer = obstore.get(self._store, self._prefix + key, options=options)
         except obx.BaseError as error:
@@ -139,17 +198,101 @@ class S3Store:
         wanted = max(0, size - start if length is None else min(length, size - start))
         if len(data) != wanted:
             raise StoreUnreachable(f"{self.url}/{key}: {len(data)} bytes came instead of {wanted}")
+        got = _version(answer.meta["version"])
+        if version is None and got is not None and CREATED in answer.attributes:
+            versions = self._attempt("list", key, lambda: self._versions.of(self._prefix + key)).versions
+            if versions and versions[-1] != got:
+                return self._attempt("get", key, lambda: self._read(key, start, length, versions[-1]))
         return data
 
-    def _put(self, key: str, data: Data, mode: str) -> None:
-        obstore.put(
-            self._store,
-            self._prefix + key,
-            data,
-            mode=cast(Any, mode),
-            use_multipart=False,
-            attributes=self._attributes,
+    def _read_uncovered(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        """As `_read`, but what lies below a delete marker is found as well."""
+        try:
+            return self._attempt("get", key, lambda: self._read(key, start, length))
+        except ObjectNotFound:
+            if not self._saw_versions:
+                raise
+            versions = self._attempt("list", key, lambda: self._versions.of(self._prefix + key)).versions
+            if not versions:
+                raise
+            return self._attempt("get", key, lambda: self._read(key, start, length, versions[-1]))
+
+    def _put(self, key: str, data: Data, *, exclusive: bool) -> str | None:
+        """Store, and return the version that it has, in a bucket that keeps versions."""
+        path, lock = self._prefix + key, self._location.object_lock
+        metadata = {CREATED: "1"} if exclusive else {}
+        if lock is not None and not key.startswith(UNLOCKED):
+            until = datetime.fromtimestamp(math.ceil(self._wall()), UTC) + timedelta(days=lock.days)
+            return self._versions.put(
+                path, data, exclusive=exclusive, lock=Lock(lock.mode, until), metadata=metadata
+            )
+        attributes = dict(metadata)
+        if self._location.storage_class:
+            attributes["Storage-Class"] = self._location.storage_class
+        mode = "create" if exclusive else "overwrite"
+        answer = obstore.put(
+            self._store, path, data, mode=cast(Any, mode), use_multipart=False, attributes=attributes or None
         )
+        return _version(answer["version"])
+
+    def _create(self, key: str, data: Data) -> None:
+        """One try to create; raises AlreadyExists when another's version is there before ours."""
+        version = self._attempt("create", key, lambda: self._put(key, data, exclusive=True), up=len(data))
+        if version is None:
+            return
+        self._saw_versions = True
+        path = self._prefix + key
+        versions = self._attempt("list", key, lambda: self._versions.of(path)).versions
+        if version not in versions:
+            raise StoreUnreachable(f"{self.url}/{key}: the listing of versions lacks the one just stored")
+        if versions[-1] != version:
+            # Nobody reads ours; where a lock or a fault keeps it, it goes with the other one later.
+            with suppress(StoreError):
+                self._attempt("delete", key, lambda: self._versions.delete(path, version))
+            raise AlreadyExists(f"{self.url}/{key} exists already")
+
+    def _keeps_versions(self) -> bool:
+        if self._versioned is None:
+            try:
+                self._versioned = self._call("head", "", self._versions.kept)
+            except (AccessDenied, StoreRefused):
+                # Servers without versions need not know the question; others may not let us ask it.
+                self._versioned = False
+        return self._versioned
+
+    def _delete_all_versions(self, keys: Sequence[str]) -> None:
+        locked: list[tuple[str, datetime | None]] = []
+
+        def delete(key: str) -> None:
+            path = self._prefix + key
+            found = self._call("list", key, lambda: self._versions.of(path))
+            # The newest first: the oldest is the one that counts. Markers last, or a locked one would show again.
+            for version in [*found.versions, *found.markers]:
+                try:
+                    self._call("delete", key, lambda v=version: self._versions.delete(path, v))  # type: ignore[misc]
+                except AccessDenied as error:
+                    locked.append((key, self._lock_behind(error, key, version)))
+                    return
+
+        _for_each(delete, keys)
+        if locked:
+            ends = [end for _, end in locked if end is not None]
+            until = f" until {max(ends):%Y-%m-%dT%H:%M:%SZ}" if ends else ""
+            raise ObjectLocked(
+                f"{self.url}/{min(locked)[0]}: locked{until}; {len(locked)} of {len(keys)} objects were not deleted"
+            )
+
+    def _lock_behind(self, error: AccessDenied, key: str, version: str) -> datetime | None:
+        """When the lock ends that made the store refuse a deletion; the refusal itself if it was no lock."""
+        lock = self._call("head", key, lambda: self._versions.lock(self._prefix + key, version))
+        if lock is not None and lock.until.timestamp() > self._wall():
+            return lock.until.astimezone(UTC)
+        if "object lock" in error.message.lower():
+            return None  # a legal hold, or clocks that differ
+        raise AccessDenied(
+            error.message,
+            remedy="Allow DeleteObjectVersion and ListBucketVersions on this bucket: it keeps versions.",
+        ) from error
 
     def _delete(self, paths: Sequence[str]) -> None:
         try:
@@ -167,7 +310,7 @@ class S3Store:
             self._limit.take(up)
         try:
             return work()
-        except (obx.BaseError, FileNotFoundError, OSError, ValueError) as error:
+        except RAISED as error:
             raise translate(error, f"{self.url}/{key}") from error
 
 
@@ -177,58 +320,14 @@ def _tag(meta: ObjectMeta) -> str | None:
     return tag.removeprefix("W/").strip('"') if tag else None
 
 
-def _options(location: StoreLocation) -> dict[str, Any]:
-    client: dict[str, Any] = {
-        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-        "timeout": timedelta(seconds=REQUEST_SECONDS),
-    }
-    endpoint = (
-        location.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    )
-    if endpoint and endpoint.startswith("http://"):
-        client["allow_http"] = True
-    bundle = location.ca_bundle or _environment_bundle()
-    if bundle:
-        client["root_certificate"] = bundle
-    # AWS wants the bucket in the host name; other servers rarely have the DNS for it.
-    # A dot in the bucket's name breaks TLS wildcards.
-    virtual = location.addressing == "virtual" or (
-        location.addressing == "auto" and not endpoint and "." not in location.bucket
-    )
-    options: dict[str, Any] = {
-        "region": location.region
-        or os.environ.get("AWS_REGION")
-        or os.environ.get("AWS_DEFAULT_REGION")
-        or "us-east-1",
-        "virtual_hosted_style_request": virtual,
-        "client_options": client,
-        "retry_config": {"max_retries": 0},
-    }
-    if endpoint:
-        options["endpoint"] = _with_bucket(endpoint, location.bucket) if virtual else endpoint
-    encryption = location.server_side_encryption
-    if encryption and encryption != "none":
-        options["server_side_encryption"] = encryption
-    if location.credentials is not None:
-        options["access_key_id"] = location.credentials.access_key
-        options["secret_access_key"] = location.credentials.secret_key
-        if location.credentials.session_token:
-            options["session_token"] = location.credentials.session_token
-    return options
+def _version(found: str | None) -> str | None:
+    """The id of a version; None in a bucket that keeps none, or does so no more."""
+    return None if found == "null" else found
 
 
-def _with_bucket(endpoint: str, bucket: str) -> str:
-    """obstore takes the host with the bucket in it when addressing is by virtual hosts."""
-    scheme, _, host = endpoint.partition("://")
-    return endpoint if host.startswith(bucket + ".") else f"{scheme}://{bucket}.{host}"
-
-
-def _environment_bundle() -> str | None:
-    path = os.environ.get("AWS_CA_BUNDLE")
-    if not path:
-        return None
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoreRefused(f"AWS_CA_BUNDLE {path}: {error}", remedy="Name a readable PEM file.") from error
+def _for_each(work: Callable[[str], None], keys: Iterable[str]) -> None:
+    """`work` for each key, several at once; raises the first error after all have been tried."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        tried = [pool.submit(work, key) for key in keys]
+    for one in tried:
+        one.result()

@@ -1,4 +1,4 @@
-"""From what an S3 server answered, as obstore reports it, to one of our errors.
+"""From what an S3 server answered, as obstore or boto3 reports it, to one of our errors.
 
 obstore folds most answers into a few classes and keeps the status and the XML body in the message; the code
 in that body is what tells a wrong key from a missing permission, and an absent bucket from an absent object.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from botocore.exceptions import BotoCoreError, ClientError
 from obstore import exceptions as obx
 
 from blockvault.stores.errors import (
@@ -24,6 +25,9 @@ from blockvault.stores.errors import (
     StoreUnreachable,
     TooManyOpenFiles,
 )
+
+# What obstore and boto3 raise for answers and for connections that fail.
+RAISED = (obx.BaseError, OSError, ValueError, ClientError, BotoCoreError)
 
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _TEXT = re.compile(r"<Message>([^<]{1,300})</Message>")
@@ -52,6 +56,8 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "IncompleteBody": StoreUnreachable,
     "XAmzContentSHA256Mismatch": StoreUnreachable,
     "InvalidObjectState": StoreRefused,
+    "NotImplemented": StoreRefused,
+    "InvalidRequest": StoreRefused,
     "QuotaExceeded": StoreFull,
     "XMinioStorageFull": StoreFull,
     "PreconditionFailed": AlreadyExists,
@@ -63,6 +69,8 @@ _BY_CODE: dict[str, type[StoreError]] = {
 _IDENTITY_SERVICES = ("//169.254.", "/latest/api/token", "/latest/meta-data")
 
 _REMEDIES = {
+    "InvalidRequest": "Read the store's answer. If object lock is configured here, the bucket must have been made with "
+    "object lock enabled: use such a bucket, or no object lock.",
     "AuthorizationHeaderMalformed": "Correct the region: the bucket is in another one.",
     "ExpiredToken": "Renew the session token.",
     "InvalidObjectState": "Bring the object back from the archive first; give Blockvault a storage class "
@@ -71,11 +79,16 @@ _REMEDIES = {
 
 
 def translate(error: Exception, what: str) -> StoreError:
-    """The StoreError for what obstore raised; `what` names the object in the message."""
+    """The StoreError for one of `RAISED`; `what` names the object in the message."""
     text = str(error)
-    code = _first(_CODE, text)
-    status = int(_first(_STATUS, text) or 0)
-    said = _first(_TEXT, text)
+    if isinstance(error, ClientError):
+        answer = error.response
+        status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        code, said = answer["Error"].get("Code", ""), answer["Error"].get("Message") or ""
+        code = "" if code == str(status) else code  # HEAD has no body
+    else:
+        code, said = _first(_CODE, text), _first(_TEXT, text)
+        status = int(_first(_STATUS, text) or 0)
     words = f"{what}: {' '.join(part for part in (str(status or ''), code, said) if part) or _short(text)}"
     if any(place in text for place in _IDENTITY_SERVICES):
         return InvalidCredentials(
@@ -122,6 +135,8 @@ def _by_status(status: int, error: Exception) -> type[StoreError] | None:
         return AccessDenied
     if status in (429, 503):
         return StoreThrottled
+    if status == 501:
+        return StoreRefused
     if status == 507:
         return StoreFull
     if status == 408 or status >= 500:
