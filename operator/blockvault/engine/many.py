@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 from blockvault.engine import runtime
 from blockvault.engine.errors import BadRequest
@@ -111,6 +112,16 @@ class View:
         """See ObjectStore."""
         self.traffic.count("head")
         return self._store.stat(key)
+
+    def lock_until(self, key: str) -> datetime | None:
+        """See ObjectStore."""
+        self.traffic.count("head")
+        return self._store.lock_until(key)
+
+    def extend_lock(self, keys: Iterable[str], until: datetime) -> None:
+        """See ObjectStore."""
+        self.traffic.count("put")
+        self._store.extend_lock(keys, until)
 
 
 Outcome = BackupResult | BlockvaultError
