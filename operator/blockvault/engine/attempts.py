@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from blockvault.engine import runtime
+from blockvault.engine import runtime, trash
 from blockvault.engine.errors import AttemptFenced, ParentNotFound, VolumeDeleted
+from blockvault.engine.names import ObjectName
 from blockvault.engine.root import Roots
 from blockvault.engine.state import ACTIVE, ATTEMPTS, COMPACT, DELETED, Attempt, Outcome, RootEntry, State
 
@@ -20,7 +21,7 @@ LATEST = "latest"
 class Begin:
     """What an attempt starts with. `size`: of the volume, in bytes. `parent`: an id, `latest`, or None (full).
 
-    `key`: fingerprint of the vault's key that the run was given, if any.
+    `key`: fingerprint of the vault's key that the run was given, if any. `actor`: the cluster that acts, if any.
     """
 
     attempt: str
@@ -28,13 +29,16 @@ class Begin:
     size: int
     parent: str | None
     key: str | None = None
+    actor: str | None = None
 
 
 def begin(state: State, wanted: Begin) -> tuple[State, Outcome] | None:
     """Enter an attempt that pins its parent. It takes over what a former run of the same operation sent."""
     refuse_deleted(state)
+    trash.refuse_foreign(state, wanted.actor)
     if state.root_of(wanted.operation) is not None:
         return None
+    trash.own(state, wanted.actor)
     parent = choose_parent(state, wanted.size, wanted.parent)
     state.epoch += 1
     pin = None if parent is None else pin_of(parent)
@@ -93,6 +97,9 @@ def finish(
     if state.root_of(entry.operation) is not None:
         return None
     mine = state.attempt(attempt.id)
+    epochs = {attempt.epoch, *attempt.adopts}
+    if any(ObjectName.parse(key.rpartition("/")[2]).epoch in epochs for key in state.condemned):
+        raise AttemptFenced(f"volume {state.volume}: objects of this run were condemned, as it seemed dead")
     if mine is None:
         raise AttemptFenced(
             f"volume {state.volume}: another run took this operation over, or it was given up"
@@ -103,7 +110,7 @@ def finish(
     if attempt.parent is None or (parent is not None and parent.revision == attempt.parent["revision"]):
         state.used_bytes += added  # what the parent needs is counted already
     else:
-        state.used_bytes = roots.used_bytes(state.roots)
+        trash.count(state, roots)
     if lists_lie:
         state.distrusted = {"since": runtime.now(), "reason": "a block that a list left out had changed"}
     elif compared:
@@ -152,7 +159,7 @@ def finish_compaction(
         if fresh is not None and fresh.revision == entry.revision + 1:
             entry.object, entry.object_bytes = fresh.object, fresh.object_bytes
             entry.object_checksum, entry.revision = fresh.object_checksum, fresh.revision
-    state.used_bytes = roots.used_bytes(state.roots)
+    trash.count(state, roots)
     return state, Outcome("", "compaction", attempt_id)
 
 
@@ -181,7 +188,7 @@ def choose_parent(state: State, size: int, wanted: str | None) -> RootEntry | No
     if wanted is None:
         return None
     if wanted == LATEST:
-        parent = state.roots[-1] if state.roots else None
+        parent = next((entry for entry in reversed(state.roots) if not trash.in_trash(entry)), None)
     else:
         parent = state.root(wanted)
         if parent is None:

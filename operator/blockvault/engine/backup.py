@@ -9,7 +9,7 @@ from itertools import groupby
 
 import numpy as np
 
-from blockvault.engine import runtime, samples, selftest
+from blockvault.engine import runtime, samples, selftest, trash
 from blockvault.engine.adoption import Adoption
 from blockvault.engine.attempts import (
     Begin,
@@ -57,12 +57,15 @@ DISTRUSTED = "ListsDistrusted"
 class BackupRun:
     """The state of one run. Use once."""
 
-    def __init__(self, store: ObjectStore, volumes: Volumes, request: BackupRequest) -> None:
+    def __init__(
+        self, store: ObjectStore, volumes: Volumes, request: BackupRequest, actor: str | None = None
+    ) -> None:
         if len(json.dumps(request.meta)) > MAX_META:
             raise BadRequest(f"meta of volume {request.volume} is larger than {MAX_META} bytes")
         self._store = store
         self._volumes = volumes
         self._request = request
+        self._actor = actor
         self._attempt = runtime.random_id()
         self._changes = Changes()
         self._progress = Progress()
@@ -103,6 +106,7 @@ class BackupRun:
             return None
         if any(other.operation == request.operation_id for other in state.attempts):
             return None
+        trash.refuse_foreign(state, self._actor)
         commits = Commits(self._store, volume.lineage)
         pin = pin_of(parent_entry)
         attempt = Attempt(self._attempt, request.operation_id, state.epoch, pin, source.size, runtime.now())
@@ -131,6 +135,7 @@ class BackupRun:
             source.size,
             None if request.full else request.parent,
             self._volumes.key_fingerprint,
+            self._actor,
         )
         state = commits.update(lambda current: begin(current, wanted), volume.state)
         if not state.roots:

@@ -174,6 +174,29 @@ class CommitContention(EngineError):
     remedy = "Repeat the operation; look for writers that commit in a loop."
 
 
+class RollbackSuspected(EngineError):
+    """The store shows an older state than was seen before. Nothing is deleted then."""
+
+    reason = "RollbackSuspected"
+    remedy = "Find out whether the store was restored from a copy, or commits deleted; until then leave it as it is."
+
+
+class ListingImplausible(EngineError):
+    """What the store lists does not fit what the backups need. Nothing is deleted then."""
+
+    reason = "ListingImplausible"
+    remedy = "Repeat later, as listings may lag; if it stays, run `blockvault verify` to see what is missing."
+
+
+class OwnedElsewhere(EngineError):
+    """The backups belong to another cluster that uses the same store."""
+
+    reason = "OwnedElsewhere"
+    remedy = (
+        "Work from the cluster that owns them, or take them over explicitly, if that one no longer exists."
+    )
+
+
 class VolumeDeleted(EngineError):
     """The volume's data was deleted from the store while we worked."""
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from blockvault.engine import runtime
+from blockvault.engine import runtime, trash
 from blockvault.engine.attempts import LATEST
 from blockvault.engine.backup import BackupRun
+from blockvault.engine.collect import ATTEMPT_SECONDS, Collected, Collector
 from blockvault.engine.commits import Commits
+from blockvault.engine.compact import Compaction, Rewritten
 from blockvault.engine.errors import BackupNotFound, VolumeNotFound
 from blockvault.engine.generations import StoreFacts, make_or_open, open_store_record
 from blockvault.engine.keys import KeyRing
@@ -60,8 +62,9 @@ def check_store(store: ObjectStore, *, single_writer: bool = False) -> None:
 class Repository:
     """The backups in one store. Make it with `init` or `open`."""
 
-    def __init__(self, store: ObjectStore, facts: StoreFacts) -> None:
+    def __init__(self, store: ObjectStore, facts: StoreFacts, actor: str | None = None) -> None:
         self.store = store
+        self.actor = actor
         self.store_id = facts.store_id
         self.created_at = facts.created_at
         self.encrypted = facts.encrypted
@@ -69,22 +72,30 @@ class Repository:
         self._volumes = Volumes(store, facts)
 
     @classmethod
-    def init(cls, store: ObjectStore, ring: KeyRing = NO_KEYS, *, single_writer: bool = False) -> Repository:
+    def init(
+        cls,
+        store: ObjectStore,
+        ring: KeyRing = NO_KEYS,
+        *,
+        single_writer: bool = False,
+        actor: str | None = None,
+    ) -> Repository:
         """Make a store here, or open the one that is here already, after proving that it is fit for it.
 
         With a key, all that is stored is encrypted. `single_writer`: use a store that cannot create exclusively.
+        `actor`: the cluster that acts; what it backs up first is its own, and others can only read it.
         """
         check_store(store, single_writer=single_writer)
-        return cls(store, make_or_open(store, ring, single_writer=single_writer))
+        return cls(store, make_or_open(store, ring, single_writer=single_writer), actor)
 
     @classmethod
-    def open(cls, store: ObjectStore, ring: KeyRing = NO_KEYS) -> Repository:
+    def open(cls, store: ObjectStore, ring: KeyRing = NO_KEYS, *, actor: str | None = None) -> Repository:
         """Open the store here. Raises NotAVault, KeyMissing, WrongKey."""
-        return cls(store, open_store_record(store, ring))
+        return cls(store, open_store_record(store, ring), actor)
 
     def seen_by(self, store: ObjectStore) -> Repository:
         """The same backups through another client of the same store."""
-        return Repository(store, self._facts)
+        return Repository(store, self._facts, self.actor)
 
     def volumes(self) -> list[str]:
         """Names of all volumes that ever had a record, those deleted since included."""
@@ -92,7 +103,7 @@ class Repository:
 
     def backup(self, request: BackupRequest) -> BackupResult:
         """Back one volume up. Returns the former result if this operation has made its backup already."""
-        return BackupRun(self.store, self._volumes, request).run()
+        return BackupRun(self.store, self._volumes, request, self.actor).run()
 
     def restore(
         self, volume: str, target: str, backup_id: str = LATEST, report: Report = quiet
@@ -104,26 +115,84 @@ class Repository:
         found = self._volume(volume)
         return RestoreRun(self.store, found, _entry(found.state, backup_id), target, report).run()
 
-    def delete(self, volume: str, backup_id: str) -> bool:
-        """Take a backup out of the lineage; False when it is not there. Others are not touched.
+    def delete(self, volume: str, backup_id: str, *, keep_seconds: float = 0.0) -> bool:
+        """Delete a backup; False when it is not there. Others are not touched.
 
-        Used bytes fall at once. Objects that nothing needs any more stay until they are collected.
+        With `keep_seconds` it goes to the trash for so long and can be brought back; without, used bytes fall at
+        once. Objects that nothing needs any more stay until they are collected. Raises OwnedElsewhere.
         """
         found = self._volumes.find(volume)
         if found is None or found.state.root(backup_id) is None:
             return False
         roots = Roots(self.store, found.lineage)
-
-        def decide(current: State) -> tuple[State, Outcome] | None:
-            entry = current.root(backup_id)
-            if entry is None:
-                return None
-            current.roots.remove(entry)
-            current.used_bytes = roots.used_bytes(current.roots)
-            return current, Outcome("", "delete", operation=entry.operation, root=entry.id)
-
-        Commits(self.store, found.lineage).update(decide, found.state)
+        if keep_seconds > 0:
+            self._update(found, lambda state: trash.put(state, backup_id, keep_seconds, roots))
+        else:
+            self._update(found, lambda state: trash.remove(state, {backup_id}, roots))
         return True
+
+    def undelete(self, volume: str, backup_id: str) -> bool:
+        """Bring a backup back from the trash; False when it is not in it. Raises BackupNotFound."""
+        found = self._volume(volume)
+        roots = Roots(self.store, found.lineage)
+        before = found.state.root(backup_id)
+        self._update(found, lambda state: trash.take_out(state, backup_id, roots))
+        return before is not None and trash.in_trash(before)
+
+    def delete_volume(self, volume: str) -> bool:
+        """Delete all backups of a volume for good, at once; False when there is no such volume.
+
+        Its data goes with the next collect, and first of all its key: from then on nobody can read it.
+        """
+        found = self._volumes.find(volume)
+        if found is None:
+            return False
+        self._update(found, trash.end)
+        return True
+
+    def collect(
+        self,
+        volume: str | None = None,
+        *,
+        dry_run: bool = False,
+        seen: dict[str, int] | None = None,
+        attempt_seconds: float = ATTEMPT_SECONDS,
+    ) -> list[Collected]:
+        """Delete what nothing needs any more, in one volume or all (also in those that were deleted).
+
+        `seen`: numbers of commits seen before, by volume; an older state than that stops it. Raises
+        RollbackSuspected, ListingImplausible, OwnedElsewhere; whatever was not done by then stays.
+        """
+        done = []
+        for found in self._volumes.all(volume):
+            trash.refuse_foreign(found.state, self.actor)
+            collector = Collector(
+                self.store,
+                found.lineage,
+                dry_run=dry_run,
+                seen=(seen or {}).get(found.state.volume),
+                attempt_seconds=attempt_seconds,
+            )
+            done.append(collector.run(found.state))
+        return done
+
+    def compact(self, volume: str, *, budget: int | None = None) -> Rewritten:
+        """Rewrite segments of which little is alive, within `budget` bytes; collect frees them then."""
+        found = self._volume(volume)
+        trash.refuse_foreign(found.state, self.actor)
+        return Compaction(self.store, found.lineage).run(found.state, budget=budget)
+
+    def take_over(self, volume: str, actor: str) -> None:
+        """Let a volume's backups belong to another cluster from now on."""
+        found = self._volume(volume)
+        Commits(self.store, found.lineage).update(lambda state: trash.take_over(state, actor), found.state)
+
+    def _update(self, found: Volume, decide: Callable[[State], tuple[State, Outcome] | None]) -> State:
+        def owned(state: State) -> tuple[State, Outcome] | None:
+            trash.refuse_foreign(state, self.actor)
+            return decide(state)
+
+        return Commits(self.store, found.lineage).update(owned, found.state)
 
     def list(self, volume: str | None = None) -> Table:
         """Backups, oldest first, of one volume or of all."""
@@ -153,9 +222,17 @@ class Repository:
         return None if found is None or entry is None else result_of(found.state, entry)
 
     def usage(self) -> Table:
-        """For each volume: {volume, usedBytes, backups}. Reads commits only."""
+        """What each volume uses, how much of it only for what is in the trash, and whose it is. Reads commits only."""
         return [
-            {"volume": state.volume, "usedBytes": state.used_bytes, "backups": len(state.roots)}
+            {
+                "volume": state.volume,
+                "usedBytes": state.used_bytes,
+                "trashBytes": state.trash_bytes,
+                "backups": len(trash.living(state)),
+                "inTrash": len(state.roots) - len(trash.living(state)),
+                "owner": state.owner,
+                "commit": state.number,
+            }
             for state in self._states()
         ]
 
@@ -174,9 +251,11 @@ class Repository:
 
 def _entry(state: State, backup_id: str) -> RootEntry:
     if backup_id == LATEST:
-        if not state.roots:
-            raise BackupNotFound(f"volume {state.volume!r} has no backups")
-        return state.roots[-1]
+        living = trash.living(state)
+        if not living:
+            kept = f" but {len(state.roots)} in the trash" if state.roots else ""
+            raise BackupNotFound(f"volume {state.volume!r} has no backups{kept}")
+        return living[-1]
     entry = state.root(backup_id)
     if entry is None:
         raise BackupNotFound(f"volume {state.volume!r} has no backup {backup_id}")

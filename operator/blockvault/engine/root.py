@@ -113,6 +113,7 @@ class Roots:
         self._lineage = lineage
         self._paths = lineage.paths
         self._roots: dict[ObjectName, Root] = {}
+        self._sizes: dict[ObjectName, int] = {}
         self._summaries: dict[ObjectName, Summary] = {}
 
     def read(self, entry: RootEntry) -> Root:
@@ -147,6 +148,7 @@ class Roots:
         except (ValueError, KeyError, TypeError, struct.error) as error:
             raise StoredDataDamaged(f"{key}: {error}") from error
         self._roots[name] = root
+        self._sizes[name] = len(data)
         return root
 
     def summary(self, name: ObjectName) -> Summary:
@@ -161,6 +163,15 @@ class Roots:
             except ValueError as error:
                 raise StoredDataDamaged(f"{self._paths.root(name)}: {error}") from error
         return self._summaries[name]
+
+    def chain(self, name: ObjectName) -> list[tuple[ObjectName, int]]:
+        """(name, size in bytes) of the roots below one, whose summaries it changes, and of itself."""
+        found = []
+        base = self._read(name).base
+        while base is not None:
+            found.append(base)
+            base = self._read(base[0]).base
+        return [*found, (name, self._sizes[name])]
 
     def used_bytes(self, entries: list[RootEntry]) -> int:
         """Sizes of all segments, page objects and roots that these backups need, each counted once."""

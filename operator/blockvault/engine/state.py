@@ -124,6 +124,7 @@ class State(Record):
     status: str = ACTIVE
     epoch: int = 0
     used_bytes: int = 0
+    trash_bytes: int = 0
     owner: dict[str, Any] | None = None
     roots: list[RootEntry] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)

@@ -97,6 +97,15 @@ class Volumes:
             # It may have been opened by the former key, and be wrapped under that one only.
             keys.wrap(self._store, lineage, self._facts.ring.current)
 
+    def all(self, volume: str | None = None) -> Iterator[Volume]:
+        """Every lineage that has a commit, of one volume or of all, deleted ones as well."""
+        for info in list(self._store.list(VOLUMES)):
+            record = self._record(info.key, None)
+            if volume in (None, record.volume):
+                found = self._newest(record)
+                if found is not None:
+                    yield found
+
     def lineages(self) -> Iterator[tuple[str, str]]:
         """(volume, lineage) of every record, whatever became of the lineage."""
         for info in list(self._store.list(VOLUMES)):

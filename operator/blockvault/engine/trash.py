@@ -1,0 +1,107 @@
+"""Deleting backups and bringing them back, removing whole volumes, owning them. Pure steps, as in attempts.py."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from blockvault.engine import runtime
+from blockvault.engine.errors import BackupNotFound, OwnedElsewhere
+from blockvault.engine.root import Roots
+from blockvault.engine.state import DELETED, Attempt, Outcome, RootEntry, State
+
+TRASH = "trash"
+
+
+def in_trash(entry: RootEntry) -> bool:
+    """Whether a backup was deleted and waits to be removed."""
+    return TRASH in entry.labels
+
+
+def living(state: State) -> list[RootEntry]:
+    """Backups that are not in the trash, oldest first."""
+    return [entry for entry in state.roots if not in_trash(entry)]
+
+
+def put(state: State, backup_id: str, seconds: float, roots: Roots) -> tuple[State, Outcome] | None:
+    """Into the trash for so long; it keeps its data until then. None when it is not there or in it already."""
+    entry = state.root(backup_id)
+    if entry is None or in_trash(entry):
+        return None
+    until = datetime.fromtimestamp(runtime.wall() + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    entry.labels[TRASH] = {"since": runtime.now(), "until": until}
+    count(state, roots)
+    return state, Outcome("", "trash", operation=entry.operation, root=entry.id)
+
+
+def take_out(state: State, backup_id: str, roots: Roots) -> tuple[State, Outcome] | None:
+    """Out of the trash. None when it is not in it. Raises BackupNotFound when it is not there at all."""
+    entry = state.root(backup_id)
+    if entry is None:
+        raise BackupNotFound(f"volume {state.volume!r} has no backup {backup_id}, in the trash neither")
+    if entry.labels.pop(TRASH, None) is None:
+        return None
+    count(state, roots)
+    return state, Outcome("", "undelete", operation=entry.operation, root=entry.id)
+
+
+def remove(state: State, backup_ids: set[str], roots: Roots) -> tuple[State, Outcome] | None:
+    """Take backups out of the lineage. What only they needed is collected later."""
+    gone = [entry for entry in state.roots if entry.id in backup_ids]
+    if not gone:
+        return None
+    state.roots = [entry for entry in state.roots if entry.id not in backup_ids]
+    count(state, roots)
+    last = gone[-1]
+    return state, Outcome("", "delete", operation=last.operation, root=",".join(entry.id for entry in gone))
+
+
+def due(state: State) -> set[str]:
+    """Backups whose time in the trash is over, by this machine's clock."""
+    return {
+        entry.id for entry in state.roots if in_trash(entry) and entry.labels[TRASH]["until"] <= runtime.now()
+    }
+
+
+def count(state: State, roots: Roots) -> None:
+    """Compute anew how many bytes are used, and how many of them only by what is in the trash."""
+    state.used_bytes = roots.used_bytes(state.roots)
+    state.trash_bytes = state.used_bytes - roots.used_bytes(living(state))
+
+
+def end(state: State) -> tuple[State, Outcome] | None:
+    """The last commit of a lineage: all its backups are gone, and no other ever follows."""
+    if state.status == DELETED:
+        return None
+    state.roots, state.attempts, state.condemned, state.damaged = [], [], [], []
+    state.used_bytes = state.trash_bytes = 0
+    state.status = DELETED
+    return state, Outcome("", "delete-volume")
+
+
+def pin(state: State, attempt: Attempt) -> tuple[State, Outcome] | None:
+    """Keep a root's data while it is read, whatever is deleted meanwhile."""
+    state.attempts = [*state.attempts, attempt]
+    return state, Outcome("", "pin", attempt.id, attempt.operation)
+
+
+def refuse_foreign(state: State, actor: str | None) -> None:
+    """Raises OwnedElsewhere when the lineage belongs to another cluster."""
+    owner = state.owner["cluster"] if state.owner else None
+    if owner is not None and owner != actor:
+        raise OwnedElsewhere(
+            f"volume {state.volume}: its backups belong to {owner}, not to {actor or 'nobody'}"
+        )
+
+
+def own(state: State, actor: str | None) -> None:
+    """Let the lineage belong to who writes to it first."""
+    if actor is not None and state.owner is None:
+        state.owner = {"cluster": actor, "since": runtime.now()}
+
+
+def take_over(state: State, actor: str) -> tuple[State, Outcome] | None:
+    """Let the lineage belong to another cluster from now on. Explicit only."""
+    if state.owner is not None and state.owner["cluster"] == actor:
+        return None
+    state.owner = {"cluster": actor, "since": runtime.now()}
+    return state, Outcome("", "take-over")
