@@ -17,12 +17,17 @@ from blockvault.engine import (
     StoredDataDamaged,
     VolumeDeleted,
     VolumeNotFound,
+    commits,
+    pages,
 )
+from blockvault.engine.backup import LIST
+from blockvault.engine.commits import Commits
 from blockvault.engine.errors import KeyMissing, KeyRotated, WrongKey
 from blockvault.engine.keys import KeyRing, VaultKey
 from blockvault.engine.rotation import Rotation
+from blockvault.engine.state import Outcome
 from blockvault.stores import BlockvaultError, StoreError
-from tests.simulation.model import Operation, Wrong, ranges_between
+from tests.simulation.model import Operation, Wrong, left_out, ranges_between
 from tests.simulation.server import Crash, Machine
 from tests.simulation.world import World
 
@@ -32,7 +37,8 @@ Step = Callable[[World, Machine, random.Random], None]
 ACTIONS = (
     "backup: full, Full", "backup: incremental, Compare", "backup: incremental, List", "backup repeated",
     "backup: AttemptFenced", "backup: ParentNotFound", "delete", "list", "rotate",
-    "restore",     "failed: InvalidCredentials", "failed: StoreUnreachable",
+    "restore",     "list that lies", "fallback: ListWasWrong", "fallback: ListsDistrusted", "fallback: ListOfAnotherBackup",
+    "failed: InvalidCredentials", "failed: StoreUnreachable",
 )  # fmt: skip
 
 # What may happen to a backup without anybody's fault.
@@ -109,7 +115,6 @@ def back_up(
     if not plain:
         request = request_for(world, operation, chance)
     before = Before.now(world, mine)
-    operation.runs += 1
     try:
         result = world.repository(mine).backup(request)
     except OVERTAKEN as error:
@@ -123,6 +128,10 @@ def back_up(
     if result.size != len(operation.content):
         raise Wrong(f"{operation.id}: size {result.size} instead of {len(operation.content)}")
     world.did(f"backup: {result.type}, {result.changed_block_source}")
+    if result.fallback_reason:
+        world.did(f"fallback: {result.fallback_reason}")
+    if result.changed_block_source != LIST:
+        operation.lied.clear()
     model = world.model
     model.succeeded(operation, result.backup_id)
 
@@ -130,17 +139,27 @@ def back_up(
 def request_for(world: World, operation: Operation, chance: random.Random) -> BackupRequest:
     """How the operation is asked for this time."""
     request = BackupRequest(operation.path, operation.volume, operation.id, threads=chance.choice([1, 2, 3]))
-    former = [o for o in world.model.operations.values() if o.backup_id and o.volume == operation.volume]
+    former = [
+        o
+        for o in world.model.operations.values()
+        if o.backup_id and o.stored and o.volume == operation.volume
+    ]
     mode = chance.choice(["compare", "compare", "list", "list", "list", "full"])
     if mode == "full":
         request.full = True
     elif mode == "list" and former:
-        parent = former[-1] if chance.random() < 0.8 else chance.choice(former)
+        parent = former[-1] if chance.random() < 0.6 else chance.choice(former)
         assert parent.backup_id is not None
         step = chance.choice([512, 4096, 65536])
         ranges = ranges_between(parent.content, operation.content, step, chance)
+        if chance.random() < 0.2:
+            ranges = [r for r in ranges if chance.random() < 0.8]
+            believed = left_out(parent.content, operation.content, ranges, pages.BLOCK_SIZE)
+            if believed != operation.content:
+                operation.lied.append(believed)
+                world.did("list that lies")
         request.changed = ChangedList(ranges, parent.backup_id)
-        if chance.random() < 0.7:
+        if chance.random() < 0.5:
             request.parent = parent.backup_id
     request.meta = {"operation": operation.id}
     return request
@@ -215,8 +234,12 @@ def restore_one(world: World, repository: Repository, operation: Operation, back
     with open(path, "rb") as file:
         found = file.read()
     os.unlink(path)
-    if found != operation.content:
-        at = next(i for i, (a, b) in enumerate(zip(found, operation.content, strict=False)) if a != b)
+    if found in operation.lied:
+        world.did("restore of a backup that a list spoiled")
+    elif found != operation.content:
+        at = next(
+            (i for i, (a, b) in enumerate(zip(found, operation.content, strict=False)) if a != b), "the end"
+        )
         raise Wrong(f"backup {backup_id} of {operation.id} restores other bytes, from {at} on")
 
 
@@ -231,7 +254,7 @@ def rotate(world: World, mine: Machine, chance: random.Random) -> None:
         if world.target is None:
             world.target = VaultKey(chance.randbytes(32))
             world.hand_out(KeyRing(world.target, world.ring.current))
-    ring, target = world.ring, world.target
+    ring, target, began = world.ring, world.target, world.scheduler.now
     before = Before.now(world, mine)
     try:
         result = Rotation(world.client(mine), ring).run()
@@ -239,9 +262,45 @@ def rotate(world: World, mine: Machine, chance: random.Random) -> None:
         before.excuse(error)
         return
     world.did("rotate" if result.old_key_removed else "rotate: waits for older runs")
-    if result.old_key_removed and world.target is target and world.scheduler.now > world.server.lag:
+    if result.old_key_removed and world.target is target and world.all_listed(began):
         world.target = None
         world.hand_out(KeyRing(target))
+
+
+def commit_often(world: World, mine: Machine, chance: random.Random) -> None:
+    """Many commits that change nothing, so that numbers which sleepers know are trimmed meanwhile."""
+    before = Before.now(world, mine)
+    volume = chance.choice(sorted(world.model.devices))
+    try:
+        found = world.repository(mine)._volumes.find(volume)
+        if found is None:
+            return
+        state = found.state
+        for _ in range(chance.randrange(1, 20)):
+            state = Commits(world.client(mine), found.lineage).update(
+                lambda s: (s, Outcome("", "note")), state
+            )
+            world.did("commit that changes nothing")
+    except BlockvaultError as error:
+        before.excuse(error)
+        return
+    trim(world, mine, chance)
+
+
+def trim(world: World, mine: Machine, chance: random.Random) -> None:
+    """Remove what may be removed of the commits: neither the latest nor milestones."""
+    before = Before.now(world, mine)
+    volume = chance.choice(sorted(world.model.devices))
+    try:
+        found = world.repository(mine)._volumes.find(volume)
+        if found is None:
+            return
+        numbers = range(1, found.state.number - commits.MILESTONE + 1)
+        gone = [found.lineage.paths.commit(n) for n in numbers if n % commits.MILESTONE]
+        world.client(mine).delete(gone)
+        world.did("trim" if gone else "trim: nothing to do")
+    except BlockvaultError as error:
+        before.excuse(error)
 
 
 def cast(world: World) -> None:
@@ -254,6 +313,9 @@ def cast(world: World) -> None:
     for number in range(chance.choice([0, 1, 1, 2])):
         name = f"deleter-{number}"
         add(name, machine(world, name, delete, chance.randrange(1, 4)))
+    if chance.random() < 0.5:
+        world.server.faults.sleepy()
+        add("committer", machine(world, "committer", commit_often, chance.randrange(2, 5)))
     for number in range(chance.choice([0, 0, 1, 2])):
         name = f"rotator-{number}"
         add(name, machine(world, name, rotate, chance.randrange(1, 4)))

@@ -39,7 +39,7 @@ POSSIBLE = {
 # What is rare in the field and ends much is drawn more rarely.
 _RARE = {OUTAGE: 0.1, EXPIRED: 0.1, CRASH_BEFORE: 0.4, CRASH_AFTER: 0.4}
 # Commits are few and everything hangs on them.
-_AT_COMMITS = 6.0
+_AT_COMMITS = 8.0
 
 
 class Faults:
@@ -56,6 +56,11 @@ class Faults:
         if LAGGING in self.rates:
             self.rates[LAGGING] = chance.choice([0.1, 0.5, 1.0])
         self.enabled = True
+
+    def sleepy(self) -> None:
+        """Let machines sleep often just before they commit."""
+        if self.rates:
+            self.rates[SLEEP] = 0.02
 
     def draw(self, kind: str, key: str) -> str | None:
         """A fault for one request of that kind."""

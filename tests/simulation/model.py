@@ -70,15 +70,23 @@ class Device:
 
 @dataclass
 class Operation:
-    """One backup that was asked for, once or several times. `content`: what it must hold."""
+    """One backup that was asked for, once or several times. `content`: what the volume held.
+
+    `lied`: what the backup may hold instead, because a list that was given left changes out. `stored`: what it does
+    hold; None where that is not certain.
+    """
 
     id: str
     volume: str
     content: bytes
     path: str
     backup_id: str | None = None
-    runs: int = 0
-    abandoned: bool = False
+    lied: list[bytes] = field(default_factory=list)
+
+    @property
+    def stored(self) -> bytes | None:
+        """What its backup holds, where that is certain."""
+        return None if self.lied else self.content
 
 
 @dataclass
@@ -130,3 +138,19 @@ def ranges_between(old: bytes, new: bytes, step: int, chance: random.Random) -> 
         if old[offset : offset + length] != new[offset : offset + length] or chance.random() < 0.02:
             found.append((offset, length))
     return found
+
+
+def left_out(old: bytes, new: bytes, ranges: list[tuple[int, int]], block: int) -> bytes:
+    """What a backup of `new` upon `old` holds when only the blocks that these ranges touch are looked at."""
+    looked_at = {
+        number
+        for offset, length in ranges
+        for number in range(offset // block, -(-(offset + length) // block))
+    }
+    if len(new) > len(old):
+        looked_at.update(range(len(old) // block, -(-len(new) // block)))
+    parts = [
+        (new if number in looked_at else old)[number * block : (number + 1) * block]
+        for number in range(-(-len(new) // block))
+    ]
+    return b"".join(parts)

@@ -55,6 +55,12 @@ RULES: dict[str, Change] = {
     "a commit is created, never overwritten": rewritten(
         commits.Commits, "update", "self._store.create(", "self._store.put("
     ),
+    "a commit counts only when nothing higher is there": rewritten(
+        commits.Commits,
+        "update",
+        "counts, state = self._counts(following)",
+        "counts, state = True, following",
+    ),
     "after a lost race it is decided again": rewritten(
         commits.Commits, "update", "decision = decide(state.copy())", "decision = decide(known.copy())"
     ),

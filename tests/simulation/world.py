@@ -45,6 +45,14 @@ class World:
         self.ring = ring
         self.key_changes += 1
 
+    def all_listed(self, since: float) -> bool:
+        """Whether listings made since then showed all volumes that there are."""
+        return all(
+            stored.born <= since - self.server.lag
+            for key, stored in self.server.objects.items()
+            if key.startswith("volumes/")
+        )
+
     def chance_of(self, name: str) -> random.Random:
         """Randomness of one actor, which does not depend on what the others do."""
         return random.Random(f"{self.seed}/{name}")

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -166,15 +167,36 @@ class BlockReader:
         return data
 
     def _compose(self, state: _Leaf, wanted: _Wanted, parts: dict[int, bytes]) -> None:
-        block = bytearray(parts[0])
-        for position, patch in enumerate(state.leaf.patches(wanted.slot), 1):
-            sectors.lay(block, patch.mask, parts[position])
-        if self._lineage.keys.block(block) != state.leaf.hash_of(wanted.slot):
+        block = self._laid(state, wanted.slot, parts)
+        if block is None:
+            # Once more before it counts as damage: without encryption, one piece alone does not show what is wrong.
+            block = self._laid(state, wanted.slot, self._again(state, wanted.slot))
+        if block is None:
             self._fail(
                 state, self._blamed(state, wanted), "the hash of base and patches together does not match"
             )
             return
         self._sink(state.first + wanted.slot, block)
+
+    def _laid(self, state: _Leaf, slot: int, parts: dict[int, bytes]) -> bytearray | None:
+        """The block that base and patches make; None when that is not the right one."""
+        patches = state.leaf.patches(slot)
+        if len(parts) != 1 + len(patches):
+            return None
+        block = bytearray(parts[0])
+        for position, patch in enumerate(patches, 1):
+            sectors.lay(block, patch.mask, parts[position])
+        return block if self._lineage.keys.block(block) == state.leaf.hash_of(slot) else None
+
+    def _again(self, state: _Leaf, slot: int) -> dict[int, bytes]:
+        """The pieces of a block, each read anew; without those that cannot be had."""
+        parts = {}
+        for wanted in self._pieces(state.leaf, [slot]):
+            key = self._lineage.paths.segment(wanted.piece.name)
+            with suppress(ObjectNotFound, CodecError):
+                stored = get(self._store, key, wanted.piece.offset, wanted.piece.length)
+                parts[wanted.position] = self._open(state, wanted, stored)
+        return parts
 
     def _blamed(self, state: _Leaf, wanted: _Wanted) -> _Wanted:
         """The piece of a block that is at fault: that whose object as a whole does not check."""

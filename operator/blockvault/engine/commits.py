@@ -41,14 +41,20 @@ class Commits:
 
         `at_least`: a number known to exist. Listings may lag, so what they show is only where probing begins.
         """
+        found = self._newest_object(at_least)
+        return None if found is None else self._decode(*found)
+
+    def _newest_object(self, at_least: int) -> tuple[int, bytes] | None:
         number, data = self._highest(at_least)
-        if number == 0:
-            return None
-        if data is None:
+        while number and data is None:
             data = self._get(number)
-        if data is None:
-            raise StoredDataDamaged(f"{self._paths.commit(number)}: listed, but not there")
-        return self._decode(number, data)
+            if data is None:
+                # Trimmed since it was listed, or listed after it was trimmed: then there are later ones by now.
+                later, data = self._highest(number)
+                if later == number:
+                    raise StoredDataDamaged(f"{self._paths.commit(number)}: listed, but not there")
+                number = later
+        return None if data is None else (number, data)
 
     def _highest(self, at_least: int) -> tuple[int, bytes | None]:
         """The highest number, and its object if it was read on the way."""
@@ -109,9 +115,14 @@ class Commits:
         """
         number, data = self._highest(made.number)
         if number == made.number:
-            if made.number > 1:
-                self._check_predecessor(made)
-            return True, made
+            if made.number == 1 or self._follows(made):
+                return True, made
+            number, data = self._highest(made.number)
+        if number == made.number:
+            raise StoredDataDamaged(
+                f"{self._paths.commit(made.number)}: its predecessor is not the one that it was built on",
+                remedy="Somebody deleted or replaced commits by hand; keep the store as it is.",
+            )
         newest = state = self._decode(number, data) if data is not None else self._after(number)
         while state.number - made.number >= OUTCOMES:
             data = self._get(state.number - 1)
@@ -121,13 +132,10 @@ class Commits:
             state = before
         return any(outcome.commit == made.commit_id for outcome in state.outcomes), newest
 
-    def _check_predecessor(self, made: State) -> None:
+    def _follows(self, made: State) -> bool:
+        """Whether its predecessor stands there; it may have been trimmed if we slept, but then there are later ones."""
         data = self._get(made.number - 1)
-        if data is None or self._decode(made.number - 1, data).commit_id != made.previous:
-            raise StoredDataDamaged(
-                f"{self._paths.commit(made.number)}: its predecessor is not the one that it was built on",
-                remedy="Somebody deleted or replaced commits by hand; keep the store as it is.",
-            )
+        return data is not None and self._decode(made.number - 1, data).commit_id == made.previous
 
     def _probe(self, number: int) -> tuple[int, bytes] | None:
         """The next commit above `number`: n+1, else the next milestone."""
@@ -139,14 +147,11 @@ class Commits:
 
     def is_deleted(self) -> bool:
         """Whether the newest commit is the terminal one. Takes no key."""
-        number, data = self._highest(0)
-        if number == 0:
+        found = self._newest_object(0)
+        if found is None:
             return False
-        data = self._get(number) if data is None else data
-        return (
-            data is not None
-            and _status(envelope.split(envelope.Kind.COMMIT, self._paths.commit(number), data)) == DELETED
-        )
+        number, data = found
+        return _status(envelope.split(envelope.Kind.COMMIT, self._paths.commit(number), data)) == DELETED
 
     def _seal(self, key: str, state: State) -> bytes:
         # The terminal commit outlives the lineage's key, so it is not encrypted and says what it is in the clear.
