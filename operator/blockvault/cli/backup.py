@@ -55,7 +55,7 @@ from blockvault.stores import BlockvaultError
 )
 @click.option("--no-resume", is_flag=True, help="Do not go on with a former run of this command that died.")
 @click.option("--concurrency", type=click.IntRange(1), metavar="N", help="Volumes read at once (4).")
-@click.option("--memory-limit", type=SIZE, metavar="SIZE", help="Most memory for all of it, e.g. 300M.")
+@click.option("--memory-limit", type=SIZE, metavar="SIZE", help="Most memory for all of it, e.g. 400M.")
 @click.option("--meta", multiple=True, metavar="NAME=TEXT", help="A note to keep with the backup.")
 @PROGRESS
 @common

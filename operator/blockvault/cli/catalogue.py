@@ -6,7 +6,7 @@ import click
 
 from blockvault.cli import naming, output
 from blockvault.cli.options import BACKUP, STORE, VOLUME, Settings, common
-from blockvault.engine import BackupNotFound
+from blockvault.engine import LATEST, BackupNotFound, BadRequest
 
 
 @click.command(name="list")
@@ -88,6 +88,9 @@ def delete(store: str, volume: str, ids: tuple[str, ...], settings: Settings) ->
     deleted: list[str] = []
     missing: list[str] = []
     with naming.suggesting(repository, volume):
+        if LATEST in ids:
+            raise BadRequest(f"what is deleted is named by its id, not by {LATEST!r}")
+        repository.list(volume)  # a volume that is not there is another mistake than a backup
         for given in ids:
             chosen = naming.backup_id(repository, volume, given)
             (deleted if repository.delete(volume, chosen) else missing).append(chosen)

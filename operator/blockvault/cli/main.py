@@ -66,7 +66,7 @@ def main() -> None:
 def run(arguments: list[str] | None) -> int:
     """The exit code of a command line; None: that of this process."""
     try:
-        cli.main(arguments, prog_name="blockvault", standalone_mode=False)
+        ended = cli.main(arguments, prog_name="blockvault", standalone_mode=False)
     except BlockvaultError as error:
         return _told(error)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -75,13 +75,11 @@ def run(arguments: list[str] | None) -> int:
     except click.ClickException as error:
         output.complain(error.format_message(), "`blockvault --help` shows how it is used.")
         return USAGE
-    except click.exceptions.Exit as error:
-        return error.exit_code
     except (click.Abort, BrokenPipeError):
         return INTERNAL
     except Exception as error:  # noqa: BLE001 - whatever it is, it must end with words and a code
         return _unexpected(error)
-    return OK
+    return ended if isinstance(ended, int) else OK  # click gives back the code of its Exit
 
 
 def _unexpected(error: Exception) -> int:

@@ -51,8 +51,8 @@ def _unknown(volume: str, given: str, backups: dict[str, str]) -> BackupNotFound
     near = difflib.get_close_matches(given.lower(), [each[: len(given)] for each in backups], n=3, cutoff=0.7)
     shown = [each for each in backups if each[: len(given)] in near]
     remedy = BackupNotFound.remedy
-    if shown:
-        remedy = f"Did you mean {' or '.join(shown[:_SHOWN])}? {remedy}"
-    elif given in "".join(backups) and len(given) < SHORTEST:
+    if len(given) < SHORTEST and any(each.startswith(given.lower()) for each in backups):
         remedy = f"Give at least {SHORTEST} characters of an id. {remedy}"
+    elif shown:
+        remedy = f"Did you mean {' or '.join(shown[:_SHOWN])}? {remedy}"
     return BackupNotFound(f"volume {volume!r} has no backup {given}", remedy=remedy)

@@ -120,7 +120,10 @@ class SourceUnreadable(EngineError):
     """Reading the volume failed. Nothing was put in place of what could not be read."""
 
     reason = "SourceUnreadable"
-    remedy = "Check the device and the kernel's log; the backup was not made."
+    remedy = (
+        "Check the device and the kernel's log; the backup was not made. `--skip-unreadable` makes one without what "
+        "cannot be read."
+    )
 
 
 class SourceChanged(EngineError):

@@ -58,8 +58,9 @@ def inside_json(*arguments: str, code: int = 0) -> Any:
 
 def words_of(done: Done | subprocess.CompletedProcess[str]) -> tuple[str, str]:
     """The error of a command: (what and why, what to do)."""
-    lines = [line for line in done.stderr.strip().splitlines() if not line.startswith("blockvault: warning")]
+    lines = done.stderr.strip().splitlines()
+    while lines and (not lines[0].startswith("blockvault: ") or lines[0].startswith("blockvault: warning: ")):
+        del lines[0]  # progress, warnings
     assert len(lines) >= 2, done.stderr
-    assert lines[0].startswith("blockvault: ")
     assert len(lines[1].strip()) > 10
     return lines[0], lines[1]
