@@ -16,6 +16,9 @@ ZSTD = 1
 LEVEL = 1
 # Below this saving the reader's time is worth more than the bytes.
 WORTHWHILE = 0.97
+# Memory that a frame may ask of its reader: 8 MiB, what the zstd format recommends that every decoder grants.
+WINDOW_LOG = 23
+_OPTIONS: dict[int, int] = {int(zstd.DecompressionParameter.window_log_max): WINDOW_LOG}
 
 Buffer = bytes | bytearray | memoryview
 
@@ -40,14 +43,20 @@ def compress(data: Buffer) -> tuple[int, bytes]:
 
 
 def decompress(codec: int, data: Buffer, length: int) -> bytes:
-    """The plain bytes, exactly `length` of them. Raises CodecError; never allocates more than `length`."""
+    """The plain bytes, exactly `length` of them, from one whole frame. Raises CodecError.
+
+    Never allocates more than `length` and the window of 8 MiB, whatever the frame announces.
+    """
     if codec == RAW:
         plain = bytes(data)
     elif codec == ZSTD:
         try:
-            plain = zstd.ZstdDecompressor().decompress(data, max_length=length + 1)
+            decompressor = zstd.ZstdDecompressor(options=_OPTIONS)
+            plain = decompressor.decompress(data, max_length=length + 1)
         except zstd.ZstdError as error:
             raise CodecError(str(error)) from error
+        if len(plain) == length and (not decompressor.eof or decompressor.unused_data):
+            raise CodecError("not one whole zstd frame")
     else:
         raise CodecError(f"unknown codec {codec}")
     if len(plain) != length:

@@ -6,14 +6,13 @@ a crash at any moment leaves the former state. The rules are argued in docs/form
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from blockvault.engine import envelope, runtime
 from blockvault.engine.errors import CommitContention, FormatUnsupported, StoredDataDamaged
 from blockvault.engine.fetching import get_whole
 from blockvault.engine.lineage import Lineage
-from blockvault.engine.state import DELETED, OUTCOMES, Outcome, State
+from blockvault.engine.state import ACTIVE, DELETED, OUTCOMES, Outcome, State
 from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
 
 # Commits whose number is a multiple of this are never trimmed, so a probe that looks at them cannot be fooled
@@ -154,14 +153,11 @@ class Commits:
         return _status(envelope.split(envelope.Kind.COMMIT, self._paths.commit(number), data)) == DELETED
 
     def _seal(self, key: str, state: State) -> bytes:
-        # The terminal commit outlives the lineage's key, so it is not encrypted and says what it is in the clear.
-        if state.status == DELETED:
-            return envelope.seal(envelope.Kind.COMMIT, key, state.encode(), clear=_TERMINAL)
-        return envelope.seal(envelope.Kind.COMMIT, key, state.encode(), cipher=self._lineage.cipher)
-
-    def _unseal(self, key: str, data: bytes) -> envelope.Opened:
-        terminal = _status(envelope.split(envelope.Kind.COMMIT, key, data)) == DELETED
-        return envelope.unseal(envelope.Kind.COMMIT, key, data, None if terminal else self._lineage.cipher)
+        # The terminal commit outlives the lineage's key, so it says what it is in the clear as well.
+        clear = _TERMINAL if state.status == DELETED else b""
+        return envelope.seal(
+            envelope.Kind.COMMIT, key, state.encode(), clear=clear, cipher=self._lineage.cipher
+        )
 
     def _get(self, number: int) -> bytes | None:
         try:
@@ -171,12 +167,14 @@ class Commits:
 
     def _decode(self, number: int, data: bytes) -> State:
         key = self._paths.commit(number)
-        opened = self._unseal(key, data)
+        if self._lineage.erased:
+            return self._last(number, key, data)
+        opened = envelope.unseal(envelope.Kind.COMMIT, key, data, self._lineage.cipher)
         try:
             state = State.decode(opened.body)
         except (ValueError, TypeError, KeyError) as error:
             raise StoredDataDamaged(f"{key}: {error}") from error
-        terminal = bool(opened.clear)
+        terminal = opened.clear == _TERMINAL
         if (
             state.number != number
             or state.lineage != self._paths.lineage
@@ -185,6 +183,12 @@ class Commits:
             raise StoredDataDamaged(f"{key}: holds commit {state.number} of lineage {state.lineage}")
         state.writable = opened.writable
         return state
+
+    def _last(self, number: int, key: str, data: bytes) -> State:
+        """The last state of a lineage whose key was erased: all that is left to know is that it was deleted."""
+        if _status(envelope.split(envelope.Kind.COMMIT, key, data)) != DELETED:
+            raise StoredDataDamaged(f"{key}: cannot be opened, as the key of its lineage was erased")
+        return State(self._paths.lineage, "", number=number, status=DELETED)
 
 
 def refuse_unwritable(state: State) -> None:
@@ -195,11 +199,8 @@ def refuse_unwritable(state: State) -> None:
         )
 
 
-def _status(parts: envelope.Parts) -> str | None:
-    if not parts.clear:
-        return None
-    status = json.loads(parts.clear).get("status")
-    return None if status is None else str(status)
+def _status(parts: envelope.Parts) -> str:
+    return DELETED if parts.clear == _TERMINAL else ACTIVE
 
 
 def _number(key: str) -> int:

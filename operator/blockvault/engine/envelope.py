@@ -30,9 +30,6 @@ ENCRYPTED = 1 << 0
 KNOWN_TO_READ = ENCRYPTED
 KNOWN_TO_WRITE = 0
 
-# A body longer than this is not ours: metadata is small, and a header is not to be believed blindly.
-MAX_PLAIN = 1 << 30
-
 
 class Kind(enum.IntEnum):
     """What an object is."""
@@ -45,6 +42,12 @@ class Kind(enum.IntEnum):
     COMMIT = 6
     KEY = 7
     GENERATION = 8
+
+
+# Bytes that a body decodes to at most: a header is not to be believed blindly. Those of segments and page objects
+# are never decoded as a whole.
+_LARGEST = {Kind.ROOT: 256 << 20, Kind.COMMIT: 64 << 20}
+_LARGEST_RECORD = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -138,8 +141,6 @@ def split(kind: Kind, key: str, data: bytes) -> Parts:
         )
     if found != kind or len(data) != HEADER_SIZE + clear_size + stored:
         raise StoredDataDamaged(f"{key}: header does not fit (kind {found}, {len(data)} bytes)")
-    if plain > MAX_PLAIN:
-        raise StoredDataDamaged(f"{key}: announces {plain} bytes")
     return Parts(
         found,
         codec_id,
@@ -172,6 +173,8 @@ def unseal(kind: Kind, key: str, data: bytes, cipher: Cipher | None = None) -> O
     parts = split(kind, key, data)
     if parts.encrypted != (cipher is not None):
         raise StoredDataDamaged(f"{key}: {'' if parts.encrypted else 'not '}encrypted, unlike its lineage")
+    if parts.plain > _LARGEST.get(kind, _LARGEST_RECORD):
+        raise StoredDataDamaged(f"{key}: announces {parts.plain} bytes")
     stored: bytes | memoryview = parts.stored
     try:
         if cipher is not None:

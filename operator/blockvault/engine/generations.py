@@ -25,8 +25,6 @@ from blockvault.engine.keys import KeyRing, VaultKey
 from blockvault.engine.names import GENERATIONS, STORE, generation_key
 from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
 
-ALGORITHM = "AES-256-GCM"
-
 
 @dataclass(frozen=True)
 class Generation:
@@ -38,7 +36,7 @@ class Generation:
 
 @dataclass(frozen=True)
 class StoreFacts:
-    """An opened store. `ring` is empty where it is not encrypted."""
+    """An opened store. `ring` is empty where it is not encrypted. `checksum`: of its record, in hex."""
 
     store_id: str
     created_at: str
@@ -46,6 +44,7 @@ class StoreFacts:
     ring: KeyRing
     single_writer: bool
     first_fingerprint: str | None
+    checksum: str
 
     @property
     def encrypted(self) -> bool:
@@ -64,7 +63,6 @@ def create(store: ObjectStore, ring: KeyRing, *, single_writer: bool) -> StoreFa
     clear = {
         "storeId": runtime.random_id(),
         "createdAt": runtime.now(),
-        "encryption": ALGORITHM if key else None,
         "fingerprint": key.fingerprint if key else None,
         "singleWriter": single_writer,
     }
@@ -97,11 +95,17 @@ def open_store_record(store: ObjectStore, ring: KeyRing) -> StoreFacts:
     elif (key := ring.of(first)) is not None:
         body = envelope.unseal(envelope.Kind.STORE, STORE, data, key.cipher).body
     else:
-        body = _open_generation(store, ring, first)
+        body = _open_generation(store, ring, first, parts.checksum.hex())
     try:
         name_key = bytes.fromhex(_parse(STORE, body)["nameKey"])
         return StoreFacts(
-            str(clear["storeId"]), str(clear["createdAt"]), name_key, ring, bool(clear["singleWriter"]), first
+            str(clear["storeId"]),
+            str(clear["createdAt"]),
+            name_key,
+            ring,
+            bool(clear["singleWriter"]),
+            first,
+            parts.checksum.hex(),
         )
     except (KeyError, ValueError) as error:
         raise StoredDataDamaged(f"{STORE}: {error}") from error
@@ -131,7 +135,7 @@ def add(store: ObjectStore, facts: StoreFacts, number: int, key: VaultKey) -> No
     """Create a generation. Raises AlreadyExists when that number is taken."""
     path = generation_key(number)
     clear = _json({"generation": number, "fingerprint": key.fingerprint, "createdAt": runtime.now()})
-    body = json.dumps({"nameKey": facts.name_key.hex()}).encode()
+    body = json.dumps({"nameKey": facts.name_key.hex(), "record": facts.checksum}).encode()
     store.create(path, envelope.seal(envelope.Kind.GENERATION, path, body, clear=clear, cipher=key.cipher))
 
 
@@ -144,14 +148,19 @@ def refuse_old_key(store: ObjectStore, facts: StoreFacts) -> None:
         raise KeyRotated(f"{store.url}: the key was rotated to {found.fingerprint}; {mine} was given")
 
 
-def _open_generation(store: ObjectStore, ring: KeyRing, first: str) -> bytes:
+def _open_generation(store: ObjectStore, ring: KeyRing, first: str, record: str) -> bytes:
+    """The body of the newest generation that the ring opens. It vouches for the store's record as well."""
     known = [first]
     for number in range(_highest(store), 1, -1):
         generation, data = _read(store, number)
         known.append(generation.fingerprint)
         key = ring.of(generation.fingerprint)
         if key is not None:
-            return envelope.unseal(envelope.Kind.GENERATION, generation_key(number), data, key.cipher).body
+            path = generation_key(number)
+            body = envelope.unseal(envelope.Kind.GENERATION, path, data, key.cipher).body
+            if _parse(path, body).get("record") != record:
+                raise StoredDataDamaged(f"{STORE}: not the record that {path} was made for")
+            return body
     given = ", ".join(key.fingerprint for key in ring)
     raise WrongKey(f"{store.url} is encrypted under {', '.join(known)}; the key given is {given}")
 

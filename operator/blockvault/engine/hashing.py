@@ -17,6 +17,7 @@ ZERO = bytes(SIZE)
 _BLOCK = "blockvault.dev v1 block"
 _PAGE = "blockvault.dev v1 page"
 _CONTENT = "blockvault.dev v1 content"
+_DIRECTORY = "blockvault.dev v1 directory"
 _SECTOR = "blockvault.dev v1 sector"
 _OBJECT = "blockvault.dev v1 object checksum"
 _NAME = "blockvault.dev v1 volume name"
@@ -37,6 +38,7 @@ class LineageKey:
         self._block = derive(_BLOCK, raw)
         self._page = derive(_PAGE, raw)
         self._content = derive(_CONTENT, raw)
+        self._directory = derive(_DIRECTORY, raw)
         self.sector_seed = int.from_bytes(derive(_SECTOR, raw)[:8], "little")
 
     @classmethod
@@ -51,6 +53,10 @@ class LineageKey:
     def page(self, data: Buffer) -> bytes:
         """Hash of one page record, places included."""
         return blake3(data, key=self._page).digest()
+
+    def directory(self, data: Buffer) -> bytes:
+        """Hash of the directory of a segment or page object."""
+        return blake3(data, key=self._directory).digest()
 
     def content(self, data: Buffer) -> bytes:
         """Node of the Merkle tree over block hashes; places do not enter."""

@@ -21,6 +21,7 @@ from blockvault.engine.pages import (
     open_record,
     patch_head,
     record,
+    refuse_traces,
 )
 
 MAX_PATCHES = 16
@@ -268,8 +269,9 @@ def _piece(row: tuple[int, int, int, int, int, bytes, int, int], names: list[Obj
 
 def _check(entries: Entries, table: Entries, names: int) -> None:
     stored = entries["kind"] == STORED
-    if (entries["kind"] > STORED).any() or entries["patches"][~stored].any():
+    if (entries["kind"] > STORED).any():
         raise MalformedPageError("an entry of an unknown kind")
+    refuse_traces(entries)
     if (entries["object"][stored] >= names).any() or (entries["digests_object"][stored] > names).any():
         raise MalformedPageError("an entry names no object")
     if (entries["patches"] > MAX_PATCHES).any() or (

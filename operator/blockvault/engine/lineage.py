@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from blockvault.engine.crypt import Cipher
-from blockvault.engine.hashing import LineageKey
+from blockvault.engine.hashing import SIZE, LineageKey
 from blockvault.engine.names import LineagePaths
 
 
@@ -13,6 +13,7 @@ from blockvault.engine.names import LineagePaths
 class Lineage:
     """All that is stored of one volume. `cipher` is None where the store is not encrypted.
 
+    `erased`: it was deleted and its key is gone; nothing of it can be read but that.
     `single_writer`: the store cannot create exclusively; commits are named so that none is overwritten.
     """
 
@@ -20,6 +21,7 @@ class Lineage:
     keys: LineageKey
     cipher: Cipher | None = None
     single_writer: bool = False
+    erased: bool = False
 
     @property
     def paths(self) -> LineagePaths:
@@ -30,6 +32,11 @@ class Lineage:
 def new_lineage(lineage_id: str, *, encrypted: bool, single_writer: bool) -> Lineage:
     """A lineage with a fresh secret."""
     return lineage_of(lineage_id, LineageKey.new().raw, encrypted=encrypted, single_writer=single_writer)
+
+
+def erased_lineage(lineage_id: str, *, single_writer: bool) -> Lineage:
+    """A lineage whose key is gone."""
+    return Lineage(lineage_id, LineageKey(bytes(SIZE)), None, single_writer, erased=True)
 
 
 def lineage_of(lineage_id: str, secret: bytes, *, encrypted: bool, single_writer: bool) -> Lineage:

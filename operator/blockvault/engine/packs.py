@@ -203,7 +203,7 @@ class PackWriter:
 
 def seal_directory(lineage: Lineage, name: ObjectName, offset: int, directory: bytes) -> bytes:
     """The directory as it stands at `offset`, and the trailer after it."""
-    count, digest = len(directory) // ITEM_SIZE, lineage.keys.page(directory)
+    count, digest = len(directory) // ITEM_SIZE, lineage.keys.directory(directory)
     if lineage.cipher is not None:
         directory = lineage.cipher.of_object(name.pack()).seal(offset, directory, _DIRECTORY_BOUND)
     return directory + _TRAILER.pack(offset, count, digest)
@@ -226,7 +226,7 @@ def open_directory(lineage: Lineage, name: ObjectName, tail: bytes, size: int) -
     directory = tail[len(tail) - needed : len(tail) - TRAILER_SIZE]
     if lineage.cipher is not None:
         directory = lineage.cipher.of_object(name.pack()).open(offset, directory, _DIRECTORY_BOUND)
-    if lineage.keys.page(directory) != digest:
+    if lineage.keys.directory(directory) != digest:
         raise CodecError("the hash of its directory does not match")
     return needed, [
         Entry(Head(number, kind, level, codec_id, plain, mask), at, length, digest_)

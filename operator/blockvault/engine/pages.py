@@ -163,7 +163,14 @@ class Inner:
 def _checked(entries: Entries) -> Entries:
     if (entries["kind"] > PATCHED).any():
         raise MalformedPageError("a reference of an unknown kind")
+    refuse_traces(entries)
     return entries
+
+
+def refuse_traces(entries: Entries) -> None:
+    """Raises MalformedPageError when what is absent, and so reads as zeros, names or hashes something all the same."""
+    if np.frombuffer(entries[entries["kind"] == ABSENT].tobytes(), np.uint8).any():
+        raise MalformedPageError("an absent page or block with a place or hash")
 
 
 def record(kind: int, level: int, slots: int, names: int, index: int) -> bytes:

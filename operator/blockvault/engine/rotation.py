@@ -15,9 +15,8 @@ from blockvault.engine import generations, keys, runtime
 from blockvault.engine.commits import Commits
 from blockvault.engine.errors import BadRequest, KeyRotated, StoredDataDamaged, WrongKey
 from blockvault.engine.generations import Generation, StoreFacts
-from blockvault.engine.hashing import SIZE
 from blockvault.engine.keys import KeyRing, VaultKey
-from blockvault.engine.lineage import Lineage, lineage_of
+from blockvault.engine.lineage import Lineage, erased_lineage
 from blockvault.engine.names import LineagePaths
 from blockvault.engine.volumes import Volumes
 from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
@@ -159,7 +158,7 @@ class Rotation:
         if old is not None:
             return _Opened(volume, lineage_id, old, True)
         single = self._facts.single_writer
-        erased = lineage_of(lineage_id, bytes(SIZE), encrypted=True, single_writer=single)
+        erased = erased_lineage(lineage_id, single_writer=single)
         if Commits(self._store, erased).is_deleted():
             return _Opened(volume, lineage_id, None, False)
         self._refuse_third_key()

@@ -15,8 +15,8 @@ from blockvault.engine.commits import Commits
 from blockvault.engine.errors import BadRequest, StoredDataDamaged, WrongKey
 from blockvault.engine.fetching import get_whole
 from blockvault.engine.generations import StoreFacts
-from blockvault.engine.hashing import SIZE, volume_name_hash
-from blockvault.engine.lineage import Lineage, lineage_of, new_lineage
+from blockvault.engine.hashing import volume_name_hash
+from blockvault.engine.lineage import Lineage, erased_lineage, lineage_of, new_lineage
 from blockvault.engine.names import VOLUMES, volume_key
 from blockvault.engine.state import ACTIVE, State
 from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
@@ -129,7 +129,10 @@ class Volumes:
         """The lineage's newest state; None before its first commit."""
         lineage = self._open(record)
         state = Commits(self._store, lineage).newest()
-        return None if state is None else Volume(lineage, state)
+        if state is None:
+            return None
+        state.volume = state.volume or record.volume  # an erased lineage cannot tell
+        return Volume(lineage, state)
 
     def _open(self, record: _Record) -> Lineage:
         """The lineage with its key."""
@@ -141,11 +144,12 @@ class Volumes:
         found = keys.unwrap_any(self._store, record.lineage, self._facts.ring, single_writer=single)
         if found is not None:
             return found
-        # The key of a deleted lineage may have been erased, but its last commit says so in the clear.
-        erased = lineage_of(record.lineage, bytes(SIZE), encrypted=True, single_writer=single)
+        # The key of a deleted lineage may have been erased, but its last commit says so in the clear. Whoever has
+        # not the newest key cannot know that it was erased, and must not take that commit's word for it.
+        generations.refuse_old_key(self._store, self._facts)
+        erased = erased_lineage(record.lineage, single_writer=single)
         if Commits(self._store, erased).is_deleted():
             return erased
-        generations.refuse_old_key(self._store, self._facts)
         raise WrongKey(
             f"volume {record.volume}: lineage {record.lineage} is wrapped under none of the keys given",
             remedy="Give the former key as well; `blockvault key rotate` wraps what it missed.",
