@@ -1,11 +1,15 @@
-"""`blockvault list`, `show` and `delete`: the backups in a store."""
+"""`blockvault list`, `show`, `delete` and `undelete`: the backups in a store."""
 
 from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
 
 import click
 
 from blockvault.cli import naming, output
 from blockvault.cli.options import BACKUP, STORE, VOLUME, Settings, common
+from blockvault.cli.values import DURATION
 from blockvault.engine import LATEST, BackupNotFound, BadRequest
 
 
@@ -72,32 +76,96 @@ def show(store: str, volume: str, backup_id: str, settings: Settings) -> None:
         output.as_table(("FIELD", "VALUE"), [(name, output.value(name, facts[name])) for name in facts])
 
 
+IDS = click.option(
+    "--backup", "ids", multiple=True, metavar="ID", help="Which: an id or its beginning; may be repeated."
+)
+
+
 @click.command()
 @STORE
 @VOLUME
-@click.option("--backup", "ids", multiple=True, required=True, metavar="ID", help="Which; may be repeated.")
+@IDS
+@click.option("--entire-volume", is_flag=True, help="All backups of the volume, and its key, for good.")
+@click.option(
+    "--keep",
+    type=DURATION,
+    default="7d",
+    metavar="TIME",
+    help="How long it stays in the trash, 7d by default.",
+)
+@click.option("--now", is_flag=True, help="Delete for good, past the trash.")
 @common
-def delete(store: str, volume: str, ids: tuple[str, ...], settings: Settings) -> None:
-    """Delete backups; all others stay whole.
+def delete(
+    store: str,
+    volume: str,
+    ids: tuple[str, ...],
+    entire_volume: bool,
+    keep: timedelta,
+    now: bool,
+    settings: Settings,
+) -> None:
+    """Move backups to the trash; all others stay whole.
+
+    In the trash a backup keeps its bytes and can be brought back by `blockvault undelete`, until its time is over
+    and `blockvault collect` empties it. --entire-volume knows no trash and so needs --now.
+
+    \b
+    Examples:
+      blockvault delete s3://backups/prod --volume db --backup 3f9a01
+      blockvault delete s3://backups/prod --volume old --entire-volume --now
+    """
+    if entire_volume == bool(ids):
+        raise BadRequest("name backups with --backup, or all of them with --entire-volume")
+    if LATEST in ids:
+        raise BadRequest(f"what is deleted is named by its id, not by {LATEST!r}")
+    if entire_volume and not now:
+        raise BadRequest(
+            f"all backups of {volume!r} would be gone for good: a volume knows no trash",
+            remedy="Add --now if that is what you mean.",
+        )
+    repository = settings.repository(store)
+    with naming.suggesting(repository, volume):
+        repository.list(volume)  # a volume that is not there is another mistake than a backup
+        if entire_volume:
+            repository.delete_volume(volume)
+            _tell(settings, {"deletedVolume": volume}, [f"Deleted all of {volume}."])
+            return
+        chosen = [naming.backup_id(repository, volume, given) for given in ids]
+    seconds = 0.0 if now else keep.total_seconds()
+    missing = [each for each in chosen if not repository.delete(volume, each, keep_seconds=seconds)]
+    deleted = [each for each in chosen if each not in missing]
+    how = "Deleted" if not seconds else f"In the trash for {keep}:"
+    _tell(settings, {"deleted": deleted, "notFound": missing}, [f"{how} {each}." for each in deleted])
+    if missing:
+        raise BackupNotFound(f"volume {volume!r} has no backup {', '.join(missing)}")
+
+
+@click.command()
+@STORE
+@VOLUME
+@IDS
+@common
+def undelete(store: str, volume: str, ids: tuple[str, ...], settings: Settings) -> None:
+    """Bring backups back from the trash.
 
     \b
     Example:
-      blockvault delete s3://backups/prod --volume db --backup 3f9a01
+      blockvault undelete s3://backups/prod --volume db --backup 3f9a01
     """
+    if not ids or LATEST in ids:
+        raise BadRequest("name the backups to bring back with --backup ID; `blockvault list` shows them")
     repository = settings.repository(store)
-    deleted: list[str] = []
-    missing: list[str] = []
     with naming.suggesting(repository, volume):
-        if LATEST in ids:
-            raise BadRequest(f"what is deleted is named by its id, not by {LATEST!r}")
-        repository.list(volume)  # a volume that is not there is another mistake than a backup
-        for given in ids:
-            chosen = naming.backup_id(repository, volume, given)
-            (deleted if repository.delete(volume, chosen) else missing).append(chosen)
+        chosen = [naming.backup_id(repository, volume, given) for given in ids]
+        back = [each for each in chosen if repository.undelete(volume, each)]
+    other = [each for each in chosen if each not in back]
+    words = [f"Brought back {each}." for each in back] + [f"{each} was not in the trash." for each in other]
+    _tell(settings, {"undeleted": back, "notInTrash": other}, words)
+
+
+def _tell(settings: Settings, facts: dict[str, Any], words: list[str]) -> None:
     if settings.json:
-        output.as_json({"deleted": deleted, "notFound": missing})
-    else:
-        for chosen in deleted:
-            click.echo(f"Deleted {chosen}.")
-    if missing:
-        raise BackupNotFound(f"volume {volume!r} has no backup {', '.join(missing)}")
+        output.as_json(facts)
+        return
+    for line in words:
+        click.echo(line)

@@ -38,6 +38,8 @@ for command in (
     catalogue.list_backups,
     catalogue.show,
     catalogue.delete,
+    catalogue.undelete,
+    upkeep.collect,
     upkeep.usage,
     key,
     completion,

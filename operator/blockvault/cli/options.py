@@ -45,6 +45,7 @@ class Settings:
     key_file: str | None
     previous_key_file: str | None
     limit_rate: int | None
+    actor: str | None
     output_form: str
 
     @property
@@ -65,7 +66,7 @@ class Settings:
     def repository(self, url: str) -> Repository:
         """The backups there."""
         ring = self.ring  # first: a wrong key file is told without asking the store
-        return Repository.open(self.store(url), ring)
+        return Repository.open(self.store(url), ring, actor=self.actor)
 
 
 def common(command: F) -> F:
@@ -89,6 +90,12 @@ def common(command: F) -> F:
             type=SIZE,
             metavar="SIZE",
             help="Most bytes per second to and from the store, e.g. 20M.",
+        ),
+        click.option(
+            "--as",
+            "actor",
+            metavar="CLUSTER",
+            help="Act for the cluster that owns the backups: see OWNER in `blockvault list`.",
         ),
         click.option("--region", metavar="REGION", help="S3 region (else AWS_REGION)."),
         click.option("--endpoint-url", metavar="URL", help="S3 endpoint (else AWS_ENDPOINT_URL, else AWS)."),

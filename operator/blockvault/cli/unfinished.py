@@ -32,10 +32,15 @@ class What:
         return {"store": self.store, "volume": self.volume, "path": self.path}
 
 
-def folder() -> str:
-    """Where notes are."""
+def state_folder() -> str:
+    """Where what we note for this user is."""
     base = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
-    return os.path.join(base, "blockvault", "unfinished")
+    return os.path.join(base, "blockvault")
+
+
+def folder() -> str:
+    """Where notes of runs are."""
+    return os.path.join(state_folder(), "unfinished")
 
 
 class Note:

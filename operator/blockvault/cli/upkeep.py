@@ -1,14 +1,20 @@
-"""`blockvault init` and `usage`: the store as a whole."""
+"""`blockvault init`, `usage` and `collect`: the store as a whole."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import click
 
-from blockvault.cli import output
+from blockvault.cli import naming, output
 from blockvault.cli.options import STORE, Settings, common
-from blockvault.engine import Repository
+from blockvault.cli.seen import known, note
+from blockvault.cli.values import DURATION, SIZE
+from blockvault.engine import BadRequest, EngineError, Repository, VolumeNotFound, exit_code
+from blockvault.engine.collect import Collected
+from blockvault.engine.errors import OwnedElsewhere
+from blockvault.engine.progress import camel
 
 
 @click.command()
@@ -51,17 +57,154 @@ def init(store: str, single_writer: bool, settings: Settings) -> None:
 @STORE
 @common
 def usage(store: str, settings: Settings) -> None:
-    """Show how many bytes the backups of each volume occupy.
+    """Show how many bytes the backups of each volume need, and how many of them only for what is in the trash.
+
+    The last line counts what lies in the store. What is more than used is collected in time, or belongs to running
+    backups.
 
     \b
     Example:
       blockvault usage s3://backups/prod
     """
-    volumes = settings.repository(store).usage()
-    total: int = sum(volume["usedBytes"] for volume in volumes)
-    facts: dict[str, Any] = {"usedBytes": total, "volumes": volumes}
+    repository = settings.repository(store)
+    volumes = repository.usage()
+    note(repository, volumes)
+    sizes = [info.size for info in repository.store.list("")]
+    facts: dict[str, Any] = {
+        "usedBytes": sum(volume["usedBytes"] for volume in volumes),
+        "trashBytes": sum(volume["trashBytes"] for volume in volumes),
+        "objects": len(sizes),
+        "storedBytes": sum(sizes),
+        "volumes": volumes,
+    }
     if settings.json:
         output.as_json(facts)
         return
-    rows = [(volume["volume"], volume["backups"], output.size(volume["usedBytes"])) for volume in volumes]
-    output.as_table(("VOLUME", "BACKUPS", "USED"), [*rows, ("(all)", "", output.size(total))])
+    rows = [
+        (
+            volume["volume"],
+            volume["backups"],
+            output.size(volume["usedBytes"]),
+            volume["inTrash"],
+            output.size(volume["trashBytes"]),
+            (volume["owner"] or {}).get("cluster", ""),
+        )
+        for volume in volumes
+    ]
+    all_of_it = ("(all)", "", output.size(facts["usedBytes"]), "", output.size(facts["trashBytes"]), "")
+    output.as_table(("VOLUME", "BACKUPS", "USED", "IN TRASH", "THEIR BYTES", "OWNER"), [*rows, all_of_it])
+    click.echo(f"{facts['objects']} objects of {output.size(facts['storedBytes'])} are in the store.")
+
+
+@click.command()
+@STORE
+@click.option("--volume", metavar="NAME", help="Only this volume.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option(
+    "--compact",
+    type=SIZE,
+    metavar="SIZE",
+    help="First write so much, at most, of objects that are mostly dead anew, so that they can go.",
+)
+@click.option(
+    "--dead-after",
+    type=DURATION,
+    default="7d",
+    metavar="TIME",
+    help="Runs that began longer ago and have not ended are given up, 7d by default.",
+)
+@common
+def collect(
+    store: str,
+    volume: str | None,
+    dry_run: bool,
+    compact: int | None,
+    dead_after: timedelta,
+    settings: Settings,
+) -> None:
+    """Delete from STORE what no backup needs any more: emptied trash, and what dead runs have left.
+
+    Backups may go on meanwhile. It deletes nothing when what it sees is doubtful: a listing that lacks something, a
+    store that was set back. Volumes of other clusters are left alone; see --as.
+
+    \b
+    Examples:
+      blockvault collect s3://backups/prod --dry-run
+      blockvault collect s3://backups/prod --compact 10G
+    """
+    if dry_run and compact:
+        raise BadRequest(
+            "--dry-run and --compact exclude each other: what compacting frees is known afterwards"
+        )
+    repository = settings.repository(store)
+    seen = known(repository)
+    errors: list[tuple[str, EngineError]] = []
+    names = [volume] if volume is not None else repository.volumes() if compact else []
+    with naming.suggesting(repository, volume or ""):
+        if volume is not None and volume not in repository.volumes():  # of a deleted one, data may be left
+            raise VolumeNotFound(f"{store} holds no volume {volume!r}")
+    rewritten = 0
+    for name in names if compact else []:
+        try:
+            rewritten += repository.compact(
+                name, budget=compact - rewritten if compact else None
+            ).copied_bytes
+        except VolumeNotFound:
+            continue  # deleted
+        except EngineError as error:
+            errors.append((name, error))
+    done = repository.collect(
+        volume,
+        dry_run=dry_run,
+        seen=seen,
+        attempt_seconds=dead_after.total_seconds(),
+        refused=lambda name, error: errors.append((name, error)),
+    )
+    foreign = {name for name, error in errors if isinstance(error, OwnedElsewhere) and volume is None}
+    failed = [(name, error) for name, error in errors if name not in foreign]
+    if not failed:
+        note(repository, repository.usage())
+    _tell_collected(done, failed, sorted(foreign), rewritten, settings, dry_run=dry_run)
+
+
+def _tell_collected(
+    done: list[Collected],
+    failed: list[tuple[str, EngineError]],
+    foreign: list[str],
+    rewritten: int,
+    settings: Settings,
+    *,
+    dry_run: bool,
+) -> None:
+    objects, size = sum(d.deleted_objects for d in done), sum(d.deleted_bytes for d in done)
+    for name in foreign:
+        output.note(f"{name}: belongs to another cluster and is left alone (--as)")
+    for each in done:
+        for words in each.warnings:
+            output.warn(f"{each.volume}: {words}")
+    if settings.json:
+        output.as_json(
+            {
+                "deletedObjects": objects,
+                "deletedBytes": size,
+                "rewrittenBytes": rewritten,
+                "dryRun": dry_run,
+                "volumes": [camel(each) for each in done],
+                "errors": [
+                    {"volume": name, "reason": error.reason, "message": error.message}
+                    for name, error in failed
+                ],
+            }
+        )
+    else:
+        what = "would be deleted" if dry_run else "deleted"
+        click.echo(f"{objects} objects of {output.size(size)} {what}.")
+        for each in done:
+            for backup in each.emptied:
+                click.echo(f"{each.volume}: {backup} left the trash for good.")
+            for attempt in each.given_up:
+                click.echo(f"{each.volume}: a run that did not end was given up ({attempt}).")
+    for name, error in failed:
+        output.complain(error.message if name in error.message else f"{name}: {error.message}", error.remedy)
+    if failed:
+        raise click.exceptions.Exit(exit_code(failed[0][1]))

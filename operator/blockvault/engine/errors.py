@@ -196,7 +196,7 @@ class OwnedElsewhere(EngineError):
 
     reason = "OwnedElsewhere"
     remedy = (
-        "Work from the cluster that owns them, or take them over explicitly, if that one no longer exists."
+        "Work from the cluster that owns them; if that one no longer exists, act for it with `--as CLUSTER`."
     )
 
 

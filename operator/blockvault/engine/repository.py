@@ -11,7 +11,7 @@ from blockvault.engine.backup import BackupRun
 from blockvault.engine.collect import ATTEMPT_SECONDS, Collected, Collector
 from blockvault.engine.commits import Commits
 from blockvault.engine.compact import Compaction, Rewritten
-from blockvault.engine.errors import BackupNotFound, VolumeNotFound
+from blockvault.engine.errors import BackupNotFound, EngineError, VolumeNotFound
 from blockvault.engine.generations import StoreFacts, make_or_open, open_store_record
 from blockvault.engine.keys import KeyRing
 from blockvault.engine.names import CANARIES
@@ -157,23 +157,30 @@ class Repository:
         dry_run: bool = False,
         seen: dict[str, int] | None = None,
         attempt_seconds: float = ATTEMPT_SECONDS,
+        refused: Callable[[str, EngineError], None] | None = None,
     ) -> list[Collected]:
         """Delete what nothing needs any more, in one volume or all (also in those that were deleted).
 
-        `seen`: numbers of commits seen before, by volume; an older state than that stops it. Raises
-        RollbackSuspected, ListingImplausible, OwnedElsewhere; whatever was not done by then stays.
+        `seen`: numbers of commits seen before, by lineage; an older state than that stops it. Raises
+        RollbackSuspected, ListingImplausible, OwnedElsewhere; whatever was not done by then stays. With `refused`,
+        that is called with the volume and its error, and the other volumes are collected.
         """
         done = []
         for found in self._volumes.all(volume):
-            trash.refuse_foreign(found.state, self.actor)
             collector = Collector(
                 self.store,
                 found.lineage,
                 dry_run=dry_run,
-                seen=(seen or {}).get(found.state.volume),
+                seen=(seen or {}).get(found.state.lineage),
                 attempt_seconds=attempt_seconds,
             )
-            done.append(collector.run(found.state))
+            try:
+                trash.refuse_foreign(found.state, self.actor)
+                done.append(collector.run(found.state))
+            except EngineError as error:
+                if refused is None:
+                    raise
+                refused(found.state.volume, error)
         return done
 
     def compact(self, volume: str, *, budget: int | None = None) -> Rewritten:
@@ -231,6 +238,7 @@ class Repository:
                 "backups": len(trash.living(state)),
                 "inTrash": len(state.roots) - len(trash.living(state)),
                 "owner": state.owner,
+                "lineage": state.lineage,
                 "commit": state.number,
             }
             for state in self._states()

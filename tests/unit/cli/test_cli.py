@@ -41,7 +41,7 @@ def test_the_whole_way(place: Path) -> None:
     assert shown["parent"]["id"] == first["backupId"]
     used = result("usage", store)
     assert used["usedBytes"] == second["usedBytes"]
-    assert result("delete", store, "--volume", "v", "--backup", first["backupId"])["notFound"] == []
+    assert result("delete", store, "--volume", "v", "--backup", first["backupId"], "--now")["notFound"] == []
     assert len(result("list", store, "--volume", "v")["backups"]) == 1
     result("restore", store, target, "--volume", "v")
     assert Path(target).read_bytes() == Path(volume).read_bytes()

@@ -219,10 +219,10 @@ def test_objects_of_a_later_epoch_stop_it(store: MemoryStore, kept: dict[str, by
 
 
 def test_a_number_seen_before(store: MemoryStore, kept: dict[str, bytes]) -> None:
-    number = state_of(store).number
+    number, lineage = state_of(store).number, state_of(store).lineage
     with pytest.raises(RollbackSuspected, match="seen before"):
-        collect(store, seen={"v": number + 1})
-    assert collect(store, seen={"v": number}).deleted_objects > 0
+        collect(store, seen={lineage: number + 1})
+    assert collect(store, seen={lineage: number}).deleted_objects > 0
 
 
 def test_summaries_that_disagree_with_the_commit_stop_it(store: MemoryStore, kept: dict[str, bytes]) -> None:
