@@ -209,3 +209,22 @@ def test_help_is_there_for_all_commands() -> None:
         assert f"Usage: blockvault {name}" in words
         if not isinstance(command, click.Group):
             assert f"  blockvault {name} " in words, "each command has an example"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str) -> None:
+    words = inside("completion", shell).stdout
+    assert f"_BLOCKVAULT_COMPLETE={shell}_complete" in words
+    env = {
+        **os.environ,
+        "_BLOCKVAULT_COMPLETE": f"{shell}_complete",
+        "COMP_WORDS": "blockvault re",
+        "COMP_CWORD": "re" if shell == "fish" else "1",
+    }
+    assert "restore" in run(env=env).stdout
+
+
+def test_without_a_command_it_shows_what_there_is() -> None:
+    words = inside(code=64).stderr
+    for name in cli.commands:
+        assert f"  {name} " in words

@@ -1,0 +1,139 @@
+"""docs/disaster-recovery.md is run as it stands: from a store, a key and the command, to the volume."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from tests.unit.cli.support import MIB, inside, inside_json
+
+PAGE = Path(__file__).parents[3] / "docs" / "disaster-recovery.md"
+BLOCKS = dict(re.findall(r"<!-- run: (.*?) -->\n```sh\n(.*?)```", PAGE.read_text(), re.DOTALL))
+EVERYWHERE = ("look", "list", "file", "check")
+ROOT = ("mount (root)", "device (root)")
+DIRECTORY = ("copy (directory)", "commit (directory)")
+
+
+def test_no_command_of_the_page_is_left_out() -> None:
+    assert set(BLOCKS) == {*EVERYWHERE, *ROOT, *DIRECTORY}
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A key, and an ext4 volume with a file."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "precious").write_bytes(random.Random(1).randbytes(3 * MIB))
+    subprocess.run(
+        ["mke2fs", "-q", "-t", "ext4", "-d", str(tmp_path / "files"), str(tmp_path / "disk"), "16M"],
+        check=True,
+    )
+    inside("key", "generate", str(tmp_path / "key"))
+    monkeypatch.setenv("BLOCKVAULT_KEY_FILE", str(tmp_path / "key"))
+    (tmp_path / "new").mkdir()
+    return tmp_path
+
+
+@pytest.fixture(params=["directory", "s3"])
+def store(request: pytest.FixtureRequest, machine: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A store that holds two backups of the volume."""
+    if request.param == "directory":
+        url = f"file://{machine}/store"
+        fill(url, machine)
+        yield url
+        return
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in (("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b"), ("REGION", "us-east-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1").create_bucket(
+        Bucket="backups"
+    )
+    fill("s3://backups/prod", machine)
+    yield "s3://backups/prod"
+    server.stop()
+
+
+def fill(url: str, machine: Path) -> None:
+    inside("init", url)
+    first = machine / "first"
+    first.write_bytes((machine / "disk").read_bytes())
+    with open(first, "r+b") as file:
+        file.seek(12 * MIB)
+        file.write(b"before")
+    for source in (first, machine / "disk"):
+        inside("backup", str(source), url, "--volume", "db")
+
+
+def bash(script: str, machine: Path, **variables: str) -> str:
+    """On a machine that has nothing but the command, the key and the place."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"
+    environment = {**os.environ, "PATH": path, "HOME": str(machine / "new"), "VOLUME": "db", **variables}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        env=environment, cwd=machine / "new", capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_page_restores_a_volume(store: str, machine: Path) -> None:
+    said = bash("".join(BLOCKS[name] for name in EVERYWHERE), machine, STORE=store)
+    assert "--key-file" in said, "which key it is that was given"
+    assert (machine / "new" / "volume.img").read_bytes() == (machine / "disk").read_bytes()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for loop devices and mounts")
+def test_the_page_restores_to_a_device(machine: Path) -> None:
+    store = f"file://{machine}/store"
+    fill(store, machine)
+    (machine / "target").write_bytes(bytes(20 * MIB))
+    device = subprocess.run(
+        ["losetup", "--find", "--show", str(machine / "target")], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    try:
+        said = bash(
+            BLOCKS["file"] + "".join(BLOCKS[name] for name in ROOT), machine, STORE=store, DEVICE=device
+        )
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+    assert "precious" in said
+    assert (machine / "target").read_bytes()[: 16 * MIB] == (machine / "disk").read_bytes()
+
+
+def test_the_page_goes_round_a_damaged_commit(machine: Path) -> None:
+    store = f"file://{machine}/store"
+    fill(store, machine)
+    newest = max((machine / "store").glob("lineages/*/commits/*"))
+    data = bytearray(newest.read_bytes())
+    data[-1] ^= 1
+    newest.write_bytes(data)
+    assert newest.name in inside("list", store, code=65).stderr
+    bash("cp -r ${STORE#file://} ./copy", machine, STORE=store)
+    said = bash(BLOCKS["commit (directory)"], machine, STORE=store, DAMAGED=newest.name)
+    assert said.count("db ") >= 1
+    assert (machine / "new" / "before.img").read_bytes() == (machine / "first").read_bytes()
+
+
+def test_a_copy_is_a_store(machine: Path) -> None:
+    store = f"file://{machine}/store"
+    fill(store, machine)
+    bash(BLOCKS["copy (directory)"], machine, STORE=store)
+    copied = inside_json("list", f"file://{machine}/new/copy")["backups"]
+    assert copied == inside_json("list", store)["backups"]
+
+
+def test_its_links_lead_somewhere() -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)", PAGE.read_text()) if "://" not in link]
+    assert links
+    assert [link for link in links if not (PAGE.parent / link).exists()] == []
