@@ -20,7 +20,7 @@ from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import ObjectName
 from blockvault.engine.root import Roots
 from blockvault.engine.state import DELETED, Outcome, State
-from blockvault.stores import AccessDenied, ObjectStore
+from blockvault.stores import AccessDenied, ObjectLocked, ObjectStore
 
 # Objects condemned by one commit; as many as one request deletes.
 ROUND = 1000
@@ -194,7 +194,7 @@ class Collector:
             )
         try:
             self._store.delete(condemned)
-        except AccessDenied as error:
+        except (AccessDenied, ObjectLocked) as error:
             done.warnings.append(f"{error} (kept for now; the next collect tries again)")
         else:
             done.deleted_objects += len(condemned)

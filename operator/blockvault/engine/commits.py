@@ -35,34 +35,47 @@ class Commits:
         self._lineage = lineage
         self._paths = lineage.paths
 
-    def newest(self, at_least: int = 0) -> State | None:
+    def newest(self, at_least: int = 0, *, probe: bool = True) -> State | None:
         """The newest state, or None when there is no commit yet.
 
-        `at_least`: a number known to exist. Listings may lag, so what they show is only where probing begins.
+        `at_least`: a number known to exist. Listings may lag, so what they show is only where probing begins. Who
+        is going to add a commit can do without probing: if there are higher ones, the creation or the check after
+        it shows it.
         """
-        found = self._newest_object(at_least)
-        return None if found is None else self._decode(*found)
+        found, tags = self._newest_object(at_least, probe=probe)
+        if found is None:
+            return None
+        state = self._decode(*found)
+        state.tag = tags.get(state.number)
+        return state
 
-    def _newest_object(self, at_least: int) -> tuple[int, bytes] | None:
-        number, data = self._highest(at_least)
+    def _newest_object(
+        self, at_least: int, *, probe: bool = True
+    ) -> tuple[tuple[int, bytes] | None, dict[int, str | None]]:
+        """(number, object) of the newest commit, and the versions' tags that were listed before it was read."""
+        number, data, tags = self._highest(at_least, probe=probe)
         while number and data is None:
             data = self._get(number)
             if data is None:
                 # Trimmed since it was listed, or listed after it was trimmed: then there are later ones by now.
-                later, data = self._highest(number)
+                later, data, tags = self._highest(number)
                 if later == number:
                     raise StoredDataDamaged(f"{self._paths.commit(number)}: listed, but not there")
                 number = later
-        return None if data is None else (number, data)
+        return (None if data is None else (number, data)), tags
 
-    def _highest(self, at_least: int) -> tuple[int, bytes | None]:
-        """The highest number, and its object if it was read on the way."""
-        listed = max((_number(info.key) for info in self._store.list(self._paths.commits)), default=0)
-        number, data = max(listed, at_least), None
+    def _highest(
+        self, at_least: int, *, probe: bool = True
+    ) -> tuple[int, bytes | None, dict[int, str | None]]:
+        """The highest number, its object if it was read on the way, and the versions' tags that were listed."""
+        tags = {_number(info.key): info.etag for info in self._store.list(self._paths.commits)}
+        number, data = max(max(tags, default=0), at_least), None
+        if not probe:
+            return number, data, tags
         while True:
             higher = self._probe(number)
             if higher is None:
-                return number, data
+                return number, data, tags
             number, data = higher
 
     def update(self, decide: Callable[[State], Decision | None], known: State) -> State:
@@ -85,7 +98,7 @@ class Commits:
             except AlreadyExists:
                 state = self._after(following.number)
                 continue
-            counts, state = self._counts(following)
+            counts, state = self._counts(following, state)
             if counts:
                 return state
         raise CommitContention(
@@ -106,17 +119,17 @@ class Commits:
             raise StoredDataDamaged(f"{self._paths.commit(number)}: it existed and has gone")
         return state
 
-    def _counts(self, made: State) -> tuple[bool, State]:
+    def _counts(self, made: State, before: State) -> tuple[bool, State]:
         """Whether the commit just created is in the newest state's past (or is the newest), and that state.
 
         A writer that slept may have created a number that was free again after trimming. Then higher numbers
         are there, and their states, which list the last outcomes, do not know of it.
         """
-        number, data = self._highest(made.number)
+        number, data, tags = self._highest(made.number)
         if number == made.number:
-            if made.number == 1 or self._follows(made):
+            if made.number == 1 or self._follows(made, before, tags):
                 return True, made
-            number, data = self._highest(made.number)
+            number, data, _ = self._highest(made.number)
         if number == made.number:
             raise StoredDataDamaged(
                 f"{self._paths.commit(made.number)}: its predecessor is not the one that it was built on",
@@ -125,14 +138,16 @@ class Commits:
         newest = state = self._decode(number, data) if data is not None else self._after(number)
         while state.number - made.number >= OUTCOMES:
             data = self._get(state.number - 1)
-            before = self._decode(state.number - 1, data) if data is not None else None
-            if before is None or before.commit_id != state.previous:
+            earlier = self._decode(state.number - 1, data) if data is not None else None
+            if earlier is None or earlier.commit_id != state.previous:
                 return False, newest
-            state = before
+            state = earlier
         return any(outcome.commit == made.commit_id for outcome in state.outcomes), newest
 
-    def _follows(self, made: State) -> bool:
+    def _follows(self, made: State, before: State, tags: dict[int, str | None]) -> bool:
         """Whether its predecessor stands there; it may have been trimmed if we slept, but then there are later ones."""
+        if before.tag is not None and tags.get(before.number) == before.tag:
+            return True  # listed before it was read and listed now, and the same version both times
         data = self._get(made.number - 1)
         return data is not None and self._decode(made.number - 1, data).commit_id == made.previous
 
@@ -146,7 +161,7 @@ class Commits:
 
     def is_deleted(self) -> bool:
         """Whether the newest commit is the terminal one. Takes no key."""
-        found = self._newest_object(0)
+        found, _ = self._newest_object(0)
         if found is None:
             return False
         number, data = found

@@ -112,11 +112,15 @@ class Outcome(Record):
 
 @dataclass
 class State(Record):
-    """A lineage's state, held by commit `number` of id `commit_id` (0 and "" before the first)."""
+    """A lineage's state, held by commit `number` of id `commit_id` (0 and "" before the first).
+
+    `tag`: the version of that object as a listing showed it before it was read.
+    """
 
     lineage: str
     volume: str
     writable: bool = True
+    tag: str | None = None
     number: int = 0
     commit_id: str = ""
     previous: str | None = None
@@ -134,7 +138,7 @@ class State(Record):
     distrusted: dict[str, Any] | None = None
 
     nested: ClassVar[dict[str, type[Record]]] = {"roots": RootEntry, "attempts": Attempt, "outcomes": Outcome}
-    unsaved: ClassVar[frozenset[str]] = frozenset({"extra", "writable"})
+    unsaved: ClassVar[frozenset[str]] = frozenset({"extra", "writable", "tag"})
 
     def encode(self) -> bytes:
         """The body of a commit."""

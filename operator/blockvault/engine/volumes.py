@@ -73,7 +73,7 @@ class Volumes:
                 record = self._record(key, volume)
             except ObjectNotFound:
                 record = self._create(key, volume)
-            found = self._newest(record)
+            found = self._newest(record, probe=False)
             if found is None:
                 return Volume(self._open(record), State(record.lineage, volume))
             if found.state.status == ACTIVE:
@@ -125,10 +125,10 @@ class Volumes:
             raise BadRequest(f"volume name {volume!r}: 1 to {MAX_NAME} bytes are allowed")
         return volume_key(volume_name_hash(self._facts.name_key, volume), number)
 
-    def _newest(self, record: _Record) -> Volume | None:
+    def _newest(self, record: _Record, *, probe: bool = True) -> Volume | None:
         """The lineage's newest state; None before its first commit."""
         lineage = self._open(record)
-        state = Commits(self._store, lineage).newest()
+        state = Commits(self._store, lineage).newest(probe=probe)
         if state is None:
             return None
         state.volume = state.volume or record.volume  # an erased lineage cannot tell

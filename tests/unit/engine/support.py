@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import threading
 from collections import Counter
@@ -50,9 +51,11 @@ class MemoryStore:
             number = self.calls
         self.traffic.count(kind)
         self.before(number, kind, key)
-        with self._lock:
-            result = work()
-        self.after(number, kind, key)
+        try:
+            with self._lock:
+                result = work()
+        finally:
+            self.after(number, kind, key)
         return result or b""
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
@@ -81,7 +84,11 @@ class MemoryStore:
         found: list[ObjectInfo] = []
 
         def work() -> None:
-            found.extend(ObjectInfo(k, len(v)) for k, v in self.objects.items() if k.startswith(prefix))
+            found.extend(
+                ObjectInfo(k, len(v), hashlib.md5(v).hexdigest())
+                for k, v in self.objects.items()
+                if k.startswith(prefix)
+            )
 
         self._request("list", prefix, work)
         return iter(found)

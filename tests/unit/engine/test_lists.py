@@ -40,7 +40,7 @@ def test_nothing_changed(
         assert (result.changed_block_source, result.bytes_changed, result.type) == ("List", 0, "incremental")
         assert result.root_hash == first.root_hash
         assert fresh.traffic.total_requests == result.requests
-        assert result.requests <= 13 + encrypted
+        assert result.requests <= 10 + encrypted
         assert fresh.requests["create"] == fresh.requests["put"] == 1
     if blocks < 10_000:
         assert restored(store, tmp_path, result.backup_id) == source.read_bytes()
