@@ -86,7 +86,7 @@ class MemoryStore:
         def work() -> None:
             found.extend(
                 ObjectInfo(k, len(v), hashlib.md5(v).hexdigest())
-                for k, v in self.objects.items()
+                for k, v in list(self.objects.items())
                 if k.startswith(prefix)
             )
 
