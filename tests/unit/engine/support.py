@@ -147,6 +147,8 @@ SMALL = {
     "MAX_DEPTH": 3,
     "MAX_PATCHES": 3,
     "FIRST_READ": 200,
+    # Pages of four slots are hardly larger than the reference in a patch: at the real share there would be none.
+    "PATCH_SHARE": 1.5,
 }
 
 
