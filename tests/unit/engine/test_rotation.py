@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from blockvault.engine import (
     generations,
 )
 from blockvault.engine.rotation import Rotation, RotationResult, wrapped_under
+from blockvault.stores import ObjectInfo
 from tests.unit.engine.support import Crash, CrashingStore, MemoryStore, at_call
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -282,3 +283,23 @@ def test_a_store_without_encryption_has_nothing_to_rotate(source: Path) -> None:
     with pytest.raises(BadRequest, match="not encrypted"):
         call()
     assert generations.known(store) == []
+
+
+def test_a_listing_that_lags_is_not_believed_once(objects: dict[str, bytes]) -> None:
+    """A lineage that the first listing after the others' end still leaves out is found by the next."""
+    late = sorted(key for key in objects if key.startswith("volumes/"))[0]
+
+    class Lagging(MemoryStore):
+        listings = 0
+
+        def list(self, prefix: str) -> Iterator[ObjectInfo]:
+            found = super().list(prefix)
+            if prefix != "volumes/":
+                return found
+            self.listings += 1
+            # The first is that of before the new generation, the second finds work, the third finds none.
+            return iter([info for info in found if self.listings > 3 or info.key != late])
+
+    result = rotate(Lagging(objects))
+    assert (result.lineages, result.rewrapped, result.old_key_removed) == (3, 3, True)
+    assert under(MemoryStore(objects), NEW) == {(NEW.fingerprint,)}
