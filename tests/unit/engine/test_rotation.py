@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -287,7 +288,7 @@ def test_a_store_without_encryption_has_nothing_to_rotate(source: Path) -> None:
 
 def test_a_listing_that_lags_is_not_believed_once(objects: dict[str, bytes]) -> None:
     """A lineage that the first listing after the others' end still leaves out is found by the next."""
-    late = sorted(key for key in objects if key.startswith("volumes/"))[0]
+    late = min(key for key in objects if key.startswith("volumes/"))
 
     class Lagging(MemoryStore):
         listings = 0
@@ -303,3 +304,32 @@ def test_a_listing_that_lags_is_not_believed_once(objects: dict[str, bytes]) -> 
     result = rotate(Lagging(objects))
     assert (result.lineages, result.rewrapped, result.old_key_removed) == (3, 3, True)
     assert under(MemoryStore(objects), NEW) == {(NEW.fingerprint,)}
+
+
+def test_the_next_rotation_overtakes_a_slow_one(source: Path, tmp_path: Path) -> None:
+    """Somebody rotates on to a third key at each request of the first rotation."""
+    first = MemoryStore()
+    Repository.init(first, KeyRing(OLD))
+    save(first, source, "v", OLD)
+    counting = MemoryStore(dict(first.objects))
+    rotate(counting)
+    overtaken = 0
+    for at in range(1, counting.calls + 1):
+        copy = dict(first.objects)
+
+        def rival(copy: dict[str, bytes] = copy) -> None:
+            with suppress(KeyRotated, WrongKey):
+                rotate(MemoryStore(copy), THIRD, NEW)
+
+        store = MemoryStore(copy)
+        store.before = at_call(at, rival)
+        try:
+            rotate(store)
+        except KeyRotated:
+            overtaken += 1
+        newest = generations.known(MemoryStore(copy))[-1].fingerprint
+        winner, former = (THIRD, NEW) if newest == THIRD.fingerprint else (NEW, OLD)
+        assert rotate(MemoryStore(copy), winner, former).old_key_removed
+        assert under(MemoryStore(copy), winner) == {(newest,)}
+        assert content(MemoryStore(copy), tmp_path, "v", winner) == source.read_bytes()
+    assert overtaken > 0
