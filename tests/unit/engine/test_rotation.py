@@ -317,14 +317,32 @@ def test_the_next_rotation_overtakes_a_slow_one(source: Path, tmp_path: Path) ->
     for at in range(1, counting.calls + 1):
         copy = dict(first.objects)
 
-        def rival(copy: dict[str, bytes] = copy) -> None:
+        rivals: list[RotationResult] = []
+
+        def rival(copy: dict[str, bytes] = copy, rivals: list[RotationResult] = rivals) -> None:
             with suppress(KeyRotated, WrongKey):
-                rotate(MemoryStore(copy), THIRD, NEW)
+                rivals.append(rotate(MemoryStore(copy), THIRD, NEW))
 
         store = MemoryStore(copy)
-        store.before = at_call(at, rival)
+        asked: list[str] = []
+
+        def before(
+            number: int,
+            kind: str,
+            key: str,
+            at: int = at,
+            asked: list[str] = asked,
+            rival: Callable[[], None] = rival,
+        ) -> None:
+            if number == at:
+                asked.append(key)
+                rival()
+
+        store.before = before
         try:
             rotate(store)
+            # It was done before the other began, but for taking the old wraps away.
+            assert not rivals or asked[0].startswith(("keys/", "blockvault")) or "/keys/" in asked[0]
         except KeyRotated:
             overtaken += 1
         newest = generations.known(MemoryStore(copy))[-1].fingerprint
