@@ -8,16 +8,17 @@ the state, then the listing, so that what a later attempt uploads has a higher e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from blockvault.engine import runtime, trash
+import numpy as np
+
+from blockvault.engine import objects, runtime, trash
 from blockvault.engine.commits import MILESTONE, Commits
-from blockvault.engine.envelope import Kind
 from blockvault.engine.errors import ListingImplausible, RollbackSuspected
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import ObjectName
+from blockvault.engine.objects import Objects
 from blockvault.engine.root import Roots
 from blockvault.engine.state import DELETED, Outcome, State
 from blockvault.stores import AccessDenied, ObjectLocked, ObjectStore
@@ -61,6 +62,7 @@ class Collector:
         self._dry_run = dry_run
         self._seen = seen
         self._attempt_seconds = attempt_seconds
+        self._known: tuple[list[str], Objects] | None = None
 
     def run(self, state: State) -> Collected:
         """Collect. Raises RollbackSuspected, ListingImplausible; then nothing was deleted."""
@@ -75,18 +77,19 @@ class Collector:
         state = self._tidy(state, done)
         if state.condemned and not self._dry_run:
             state = self._delete(state, dict.fromkeys(state.condemned, 0), done)
-        listed = self._list()
+        listed = objects.listed(self._store, self._lineage.paths)
         self._doubt(state, listed)
         candidates = self._candidates(state, listed)
+        del listed
         if self._dry_run:
-            done.deleted_objects, done.deleted_bytes = len(candidates), sum(candidates.values())
+            done.deleted_objects, done.deleted_bytes = len(candidates), candidates.total
             return done
-        names = sorted(candidates)
-        for first in range(0, len(names), ROUND):
-            batch = {key: candidates[key] for key in names[first : first + ROUND]}
+        for first in range(0, len(candidates), ROUND):
+            batch = Objects(candidates.records[first : first + ROUND])
+            sizes = dict(zip(batch.keys(self._lineage.paths), batch.records["size"].tolist(), strict=True))
             state = self._commits.update(lambda current, batch=batch: self._condemn(current, batch), state)  # type: ignore[misc]
             # What another collector condemned meanwhile is deleted as well: by then it is condemned for ever.
-            state = self._delete(state, {key: batch.get(key, 0) for key in state.condemned}, done)
+            state = self._delete(state, {key: sizes.get(key, 0) for key in state.condemned}, done)
         done.trimmed_commits = self._trim(state)
         return done
 
@@ -117,29 +120,21 @@ class Collector:
         started = datetime.strptime(started_at, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
         return runtime.wall() - started.timestamp() > self._attempt_seconds
 
-    def _list(self) -> dict[str, int]:
-        paths = self._lineage.paths
-        return {
-            info.key: info.size
-            for prefix in (paths.segments, paths.page_objects, paths.roots)
-            for info in self._store.list(prefix)
-        }
-
-    def _doubt(self, state: State, listed: dict[str, int]) -> None:
+    def _doubt(self, state: State, listed: Objects) -> None:
         """Raises unless the listing and the state fit together."""
         newest = self._commits.newest(at_least=state.number) or state
-        ahead = [key for key in listed if self._name(key).epoch > newest.epoch]
-        if ahead:
+        ahead = listed.where(listed.epochs > newest.epoch)
+        if len(ahead):
             raise RollbackSuspected(
-                f"volume {state.volume}: {ahead[0]} is of a later epoch than the newest commit, "
+                f"volume {state.volume}: {self._first(ahead)} is of a later epoch than the newest commit, "
                 f"{newest.number}, knows of"
             )
         needed = self._needed(state)
-        missing = [key for key, size in needed.items() if listed.get(key) != size]
-        if missing:
+        missing = needed.lacking(listed)
+        if len(missing):
             raise ListingImplausible(
                 f"volume {state.volume}: {len(missing)} of {len(needed)} objects that its backups need are not in "
-                f"the store's listing as they should be, {missing[0]} for one"
+                f"the store's listing as they should be, {self._first(missing)} for one"
             )
         used = self._roots.used_bytes(state.roots)
         if used != state.used_bytes:
@@ -148,35 +143,27 @@ class Collector:
                 f"{state.used_bytes} by the newest commit"
             )
 
-    def _needed(self, state: State) -> dict[str, int]:
-        """Keys and sizes of all objects that backups and pins need."""
-        objects = [entry.object for entry in state.roots]
-        objects += [attempt.parent["object"] for attempt in state.attempts if attempt.parent]
-        paths = self._lineage.paths
-        needed: dict[str, int] = {}
-        for name in {ObjectName.parse(text) for text in objects}:
-            for used, usage in self._roots.summary(name).items():
-                key = paths.segment(used) if usage.kind == Kind.SEGMENT else paths.pages(used)
-                needed[key] = usage.size
-            needed.update({paths.root(below): size for below, size in self._roots.chain(name)})
-        return needed
+    def _needed(self, state: State) -> Objects:
+        """All objects that backups and pins need."""
+        names = [entry.object for entry in state.roots]
+        names += [attempt.parent["object"] for attempt in state.attempts if attempt.parent]
+        if self._known is None or self._known[0] != names:
+            self._known = names, self._roots.objects(ObjectName.parse(name) for name in names)
+        return self._known[1]
 
-    def _candidates(self, state: State, listed: dict[str, int]) -> dict[str, int]:
+    def _candidates(self, state: State, listed: Objects) -> Objects:
         """What is listed, needed by nobody, and not of an attempt that may still commit."""
-        needed = self._needed(state)
-        live = {epoch for attempt in state.attempts for epoch in (attempt.epoch, *attempt.adopts)}
-        return {
-            key: size
-            for key, size in listed.items()
-            if key not in needed and (epoch := self._name(key).epoch) <= state.epoch and epoch not in live
-        }
+        live = [epoch for attempt in state.attempts for epoch in (attempt.epoch, *attempt.adopts)]
+        unneeded = ~listed.within(self._needed(state)) & (listed.epochs <= state.epoch)
+        return listed.where(unneeded & ~np.isin(listed.epochs, live))
 
-    def _condemn(self, state: State, batch: dict[str, int]) -> tuple[State, Outcome] | None:
+    def _condemn(self, state: State, batch: Objects) -> tuple[State, Outcome] | None:
         """Condemn what is still a candidate by the state that is followed."""
         if state.status == DELETED:
             return None
-        room = ROUND - len(state.condemned)
-        still = sorted(set(self._candidates(state, batch)) - set(state.condemned))[: max(0, room)]
+        room = max(0, ROUND - len(state.condemned))
+        candidates = self._candidates(state, batch).keys(self._lineage.paths)
+        still = [key for key in candidates if key not in set(state.condemned)][:room]
         if not still:
             return None
         state.condemned = [*state.condemned, *still]
@@ -187,10 +174,11 @@ class Collector:
         if not condemned:
             return state
         # Condemned is for ever; if a root needs one of these all the same, a rule was broken somewhere.
-        broken = self._needed(state).keys() & condemned.keys()
-        if broken:
+        parsed = Objects.of((*self._lineage.paths.parse(key), size) for key, size in condemned.items())
+        broken = parsed.where(parsed.within(self._needed(state)))
+        if len(broken):
             raise ListingImplausible(
-                f"volume {state.volume}: {min(broken)} is condemned, and a backup needs it"
+                f"volume {state.volume}: {self._first(broken)} is condemned, and a backup needs it"
             )
         try:
             self._store.delete(condemned)
@@ -221,13 +209,13 @@ class Collector:
 
     def _erase(self, done: Collected) -> None:
         """All of a deleted lineage but its commits; its keys first, as from then on nobody can read it."""
-        found: Iterable[tuple[str, int]] = [*self._list().items()]
-        keys = [(info.key, info.size) for info in self._store.list(self._lineage.paths.keys)]
-        done.deleted_objects = len([*found, *keys])
-        done.deleted_bytes = sum(size for _, size in [*found, *keys])
-        if not self._dry_run:
-            self._store.delete(key for key, _ in [*keys, *found])
+        paths = self._lineage.paths
+        for folder in (paths.keys, *paths.folders.values()):
+            found = list(self._store.list(folder))
+            done.deleted_objects += len(found)
+            done.deleted_bytes += sum(info.size for info in found)
+            if not self._dry_run:
+                self._store.delete(info.key for info in found)
 
-    @staticmethod
-    def _name(key: str) -> ObjectName:
-        return ObjectName.parse(key.rpartition("/")[2])
+    def _first(self, found: Objects) -> str:
+        return found.where(np.arange(len(found)) == 0).keys(self._lineage.paths)[0]

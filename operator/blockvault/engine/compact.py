@@ -272,7 +272,7 @@ class Compaction:
         if content != entry.content_hash:
             raise StoredDataDamaged(f"backup {entry.id}: rewritten, its content hash would be another")
         whole = changes.apply(self._roots.summary(ObjectName.parse(entry.object)))
-        base, depth, records = None, 0, summary.whole(whole)
+        base, depth, records = None, 0, whole.records
         if before is not None and before.depth + 1 < MAX_DEPTH:
             # Written as changes to the revision made just before, as neighbours have most in common.
             base = {"object": before.entry.object, "bytes": before.entry.object_bytes}

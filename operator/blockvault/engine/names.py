@@ -6,6 +6,7 @@ import struct
 from typing import NamedTuple
 
 from blockvault.engine import runtime
+from blockvault.engine.envelope import Kind
 
 STORE = "blockvault"
 CANARIES = "canary/"
@@ -69,10 +70,22 @@ class LineagePaths:
         self.page_objects = f"{self.folder}pages/"
         self.roots = f"{self.folder}roots/"
         self.keys = f"{self.folder}keys/"
+        self.folders = {Kind.SEGMENT: self.segments, Kind.PAGES: self.page_objects, Kind.ROOT: self.roots}
 
     def commit(self, number: int) -> str:
         """The key of a commit."""
         return f"{self.commits}{number:016d}"
+
+    def object(self, kind: Kind, name: ObjectName) -> str:
+        """The key of a segment, page object or root."""
+        return f"{self.folders[kind]}{name}"
+
+    def parse(self, key: str) -> tuple[Kind, ObjectName]:
+        """The reverse of `object`. Raises ValueError."""
+        for kind, folder in self.folders.items():
+            if key.startswith(folder):
+                return kind, ObjectName.parse(key[len(folder) :])
+        raise ValueError(f"{key} is in no folder of lineage {self.lineage}")
 
     def segment(self, name: ObjectName) -> str:
         """The key of a segment."""

@@ -7,12 +7,11 @@ from contextlib import suppress
 from typing import Any
 
 from blockvault.engine import root as roots
-from blockvault.engine import runtime, summary
-from blockvault.engine.envelope import Kind
+from blockvault.engine import runtime
 from blockvault.engine.names import ObjectName
 from blockvault.engine.progress import BackupResult, Progress
 from blockvault.engine.state import RootEntry, State
-from blockvault.engine.summary import MAX_DEPTH, Changes
+from blockvault.engine.summary import MAX_DEPTH, Changes, Records
 from blockvault.engine.work import BackupRequest, Made, Work
 
 
@@ -73,18 +72,16 @@ def make_root(
     return data, entry
 
 
-def _summary(
-    work: Work, made: Made, changes: Changes
-) -> tuple[dict[str, Any], list[tuple[Kind, ObjectName, int, int]]]:
+def _summary(work: Work, made: Made, changes: Changes) -> tuple[dict[str, Any], Records]:
     """Changes to the parent's summary; whole again when too many changes lie upon each other."""
     entry, parent, records = made.parent_entry, made.parent, changes.records()
     if entry is None or parent is None:
         return {"base": None, "depth": 0}, records
-    if not records:
+    if not len(records):
         return parent.facts["summary"], parent.records  # the same as the parent's own, at no greater depth
     if parent.depth + 1 >= MAX_DEPTH:
         base = work.roots.summary(ObjectName.parse(entry.object))
-        return {"base": None, "depth": 0}, summary.whole(changes.apply(base))
+        return {"base": None, "depth": 0}, changes.apply(base).records
     below = {"object": entry.object, "bytes": entry.object_bytes}
     return {"base": below, "depth": parent.depth + 1}, records
 

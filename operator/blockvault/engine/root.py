@@ -5,24 +5,35 @@ from __future__ import annotations
 import json
 import struct
 from base64 import b64decode, b64encode
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from blockvault.engine import envelope, samples, summary
 from blockvault.engine.crypt import Cipher
 from blockvault.engine.errors import StoredDataDamaged
-from blockvault.engine.fetching import get_whole
+from blockvault.engine.fetching import Together, get_whole
 from blockvault.engine.hashing import LineageKey
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import ObjectName
+from blockvault.engine.objects import Objects
 from blockvault.engine.pages import BLOCK_SIZE, FANOUT, REFERENCE, SECTOR_SIZE, levels_for
 from blockvault.engine.state import RootEntry
-from blockvault.engine.summary import MAX_DEPTH, Summary
+from blockvault.engine.summary import MAX_DEPTH, Records, Summary
 from blockvault.stores import ObjectNotFound, ObjectStore
 
 MAX_META = 64 * 1024
+
+# Bytes of roots, and of summaries, that are kept in memory, and what a root is taken for besides its records.
+KEPT_BYTES = 48 * 1024 * 1024
+ROOT_BYTES = 128 * 1024
+# Roots that are asked for side by side.
+TOGETHER = 32
+
+T = TypeVar("T")
 
 # Lengths: bytes of JSON, summary records, samples.
 _SIZES = struct.Struct("<III")
@@ -30,12 +41,16 @@ _SIZES = struct.Struct("<III")
 
 @dataclass
 class Root:
-    """A decoded root: `facts` is its JSON, `records` the changes to the base's summary, `samples` some hashes."""
+    """A decoded root: `facts` is its JSON, `records` the changes to the base's summary, `samples` some hashes.
+
+    `length`: of the stored object, in bytes.
+    """
 
     facts: dict[str, Any]
-    records: list[tuple[envelope.Kind, ObjectName, int, int]]
+    records: Records
     samples: samples.Samples
     checksum: str
+    length: int
 
     @property
     def top(self) -> np.void:
@@ -86,7 +101,7 @@ def encode(
     key: str,
     name: ObjectName,
     facts: dict[str, Any],
-    records: list[tuple[envelope.Kind, ObjectName, int, int]],
+    records: Records,
     sampled: samples.Samples,
     cipher: Cipher | None,
 ) -> bytes:
@@ -102,19 +117,45 @@ def checksum_of(data: bytes) -> str:
     return data[envelope.CHECKED_SIZE : envelope.HEADER_SIZE].hex()
 
 
+class Kept(Generic[T]):
+    """What was read last, up to a bound of bytes by `cost`; always the last one."""
+
+    def __init__(self, cost: Callable[[T], int], bound: int = KEPT_BYTES) -> None:
+        self._cost = cost
+        self._bound = bound
+        self._kept: OrderedDict[ObjectName, T] = OrderedDict()
+        self._used = 0
+
+    def get(self, name: ObjectName) -> T | None:
+        """What is kept under that name."""
+        if name in self._kept:
+            self._kept.move_to_end(name)
+        return self._kept.get(name)
+
+    def put(self, name: ObjectName, thing: T) -> None:
+        """Keep it, in place of what was not looked at for longest."""
+        self._used += self._cost(thing)
+        if name in self._kept:
+            self._used -= self._cost(self._kept[name])
+        self._kept[name] = thing
+        self._kept.move_to_end(name)
+        while self._used > self._bound and len(self._kept) > 1:
+            self._used -= self._cost(self._kept.popitem(last=False)[1])
+
+
 class Roots:
     """Reads roots of one lineage and resolves their summaries.
 
-    Keeps what it has read, as roots never change.
+    Keeps what it has read, as roots never change, up to a bound.
     """
 
     def __init__(self, store: ObjectStore, lineage: Lineage) -> None:
         self._store = store
         self._lineage = lineage
         self._paths = lineage.paths
-        self._roots: dict[ObjectName, Root] = {}
-        self._sizes: dict[ObjectName, int] = {}
-        self._summaries: dict[ObjectName, Summary] = {}
+        self._roots: Kept[Root] = Kept(lambda root: ROOT_BYTES + root.records.nbytes)
+        self._summaries: Kept[Summary] = Kept(lambda whole: whole.records.nbytes)
+        self._together = Together()
 
     def read(self, entry: RootEntry) -> Root:
         """The root of a backup. Raises StoredDataDamaged when it is not the one that the commit means."""
@@ -125,8 +166,13 @@ class Roots:
         return root
 
     def _read(self, name: ObjectName) -> Root:
-        if name in self._roots:
-            return self._roots[name]
+        root = self._roots.get(name)
+        if root is None:
+            root = self._fetch(name)
+            self._roots.put(name, root)
+        return root
+
+    def _fetch(self, name: ObjectName) -> Root:
         key = self._paths.root(name)
         try:
             data = get_whole(self._store, key, expected=True)
@@ -143,46 +189,65 @@ class Roots:
                 (tree["fanout"], tree["blockSize"]) != (FANOUT, BLOCK_SIZE)
             ):
                 raise ValueError("counts or sizes that do not fit")
-            records = summary.decode(opened.body[start:end])
-            root = Root(facts, records, samples.decode(opened.body[end:]), opened.checksum.hex())
+            # A copy, as the records would else keep the whole body in memory.
+            records = summary.decode(bytes(opened.body[start:end]))
+            sampled_blocks = samples.decode(opened.body[end:])
         except (ValueError, KeyError, TypeError, struct.error) as error:
             raise StoredDataDamaged(f"{key}: {error}") from error
-        self._roots[name] = root
-        self._sizes[name] = len(data)
-        return root
+        return Root(facts, records, sampled_blocks, opened.checksum.hex(), len(data))
 
     def summary(self, name: ObjectName) -> Summary:
         """All objects that a root needs, besides roots. Reads up to 16 roots below it."""
-        if name not in self._summaries:
-            root = self._read(name)
-            if root.base is not None and root.depth > MAX_DEPTH:
-                raise StoredDataDamaged(f"{self._paths.root(name)}: summary of depth {root.depth}")
-            below = {} if root.base is None else self.summary(root.base[0])
+        waiting: list[ObjectName] = []
+        whole: Summary | None = None
+        while whole is None:
+            whole = self._summaries.get(name)
+            if whole is None:
+                waiting.append(name)
+                root = self._read(name)
+                if root.base is None:
+                    whole = Summary(summary.empty())
+                elif root.depth > MAX_DEPTH or len(waiting) > MAX_DEPTH:
+                    raise StoredDataDamaged(f"{self._paths.root(name)}: summary of depth {root.depth}")
+                else:
+                    name = root.base[0]
+        for above in reversed(waiting):
             try:
-                self._summaries[name] = summary.apply(below, root.records)
+                whole = summary.apply(whole, self._read(above).records)
             except ValueError as error:
-                raise StoredDataDamaged(f"{self._paths.root(name)}: {error}") from error
-        return self._summaries[name]
+                raise StoredDataDamaged(f"{self._paths.root(above)}: {error}") from error
+            self._summaries.put(above, whole)
+        return whole
 
-    def chain(self, name: ObjectName) -> list[tuple[ObjectName, int]]:
-        """(name, size in bytes) of the roots below one, whose summaries it changes, and of itself."""
-        found = []
-        base = self._read(name).base
-        while base is not None:
-            found.append(base)
-            base = self._read(base[0]).base
-        return [*found, (name, self._sizes[name])]
+    def objects(self, names: Iterable[ObjectName]) -> Objects:
+        """Everything that these roots need, themselves and the roots below them included."""
+        wanted = dict.fromkeys(names)
+        self._read_together(list(wanted))
+        roots: dict[ObjectName, int] = {}
+        found = Objects()
+        added: list[Records] = []
+        for name in wanted:
+            root = self._read(name)
+            base = root.base
+            if base is not None and base[0] in wanted:
+                # The base is in the set itself, so that only what is new in this one comes to it.
+                added.append(root.records[(root.records["size"] > 0) & (root.records["live"] > 0)])
+            else:
+                found = found.join([self.summary(name).records])
+            roots[name] = root.length
+            while base is not None and base[0] not in roots:
+                roots[base[0]] = base[1]
+                base = self._read(base[0]).base
+        below = Objects.of((envelope.Kind.ROOT, name, size) for name, size in roots.items())
+        return found.join([*added, below.records])
+
+    def _read_together(self, names: list[ObjectName]) -> None:
+        missing = [name for name in names if self._roots.get(name) is None]
+        for first in range(0, len(missing), TOGETHER):
+            batch = missing[first : first + TOGETHER]
+            for name, root in zip(batch, self._together.map(self._fetch, batch), strict=True):
+                self._roots.put(name, root)
 
     def used_bytes(self, entries: list[RootEntry]) -> int:
         """Sizes of all segments, page objects and roots that these backups need, each counted once."""
-        sizes: dict[ObjectName, int] = {}
-        for entry in entries:
-            name, size = ObjectName.parse(entry.object), entry.object_bytes
-            for used, usage in self.summary(name).items():
-                sizes[used] = usage.size
-            sizes[name] = size
-            base = self._read(name).base
-            while base is not None and base[0] not in sizes:
-                sizes[base[0]] = base[1]
-                base = self._read(base[0]).base
-        return sum(sizes.values())
+        return self.objects(ObjectName.parse(entry.object) for entry in entries).total

@@ -149,6 +149,9 @@ SMALL = {
     "FIRST_READ": 200,
     # Pages of four slots are hardly larger than the reference in a patch: at the real share there would be none.
     "PATCH_SHARE": 1.5,
+    "PENDING": 5,
+    "CHUNK": 3,
+    "TOGETHER": 2,
 }
 
 

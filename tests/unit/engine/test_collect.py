@@ -64,7 +64,7 @@ def needed(store: MemoryStore) -> set[str]:
 
     found = opened(store)._volumes.find("v")
     assert found is not None
-    return set(Collector(store, found.lineage)._needed(found.state))
+    return set(Collector(store, found.lineage)._needed(found.state).keys(found.lineage.paths))
 
 
 @pytest.fixture
