@@ -129,4 +129,4 @@ def test_memory_for_15_tib() -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 150 << 20, f"{peak / (1 << 20):.0f} MiB"
+    assert peak < 100 << 20, f"{peak / (1 << 20):.0f} MiB"
