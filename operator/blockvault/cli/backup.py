@@ -300,17 +300,21 @@ def _changed(path: str | None, parent: str | None, full: bool) -> ChangedList | 
         return None
     if full:
         raise BadRequest("--full and --changed exclude each other")
-    try:
-        if path == "-":
-            listed = parse_changed_list(sys.stdin, "stdin")
-        else:
-            with open(path, encoding="utf-8") as file:
-                listed = parse_changed_list(file, path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadChangedList(f"{path}: {error}", remedy="Name a readable file of JSON lines.") from error
+    listed = read_list(path)
     if parent is None and listed.parent is None:
         raise BadRequest(
             "--changed needs --parent: a list means nothing without the backup that it was made from",
             remedy="Add --parent ID (or --parent latest, if you know that the list starts there).",
         )
     return listed
+
+
+def read_list(path: str) -> ChangedList:
+    """The list in a file, or from stdin (-). Raises BadChangedList."""
+    try:
+        if path == "-":
+            return parse_changed_list(sys.stdin, "stdin")
+        with open(path, encoding="utf-8") as file:
+            return parse_changed_list(file, path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadChangedList(f"{path}: {error}", remedy="Name a readable file of JSON lines.") from error

@@ -9,7 +9,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -29,6 +28,8 @@ THREADS = 6
 # Blocks this close in a segment come by one request: reading over the gap costs less than asking again.
 GAP = 512 * 1024
 LARGEST_READ = 4 * 1024 * 1024
+# Blocks decoded by one task: what compresses well must not take more memory than what does not.
+MOST_PIECES = 32
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,15 @@ class _Leaf:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-Sink = Callable[[int, Buffer], None]
+# Takes blocks with their numbers, ascending.
+Sink = Callable[[list[tuple[int, Buffer]]], None]
 OnDamage = Callable[[Damage], None]
 
 
 class BlockReader:
-    """Blocks of one lineage. `sink` gets (block number, its 256 KiB), `on_damage` what cannot be had instead.
+    """Blocks of one lineage. `sink` gets some at a time, `on_damage` what cannot be had.
 
-    Both are called from several threads.
+    Both are called from several threads. Handing over, locking and waiting are done once for many blocks.
     """
 
     def __init__(
@@ -95,9 +97,10 @@ class BlockReader:
             for number, leaf, slots in wanted:
                 state = _Leaf(number * FANOUT, leaf)
                 for run in runs(self._pieces(leaf, slots), _place, gap=GAP, largest=LARGEST_READ):
-                    waiting.append(pool.submit(self._fetch, state, run))
-                    if len(waiting) > 2 * self._threads:
-                        waiting.popleft().result()
+                    for start in range(0, len(run), MOST_PIECES):
+                        waiting.append(pool.submit(self._fetch, state, run[start : start + MOST_PIECES]))
+                        if len(waiting) > 2 * self._threads:
+                            waiting.popleft().result()
                 yield number
             while waiting:
                 waiting.popleft().result()
@@ -115,46 +118,56 @@ class BlockReader:
         name, start, _ = _place(run[0])
         _, last, length = _place(run[-1])
         try:
-            data: bytes | None = get(
-                self._store, self._lineage.paths.segment(name), start, last + length - start
+            data = memoryview(
+                get(self._store, self._lineage.paths.segment(name), start, last + length - start)
             )
         except ObjectNotFound:
-            data = None
-        for wanted in run:
-            if data is None:
+            for wanted in run:
                 self._fail(state, wanted, "segment is missing")
-                continue
+            return
+        done: list[tuple[int, Buffer]] = []
+        for wanted in run:
             offset = wanted.piece.offset - start
-            self._piece(state, wanted, data[offset : offset + wanted.piece.length])
+            block = self._piece(state, wanted, data[offset : offset + wanted.piece.length])
+            if block is not None:
+                done.append((state.first + wanted.slot, block))
+        if done:
+            done.sort(key=lambda item: item[0])
+            self._sink(done)
 
-    def _piece(self, state: _Leaf, wanted: _Wanted, stored: bytes) -> None:
+    def _piece(self, state: _Leaf, wanted: _Wanted, stored: Buffer) -> Buffer | None:
+        """The block that this piece completes; None where others are awaited, or something is damaged."""
         try:
             plain = self._open(state, wanted, stored)
         except CodecError:
             # Once more before it counts as damage: the way from the store may have been at fault.
-            try:
-                piece = wanted.piece
-                again = get(self._store, self._lineage.paths.segment(piece.name), piece.offset, piece.length)
-                plain = self._open(state, wanted, again)
-            except ObjectNotFound:
-                self._fail(state, wanted, "segment is missing")
-                return
-            except CodecError as error:
-                self._fail(state, wanted, str(error))
-                return
+            again = self._again(state, wanted)
+            if again is None:
+                return None
+            plain = again
         if not state.leaf.patches(wanted.slot):
-            self._sink(state.first + wanted.slot, plain)
-            return
+            return plain
         with state.lock:
             parts = state.parts.setdefault(wanted.slot, {})
             parts[wanted.position] = plain
-            whole = len(parts) == 1 + len(state.leaf.patches(wanted.slot))
-            if whole:
-                del state.parts[wanted.slot]
-        if whole:
-            self._compose(state, wanted, parts)
+            if len(parts) < 1 + len(state.leaf.patches(wanted.slot)):
+                return None
+            del state.parts[wanted.slot]
+        return self._whole(state, wanted, parts)
 
-    def _open(self, state: _Leaf, wanted: _Wanted, stored: bytes) -> bytes:
+    def _again(self, state: _Leaf, wanted: _Wanted) -> bytes | None:
+        """A piece, fetched by itself; None when it is damaged."""
+        piece = wanted.piece
+        try:
+            stored = get(self._store, self._lineage.paths.segment(piece.name), piece.offset, piece.length)
+            return self._open(state, wanted, stored)
+        except ObjectNotFound:
+            self._fail(state, wanted, "segment is missing")
+        except CodecError as error:
+            self._fail(state, wanted, str(error))
+        return None
+
+    def _open(self, state: _Leaf, wanted: _Wanted, stored: Buffer) -> bytes:
         """The plain bytes of a piece; of a block without patches, checked against its hash."""
         piece = wanted.piece
         kind, plain = (BLOCK_PATCH, piece.plain) if piece.mask else (BLOCK, BLOCK_SIZE)
@@ -166,37 +179,29 @@ class BlockReader:
             raise CodecError("the hash does not match")
         return data
 
-    def _compose(self, state: _Leaf, wanted: _Wanted, parts: dict[int, bytes]) -> None:
-        block = self._laid(state, wanted.slot, parts)
+    def _whole(self, state: _Leaf, wanted: _Wanted, parts: dict[int, bytes]) -> Buffer | None:
+        """The block that base and patches make; None when it is damaged."""
+        slot = wanted.slot
+        block = self._laid(state, slot, parts)
         if block is None:
-            # Once more before it counts as damage: without encryption, one piece alone does not show what is wrong.
-            block = self._laid(state, wanted.slot, self._again(state, wanted.slot))
+            # A piece by itself has no hash where nothing is encrypted, so all are fetched once more.
+            for position, piece in enumerate(state.leaf.pieces(slot)):
+                plain = self._again(state, _Wanted(slot, position, piece))
+                if plain is None:
+                    return None
+                parts[position] = plain
+            block = self._laid(state, slot, parts)
         if block is None:
-            self._fail(
-                state, self._blamed(state, wanted), "the hash of base and patches together does not match"
-            )
-            return
-        self._sink(state.first + wanted.slot, block)
+            cause = "the hash of base and patches together does not match"
+            self._fail(state, self._blamed(state, wanted), cause)
+        return block
 
-    def _laid(self, state: _Leaf, slot: int, parts: dict[int, bytes]) -> bytearray | None:
-        """The block that base and patches make; None when that is not the right one."""
-        patches = state.leaf.patches(slot)
-        if len(parts) != 1 + len(patches):
-            return None
+    def _laid(self, state: _Leaf, slot: int, parts: dict[int, bytes]) -> Buffer | None:
+        """The patches laid on the base; None when that has not the block's hash."""
         block = bytearray(parts[0])
-        for position, patch in enumerate(patches, 1):
+        for position, patch in enumerate(state.leaf.patches(slot), 1):
             sectors.lay(block, patch.mask, parts[position])
         return block if self._lineage.keys.block(block) == state.leaf.hash_of(slot) else None
-
-    def _again(self, state: _Leaf, slot: int) -> dict[int, bytes]:
-        """The pieces of a block, each read anew; without those that cannot be had."""
-        parts = {}
-        for wanted in self._pieces(state.leaf, [slot]):
-            key = self._lineage.paths.segment(wanted.piece.name)
-            with suppress(ObjectNotFound, CodecError):
-                stored = get(self._store, key, wanted.piece.offset, wanted.piece.length)
-                parts[wanted.position] = self._open(state, wanted, stored)
-        return parts
 
     def _blamed(self, state: _Leaf, wanted: _Wanted) -> _Wanted:
         """The piece of a block that is at fault: that whose object as a whole does not check."""

@@ -1,35 +1,17 @@
-"""Reading volumes and writing them: block devices and regular files."""
+"""Reading volumes: block devices and regular files."""
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import fcntl
 import mmap
 import os
 import stat
-import struct
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 
-from blockvault.engine.errors import (
-    SourceChanged,
-    SourceNotFound,
-    SourceUnreadable,
-    TargetBusy,
-    TargetNotFound,
-    TargetTooSmall,
-    TargetUnwritable,
-)
+from blockvault.engine.errors import SourceChanged, SourceNotFound, SourceUnreadable
 
-# linux/fs.h: _IO(0x12, 127). Its neighbours look alike and do something else (0x127b reads a sector size).
-BLKZEROOUT = 0x127F
-# linux/falloc.h
-_KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_ZEROS = bytes(1024 * 1024)
 _SECTOR = 4096
 
 
@@ -164,88 +146,3 @@ class Source:
             if count == 0:
                 raise SourceChanged(f"{self.path}: ends at {offset + done}, not at {self.size} as it said")
             done += count
-
-
-class Target:
-    """A volume to write. What it held before may be anything, unless it is `fresh`: a file that we made.
-
-    A device, and a file that is not empty, keeps its size and must hold `size` bytes; bytes after that stay.
-    """
-
-    def __init__(self, path: str, size: int) -> None:
-        self.path = path
-        self._zero_by_kernel = True
-        try:
-            self._fd, self._regular = self._open(path)
-            capacity = os.lseek(self._fd, 0, os.SEEK_END)
-            self.fresh = self._regular and capacity == 0
-            if self.fresh:
-                os.ftruncate(self._fd, size)
-            elif capacity < size:
-                os.close(self._fd)
-                raise TargetTooSmall(f"{path} has {capacity} bytes, the backup {size}")
-        except FileNotFoundError as error:
-            raise TargetNotFound(f"{path}: its directory does not exist") from error
-        except OSError as error:
-            if error.errno == errno.EBUSY:
-                raise TargetBusy(f"{path} is in use") from error
-            raise TargetNotFound(f"{path}: {error.strerror}") from error
-
-    @staticmethod
-    def _open(path: str) -> tuple[int, bool]:
-        mode = os.stat(path).st_mode if os.path.exists(path) else stat.S_IFREG
-        if stat.S_ISBLK(mode):
-            # O_EXCL on a device: refused while it is mounted or otherwise claimed.
-            return os.open(path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC), False
-        if not stat.S_ISREG(mode):
-            raise TargetNotFound(f"{path}: neither a block device nor a regular file")
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), True
-
-    def write(self, offset: int, data: bytes | memoryview) -> None:
-        """Write all of `data`. Raises TargetUnwritable."""
-        view = memoryview(data)
-        try:
-            while view:
-                count = os.pwrite(self._fd, view, offset)
-                view, offset = view[count:], offset + count
-        except OSError as error:
-            raise TargetUnwritable(f"{self.path}: writing at {offset}: {error.strerror}") from error
-
-    def zero(self, offset: int, length: int) -> None:
-        """Make the range read as zeros, whatever it held. Raises TargetUnwritable."""
-        if self.fresh or length == 0:
-            return
-        if self._zero_by_kernel:
-            try:
-                self._zero_out(offset, length)
-                return
-            except OSError as error:
-                if error.errno in (errno.EIO, errno.ENOSPC):
-                    raise TargetUnwritable(f"{self.path}: zeroing at {offset}: {error.strerror}") from error
-                self._zero_by_kernel = False  # not supported here: write them
-        while length:
-            step = min(length, len(_ZEROS))
-            self.write(offset, memoryview(_ZEROS)[:step])
-            offset, length = offset + step, length - step
-
-    def _zero_out(self, offset: int, length: int) -> None:
-        if not self._regular:
-            fcntl.ioctl(self._fd, BLKZEROOUT, struct.pack("<QQ", offset, length))
-            return
-        result = _libc.fallocate(
-            self._fd, _PUNCH_HOLE | _KEEP_SIZE, ctypes.c_longlong(offset), ctypes.c_longlong(length)
-        )
-        if result != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
-
-    def finish(self) -> None:
-        """Make all of it durable. Raises TargetUnwritable."""
-        try:
-            os.fsync(self._fd)
-        except OSError as error:
-            raise TargetUnwritable(f"{self.path}: fsync: {error.strerror}") from error
-
-    def close(self) -> None:
-        """Close the volume."""
-        os.close(self._fd)

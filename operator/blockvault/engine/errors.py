@@ -32,8 +32,22 @@ class StoredDataDamaged(EngineError):
 
     reason = "StoredDataDamaged"
     remedy = (
-        "Restore another backup, and make a full backup: later ones then no longer use the damaged object."
+        "Run `blockvault verify`, so that the next backup stores anew what is damaged; restore another backup, or "
+        "what is left of this one with --salvage."
     )
+
+    @property
+    def parts(self) -> tuple[str, str]:
+        """(key of the object, cause)."""
+        key, _, cause = self.message.partition(": ")
+        return key, cause
+
+
+class DataLost(EngineError):
+    """A restore that was told to go on past damage did so: what was lost reads as zeros."""
+
+    reason = "DataLost"
+    remedy = "The lost ranges are listed in the result; another backup may still have them."
 
 
 class VolumeNotFound(EngineError):
@@ -152,6 +166,13 @@ class TargetBusy(EngineError):
 
     reason = "TargetBusy"
     remedy = "Unmount the device and stop what uses it."
+
+
+class TargetNotEmpty(EngineError):
+    """The target holds something that would be lost. Nothing was written."""
+
+    reason = "TargetNotEmpty"
+    remedy = "Check that it is the right target; --force overwrites what it holds."
 
 
 class TargetUnwritable(EngineError):

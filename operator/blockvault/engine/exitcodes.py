@@ -10,6 +10,7 @@ USAGE = 64
 DATA = 65
 NOT_FOUND = 66
 INTERNAL = 70
+CANT_CREATE = 73
 IO = 74
 TEMPORARY = 75
 REFUSED = 77
@@ -20,6 +21,7 @@ MEANINGS: dict[int, str] = {
     DATA: "stored data is damaged, missing, or of a format that this version cannot read",
     NOT_FOUND: "source, target, store, volume or backup is not there or does not fit",
     INTERNAL: "a defect in Blockvault",
+    CANT_CREATE: "the target holds something, and `--force` was not given",
     IO: "an I/O error on the volume",
     TEMPORARY: "a passing failure: repeating makes sense",
     REFUSED: "the store refuses: credentials, permission, space, or a missing ability",
@@ -38,6 +40,7 @@ _CODES: dict[type[store_errors.BlockvaultError], int] = {
     errors.OwnedElsewhere: REFUSED,
     errors.FormatUnsupported: DATA,
     errors.StoredDataDamaged: DATA,
+    errors.DataLost: DATA,
     store_errors.ObjectNotFound: DATA,
     errors.NotAVault: NOT_FOUND,
     errors.VolumeNotFound: NOT_FOUND,
@@ -48,6 +51,7 @@ _CODES: dict[type[store_errors.BlockvaultError], int] = {
     errors.TargetNotFound: NOT_FOUND,
     errors.TargetTooSmall: NOT_FOUND,
     errors.TargetBusy: NOT_FOUND,
+    errors.TargetNotEmpty: CANT_CREATE,
     store_errors.BucketNotFound: NOT_FOUND,
     errors.SourceUnreadable: IO,
     errors.SourceChanged: IO,

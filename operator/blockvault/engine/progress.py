@@ -68,7 +68,13 @@ class BackupResult:
 
 @dataclass
 class RestoreResult:
-    """What a restore did. Sizes in bytes, time in seconds."""
+    """What a restore did. Sizes in bytes, time in seconds.
+
+    `bytes_kept`: what the target held already, seen by comparing; `have`: the backup that it was told to hold, and
+    did; `resumed`: an interrupted restore went on. `unreadable`: ranges [offset, length] that the backup has as zeros
+    because its source could not be read. `lost`: what is damaged in the store and zero in the target, as
+    [{offset, length, object, cause}].
+    """
 
     backup_id: str
     volume: str
@@ -79,3 +85,8 @@ class RestoreResult:
     file_system: str | None
     requests: int
     peak_memory_bytes: int
+    bytes_kept: int
+    resumed: bool
+    have: str | None
+    unreadable: list[list[int]]
+    lost: list[dict[str, Any]]

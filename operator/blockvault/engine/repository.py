@@ -17,7 +17,7 @@ from blockvault.engine.keys import KeyRing
 from blockvault.engine.names import CANARIES
 from blockvault.engine.newroot import result_of
 from blockvault.engine.progress import BackupResult, Report, RestoreResult, camel, quiet
-from blockvault.engine.restore import RestoreRun
+from blockvault.engine.restore import RestoreRequest, RestoreRun
 from blockvault.engine.root import Roots
 from blockvault.engine.state import Outcome, RootEntry, State
 from blockvault.engine.volumes import Volume, Volumes
@@ -106,14 +106,27 @@ class Repository:
         return BackupRun(self.store, self._volumes, request, self.actor).run()
 
     def restore(
-        self, volume: str, target: str, backup_id: str = LATEST, report: Report = quiet
+        self,
+        volume: str,
+        target: str,
+        backup_id: str = LATEST,
+        report: Report = quiet,
+        *,
+        have: str | None = None,
+        changed: list[tuple[int, int]] | None = None,
+        resume: bool = True,
+        force: bool = False,
+        salvage: bool = False,
+        threads: int | None = None,
     ) -> RestoreResult:
-        """Write a backup to a device or file.
+        """Write a backup to a device or file. The rest is explained at RestoreRequest.
 
-        Raises VolumeNotFound, BackupNotFound, TargetTooSmall (before anything is written), StoredDataDamaged.
+        Raises VolumeNotFound, BackupNotFound, BadRequest; TargetTooSmall, TargetBusy, TargetNotEmpty, before anything
+        is written; StoredDataDamaged, unless `salvage` is asked for.
         """
         found = self._volume(volume)
-        return RestoreRun(self.store, found, _entry(found.state, backup_id), target, report).run()
+        request = RestoreRequest(target, have, changed, resume, force, salvage, threads, report)
+        return RestoreRun(self.store, found, _entry(found.state, backup_id), request).run()
 
     def delete(self, volume: str, backup_id: str, *, keep_seconds: float = 0.0) -> bool:
         """Delete a backup; False when it is not there. Others are not touched.

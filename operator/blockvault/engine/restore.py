@@ -1,37 +1,83 @@
-"""One restore: every block is fetched, decoded, checked against its hash, and only then written."""
+"""One restore: every block is fetched, decoded, checked against its hash, and only then written.
+
+What the target holds already is neither fetched nor written: it may be an interrupted restore of the same backup, a
+former state of the volume, or a backup that it is told to hold (`have`).
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from heapq import merge
+from itertools import tee
 
 from blockvault.engine import runtime
-from blockvault.engine.blockreader import BlockReader, Damage
-from blockvault.engine.devices import Target
-from blockvault.engine.hashing import Buffer
+from blockvault.engine.blockreader import THREADS, BlockReader
+from blockvault.engine.changes import block_ranges
+from blockvault.engine.compare import Held, Wanted
+from blockvault.engine.difference import differing
+from blockvault.engine.errors import BadRequest, StoredDataDamaged, TargetNotEmpty
+from blockvault.engine.hashing import ZERO
 from blockvault.engine.leaf import Leaf
+from blockvault.engine.markers import Marker
 from blockvault.engine.newroot import peak_memory
 from blockvault.engine.pages import BLOCK_SIZE, FANOUT, blocks_in
-from blockvault.engine.progress import WRITING, Progress, Report, RestoreResult
-from blockvault.engine.root import Roots
+from blockvault.engine.progress import WRITING, Progress, Report, RestoreResult, quiet
+from blockvault.engine.root import Root, Roots
 from blockvault.engine.state import RootEntry
+from blockvault.engine.target import Target
 from blockvault.engine.tree import TreeReader
 from blockvault.engine.volumes import Volume
+from blockvault.engine.writeback import Writeback
 from blockvault.stores import ObjectStore
+
+
+@dataclass
+class RestoreRequest:
+    """How to restore to `target`, the path of a device or file.
+
+    `have`: id of a backup of the same volume that the target holds, but for the `changed` ranges (offset, length).
+    `resume`: leave what is right there already. `force`: overwrite a target that is not empty. `salvage`: go on past
+    damage, with zeros in its place. `threads`: how many fetch.
+    """
+
+    target: str
+    have: str | None = None
+    changed: list[tuple[int, int]] | None = None
+    resume: bool = True
+    force: bool = False
+    salvage: bool = False
+    threads: int | None = None
+    report: Report = quiet
+
+
+@dataclass
+class _Base:
+    """A backup that the target holds. `known`: how many of its blocks; `changed`: those that may differ by now."""
+
+    reader: TreeReader
+    known: int
+    changed: list[tuple[int, int]]
+
+    def unknown(self, block: int) -> bool:
+        """Whether the target may hold something else than the backup has."""
+        return block >= self.known or any(first <= block < end for first, end in self.changed)
 
 
 class RestoreRun:
     """The state of one run. Use once."""
 
-    def __init__(
-        self, store: ObjectStore, volume: Volume, entry: RootEntry, target: str, report: Report
-    ) -> None:
+    def __init__(self, store: ObjectStore, volume: Volume, entry: RootEntry, request: RestoreRequest) -> None:
+        if request.changed is not None and request.have is None:
+            raise BadRequest(
+                "ranges that changed mean nothing without the backup that the target holds (have)"
+            )
         self._store = store
         self._lineage = volume.lineage
-        self._volume = volume.state.volume
+        self._state = volume.state
         self._entry = entry
-        self._target_path = target
-        self._report = report
+        self._request = request
+        self._roots = Roots(store, volume.lineage)
         self._progress = Progress(phase=WRITING, bytes_total=entry.size)
 
     def run(self) -> RestoreResult:
@@ -39,19 +85,37 @@ class RestoreRun:
         started = runtime.monotonic()
         requests = self._store.traffic.total_requests
         fetched = self._store.traffic.bytes_down
-        root = Roots(self._store, self._lineage).read(self._entry)
-        reader = TreeReader(self._store, self._lineage, root.top, root.levels)
-        target = Target(self._target_path, root.size)
+        root = self._roots.read(self._entry)
+        had = self._had()
+        target = Target(self._request.target, root.size)
         try:
-            self._write(reader, target, root.size)
+            held = Held(target, self._lineage)
+            marker = Marker(target, self._entry.id, self._request.have)
+            empty = target.is_empty()
+            base = self._base(target, marker, held, root, had)
+            if base is None and not (self._request.force or marker.ours or empty):
+                told = "" if had is None else f", and not backup {self._request.have} as it was said"
+                raise TargetNotEmpty(f"{target.path} holds something{told}")
+            compare = self._request.resume and (marker.ours or not empty)
+            if base is None and compare:
+                held.look(root.samples)
+            elif base is not None:
+                # Blocks that differ from the base are there already only if somebody wrote them.
+                compare = self._request.resume and (marker.ours or bool(base.changed))
+                held.always = True
+            marker.put()
+            target.begin()
+            written = Writeback(target, self._progress, salvage=self._request.salvage)
+            self._write(root, base, held if compare else None, written)
             target.finish()
+            marker.remove()
         finally:
             target.close()
         self._progress.bytes_scanned = root.size
-        self._report(self._progress)
+        self._request.report(self._progress)
         return RestoreResult(
             backup_id=self._entry.id,
-            volume=self._volume,
+            volume=self._state.volume,
             bytes_written=self._progress.bytes_written,
             bytes_read=self._store.traffic.bytes_down - fetched,
             seconds=round(runtime.monotonic() - started, 3),
@@ -59,64 +123,96 @@ class RestoreRun:
             file_system=root.facts.get("fileSystem"),
             requests=self._store.traffic.total_requests - requests,
             peak_memory_bytes=peak_memory(),
+            bytes_kept=held.bytes_kept,
+            resumed=marker.ours,
+            have=None if base is None else self._request.have,
+            unreadable=root.facts["unreadable"],
+            lost=written.lost,
         )
 
-    def _write(self, reader: TreeReader, target: Target, size: int) -> None:
-        zeros = _ZeroRun(target, size)
-        leaves = -(-blocks_in(size) // FANOUT)
-        lock = threading.Lock()
+    def _had(self) -> Root | None:
+        """The root of the backup that the target holds."""
+        if self._request.have is None:
+            return None
+        entry = self._state.root(self._request.have)
+        if entry is None:
+            raise BadRequest(
+                f"volume {self._state.volume} has no backup {self._request.have} that the target could hold",
+                remedy="Leave --have out, or name a backup that `blockvault list` shows.",
+            )
+        return self._roots.read(entry)
 
-        def sink(block: int, data: Buffer) -> None:
-            offset = block * BLOCK_SIZE
-            part = memoryview(data)[: size - offset]
-            target.write(offset, part)
-            with lock:
-                self._progress.bytes_written += len(part)
+    def _base(self, target: Target, marker: Marker, held: Held, root: Root, had: Root | None) -> _Base | None:
+        """The backup that the target holds, if it really does."""
+        if had is None or target.fresh:
+            return None
+        # The last block of another size ends elsewhere: what the target holds behind it is not known.
+        known = blocks_in(had.size) if had.size == root.size else had.size // BLOCK_SIZE
+        changed = block_ranges(self._request.changed or [], root.size)
+        base = _Base(TreeReader(self._store, self._lineage, had.top, had.levels), known, changed)
+        if marker.ours and marker.same_have:
+            return base  # each block is of the one backup or of the other
+        samples = {block: digest for block, digest in had.samples.items() if not base.unknown(block)}
+        return base if samples and held.share(samples) == 1 else None
 
-        def on_damage(damage: Damage) -> None:
-            raise damage.error()
+    def _write(self, root: Root, base: _Base | None, held: Held | None, written: Writeback) -> None:
+        reader = TreeReader(self._store, self._lineage, root.top, root.levels)
+        blocks = BlockReader(
+            self._store, self._lineage, written.write, written.damaged, self._request.threads or THREADS
+        )
+        wanted = self._wanted(reader, base, written, blocks_in(root.size))
+        if held is not None:
+            wanted = held.missing(wanted)
+        for number in blocks.run(wanted):
+            self._progress.bytes_scanned = min(root.size, (number + 1) * FANOUT * BLOCK_SIZE)
+            self._request.report(self._progress)
+        written.flush()
+        self._request.report(self._progress)
 
-        def wanted() -> Iterator[tuple[int, Leaf, list[int]]]:
-            for number, leaf in reader.leaves(range(leaves)):
-                _zero(zeros, number, leaf, blocks_in(size))
-                if leaf is not None:
-                    yield number, leaf, leaf.stored_slots()
-
-        for number in BlockReader(self._store, self._lineage, sink, on_damage).run(wanted()):
-            self._progress.bytes_scanned = min(size, (number + 1) * FANOUT * BLOCK_SIZE)
-            self._report(self._progress)
-        zeros.flush()
-        self._report(self._progress)
-
-
-class _ZeroRun:
-    """Joins neighbouring zero blocks, so that the kernel zeroes long ranges at once."""
-
-    def __init__(self, target: Target, size: int) -> None:
-        self._target = target
-        self._size = size
-        self._first = self._end = 0
-
-    def add(self, first: int, end: int) -> None:
-        """Blocks [first, end) are zero."""
-        if first != self._end:
-            self.flush()
-            self._first = first
-        self._end = end
-
-    def flush(self) -> None:
-        """Zero what was collected."""
-        offset = self._first * BLOCK_SIZE
-        self._target.zero(offset, max(0, min(self._end * BLOCK_SIZE, self._size) - offset))
-        self._first = self._end
+    def _wanted(
+        self, reader: TreeReader, base: _Base | None, written: Writeback, blocks: int
+    ) -> Iterator[Wanted]:
+        """Leaves with the stored blocks to write; zero blocks are zeroed on the way."""
+        numbers: Iterable[int] = range(-(-blocks // FANOUT))
+        olds: Iterator[tuple[int, Leaf | StoredDataDamaged | None]] | None = None
+        if base is not None:
+            numbers, again = tee(_numbers(reader, base, blocks))
+            olds = base.reader.leaves_or_damage(again)
+        for number, leaf in reader.leaves_or_damage(numbers):
+            first, count = number * FANOUT, min(FANOUT, blocks - number * FANOUT)
+            old = None if olds is None else next(olds)[1]
+            if isinstance(leaf, StoredDataDamaged):
+                written.page_damaged(first, first + count, leaf)
+                continue
+            slots: Iterable[int] = range(count)
+            if base is not None and not isinstance(old, StoredDataDamaged):
+                slots = [s for s in slots if _hash(leaf, s) != _hash(old, s) or base.unknown(first + s)]
+            stored = []
+            for slot in slots:
+                if leaf is not None and leaf.stored(slot):
+                    stored.append(slot)
+                else:
+                    written.zero(first + slot)
+            if leaf is not None and stored:
+                yield number, leaf, stored
 
 
-def _zero(zeros: _ZeroRun, number: int, leaf: Leaf | None, blocks: int) -> None:
-    base = number * FANOUT
-    last = min(base + FANOUT, blocks)
-    if leaf is None:
-        zeros.add(base, last)
-        return
-    for slot in range(last - base):
-        if not leaf.stored(slot):
-            zeros.add(base + slot, base + slot + 1)
+def _numbers(reader: TreeReader, base: _Base, blocks: int) -> Iterator[int]:
+    """Leaves in which something may have to be written, ascending."""
+    leaves = -(-blocks // FANOUT)
+    unknown = [*base.changed, (base.known, blocks)]
+    named = (
+        number
+        for first, end in unknown
+        if first < end
+        for number in range(first // FANOUT, (end - 1) // FANOUT + 1)
+    )
+    last = -1
+    for number in merge(differing(reader, base.reader, leaves), sorted(set(named))):
+        if number > last:
+            yield number
+            last = number
+
+
+def _hash(leaf: Leaf | None, slot: int) -> bytes:
+    return ZERO if leaf is None else leaf.hash_of(slot)

@@ -88,7 +88,7 @@ def _do(request: Request, note: Any) -> Any:
                 report=note,
             )
         )
-    return repository.restore(request.volume, request.device, request.backup_id, note)
+    return repository.restore(request.volume, request.device, request.backup_id, note, force=True)
 
 
 def main() -> int:

@@ -32,7 +32,7 @@ def test_the_whole_way(place: Path) -> None:
     restored = result("restore", store, target, "--volume", "v", "--backup", first["backupId"])
     assert {"backupId", "bytesWritten", "bytesRead", "seconds", "peakMemoryBytes"} <= restored.keys()
     assert Path(target).read_bytes() == before
-    result("restore", store, target, "--volume", "v")
+    result("restore", store, target, "--volume", "v", "--force")
     assert Path(target).read_bytes() == Path(volume).read_bytes()
     listed = result("list", store)["backups"]
     assert [b["backupId"] for b in listed] == [first["backupId"], second["backupId"]]
@@ -43,7 +43,7 @@ def test_the_whole_way(place: Path) -> None:
     assert used["usedBytes"] == second["usedBytes"]
     assert result("delete", store, "--volume", "v", "--backup", first["backupId"], "--now")["notFound"] == []
     assert len(result("list", store, "--volume", "v")["backups"]) == 1
-    result("restore", store, target, "--volume", "v")
+    result("restore", store, target, "--volume", "v", "--force")
     assert Path(target).read_bytes() == Path(volume).read_bytes()
 
 

@@ -17,10 +17,11 @@ from blockvault.engine import (
     TargetNotFound,
     TargetTooSmall,
     TargetUnwritable,
-    devices,
 )
-from blockvault.engine.devices import Source, Target
+from blockvault.engine import target as targets
+from blockvault.engine.devices import Source
 from blockvault.engine.filesystems import detect
+from blockvault.engine.target import Target
 from tests.unit.engine.support import MemoryStore, backup, restored
 
 KIB = 1024
@@ -28,7 +29,7 @@ KIB = 1024
 
 def test_zeroing_a_device_uses_the_right_request() -> None:
     """_IO(0x12, 127) of linux/fs.h; 0x127b, next to it, succeeds and zeroes nothing."""
-    assert devices.BLKZEROOUT == 0x12 << 8 | 127
+    assert targets.BLKZEROOUT == 0x12 << 8 | 127
 
 
 @pytest.mark.parametrize("kernel", ["works", "unsupported"])
@@ -61,7 +62,7 @@ def test_a_device_is_zeroed_by_the_kernel_and_opened_alone(
         return 0
 
     monkeypatch.setattr(fcntl, "ioctl", ioctl)
-    monkeypatch.setattr(devices.stat, "S_ISBLK", lambda mode: True)
+    monkeypatch.setattr(targets.stat, "S_ISBLK", lambda mode: True)
     target = Target(str(path), 32 * KIB)
     target.zero(0, 16 * KIB)
     target.close()
@@ -79,7 +80,7 @@ def test_restore_over_other_data(store: MemoryStore, tmp_path: Path) -> None:
     target.write_bytes(b"\xff" * (len(content) + 500))
     from blockvault.engine import Repository
 
-    Repository.open(store).restore("v", str(target), made.backup_id)
+    Repository.open(store).restore("v", str(target), made.backup_id, force=True)
     assert target.read_bytes() == content + b"\xff" * 500
 
 
@@ -163,10 +164,10 @@ def test_a_source_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
 def test_a_full_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = Target(str(tmp_path / "t"), 10)
     monkeypatch.setattr(
-        os, "pwrite", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left"))
+        os, "pwritev", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left"))
     )
     with pytest.raises(TargetUnwritable, match="No space left"):
-        target.write(0, b"x")
+        target.write(0, [b"x"])
 
 
 def test_file_systems_are_recognised() -> None:

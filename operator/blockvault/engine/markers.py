@@ -1,0 +1,81 @@
+"""A note beside a target that it is being restored to: it tells an interrupted restore from somebody's data.
+
+Beside a file lies `<file>.blockvault-partial`; a device's note lies under $XDG_STATE_HOME/blockvault. It is durable
+before the first byte is written, and goes after the last one is durable.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from hashlib import blake2b
+from typing import Any
+
+from blockvault.engine.target import Target
+
+SUFFIX = ".blockvault-partial"
+
+
+class Marker:
+    """The note of one target.
+
+    `ours`: an interrupted restore of the same backup left the target as it is; `same_have`: and it was told the same
+    of what the target held before.
+    """
+
+    def __init__(self, target: Target, backup_id: str, have: str | None) -> None:
+        # A file that took the place of the one that was written is somebody's data again.
+        self._facts = {"backup": backup_id, "size": target.size, "target": target.identity}
+        self._have = have
+        path = os.path.realpath(target.path)
+        if target.regular:
+            self.path = path + SUFFIX
+        else:
+            name = blake2b(path.encode(errors="surrogateescape"), digest_size=16).hexdigest()
+            self.path = os.path.join(_state_folder(), name + SUFFIX)
+        found = self._read()
+        self.same_have = found.pop("have", None) == have
+        self.ours = found == self._facts
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            with open(self.path, encoding="utf-8") as file:
+                return dict(json.load(file))
+        except (OSError, ValueError, TypeError):
+            return {}
+
+    def put(self) -> None:
+        """Write it, durably; where that cannot be, an interrupted restore will need `force` to go on."""
+        if self.ours:
+            return
+        folder = os.path.dirname(self.path)
+        with suppress(OSError):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            temporary = self.path + ".new"
+            with open(temporary, "w", encoding="utf-8") as file:
+                json.dump({**self._facts, "have": self._have}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(temporary, self.path)
+            _sync(folder)
+
+    def remove(self) -> None:
+        """The restore is complete."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.path)
+        with suppress(OSError):
+            _sync(os.path.dirname(self.path))
+
+
+def _state_folder() -> str:
+    home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return os.path.join(home, "blockvault")
+
+
+def _sync(folder: str) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
