@@ -52,7 +52,7 @@ class Target:
             raise TargetNotFound(f"{path}: its directory does not exist") from error
         except OSError as error:
             if error.errno == errno.EBUSY:
-                raise TargetBusy(f"{path} is mounted or otherwise in use") from error
+                raise TargetBusy(f"{path} is in use: mounted, or claimed by another program") from error
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY):
                 raise TargetUnwritable(
                     f"{path}: {error.strerror}", remedy="Make it writable, or name another target."
