@@ -227,9 +227,7 @@ def test_a_target_that_is_none(kept: Path, target: str) -> None:
 
 @root
 def test_a_target_that_is_mounted(kept: Path) -> None:
-    os.truncate(kept / "disk", 16 * MIB) if (kept / "disk").exists() else (kept / "disk").write_bytes(
-        bytes(16 * MIB)
-    )
+    (kept / "disk").write_bytes(bytes(16 * MIB))
     sh("mkfs.ext4", "-q", str(kept / "disk"))
     (kept / "mnt").mkdir()
     with loop(kept / "disk") as device:
@@ -238,7 +236,8 @@ def test_a_target_that_is_mounted(kept: Path) -> None:
             message, remedy = restore(kept, device, code=66)
         finally:
             sh("umount", str(kept / "mnt"))
-    assert f"{device} is in use" in message
+    assert device in message
+    assert "in use" in message
     assert "Unmount" in remedy
 
 
