@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import http.client
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-# What to do with a request: its method and path -> None (pass it on) or one of the actions below.
+# What to do with a request: its method and path -> None (pass it on), a status or an S3 error code to answer
+# with, or one of the actions below.
 Plan = Callable[[str, str, int], str | int | None]
 
 LOSE_ANSWER = "lose-answer"  # pass it on, then drop the connection
 DROP = "drop"  # drop the connection without passing it on
+TWICE = "twice"  # pass it on two times, as a network that repeats does; answer with the second answer
+CUT = "cut"  # half of the body, then the connection drops
+SHORT = "short"  # half of the body, with headers that fit it, but for the size of the whole object
+TRICKLE = "trickle"  # the body in pieces, slowly
+FLIP = "flip"  # one bit of the request's body is another on the way
+
+STATUS = {
+    "SignatureDoesNotMatch": 403,
+    "AccessDenied": 403,
+    "RequestTimeTooSkewed": 403,
+    "ExpiredToken": 400,
+    "InvalidAccessKeyId": 403,
+    "ConditionalRequestConflict": 409,
+    "PreconditionFailed": 412,
+    "InternalError": 500,
+    "NotImplemented": 501,
+    "SlowDown": 503,
+}
+_CODES = {403: "SignatureDoesNotMatch", 409: "ConditionalRequestConflict", 503: "SlowDown"}
 
 
 class FaultyServer:
-    """Passes requests to `upstream`.
-
-    `plan(method, path, number)` decides; an int is a status to answer with.
-    """
+    """Passes requests to `upstream`, without the headers in `strip`, as `plan(method, path, number)` decides."""
 
     def __init__(self, upstream: str, plan: Plan, *, strip: tuple[str, ...] = ()) -> None:
         self.count = 0
@@ -38,26 +56,45 @@ class FaultyServer:
                 if action == DROP:
                     self.close_connection = True
                     return
-                if isinstance(action, int):
-                    code = {403: "SignatureDoesNotMatch", 409: "ConditionalRequestConflict", 503: "SlowDown"}
-                    text = f"<Error><Code>{code.get(action, 'InternalError')}</Code></Error>".encode()
-                    self.send_response(action)
-                    self.send_header("Content-Length", str(len(text)))
-                    self.end_headers()
-                    self.wfile.write(text)
+                if isinstance(action, int) or action in STATUS:
+                    status = action if isinstance(action, int) else STATUS[str(action)]
+                    code = _CODES.get(status, "InternalError") if isinstance(action, int) else action
+                    self.refuse(status, str(code))
                     return
+                if action == FLIP and body:
+                    body = bytes([body[0] ^ 1]) + body[1:]
+                if action == TWICE:
+                    self.pass_on(body)
                 status, headers, data = self.pass_on(body)
                 if action == LOSE_ANSWER:
                     self.close_connection = True
                     return
+                length = {k.lower(): v for k, v in headers}.get("content-length", len(data))
+                if action == SHORT:
+                    data = data[: len(data) // 2]
                 self.send_response(status)
                 for name, value in headers:
                     if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                         self.send_header(name, value)
-                length = {k.lower(): v for k, v in headers}.get("content-length", len(data))
                 self.send_header("Content-Length", str(length if self.command == "HEAD" else len(data)))
                 self.end_headers()
-                self.wfile.write(data)
+                if action == CUT:
+                    data = data[: len(data) // 2]
+                    self.close_connection = True
+                if action == TRICKLE:
+                    for start in range(0, len(data), 1 + len(data) // 8):
+                        self.wfile.write(data[start : start + 1 + len(data) // 8])
+                        self.wfile.flush()
+                        time.sleep(0.05)
+                else:
+                    self.wfile.write(data)
+
+            def refuse(self, status: int, code: str) -> None:
+                text = b"" if self.command == "HEAD" else f"<Error><Code>{code}</Code></Error>".encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
 
             def pass_on(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
                 parts = urlsplit(upstream)

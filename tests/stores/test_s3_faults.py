@@ -7,27 +7,34 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
+from blockvault import stores
 from blockvault.engine import Repository
+from blockvault.engine.exitcodes import INTERNAL, REFUSED, exit_code
 from blockvault.stores import (
     AccessDenied,
     AlreadyExists,
     BadLocation,
+    BlockvaultError,
     BucketNotFound,
+    ClockSkew,
     Credentials,
     InvalidCredentials,
     NoConditionalCreate,
     ObjectNotFound,
     ObjectStore,
     StoreLocation,
+    StoreRefused,
     StoreThrottled,
     StoreUnreachable,
     open_store,
 )
-from tests.stores.conftest import BUCKET, KEYS
-from tests.stores.faulty_server import DROP, LOSE_ANSWER, FaultyServer, Plan
+from tests.servers.ceph import S3
+from tests.stores.conftest import BUCKET, KEYS, in_gateway
+from tests.stores.faulty_server import CUT, DROP, FLIP, LOSE_ANSWER, SHORT, TRICKLE, TWICE, FaultyServer, Plan
 
 Behind = Callable[..., ObjectStore]
 
@@ -52,10 +59,15 @@ def behind(moto_endpoint: str) -> Iterator[Behind]:
 
 def first_put(action: str | int) -> Plan:
     """`action` for the first PUT, and nothing else."""
+    return first("PUT", action)
+
+
+def first(wanted: str, action: str | int) -> Plan:
+    """`action` for the first request of a method, and nothing else."""
     seen: list[str] = []
 
     def plan(method: str, path: str, number: int) -> str | int | None:
-        if method == "PUT" and not seen:
+        if method == wanted and not seen:
             seen.append(path)
             return action
         return None
@@ -63,13 +75,90 @@ def first_put(action: str | int) -> Plan:
     return plan
 
 
-@pytest.mark.parametrize("action", [LOSE_ANSWER, DROP, 500, 503, 409])
+@pytest.mark.parametrize("action", [LOSE_ANSWER, DROP, TWICE, 500, 503, 409, "PreconditionFailed"])
 def test_a_creation_in_doubt_is_ours_exactly_once(behind: Behind, action: str | int) -> None:
     store = behind(first_put(action))
     store.create("commit", b"mine")
     assert store.get("commit") == b"mine"
     with pytest.raises(AlreadyExists):
         store.create("commit", b"theirs")
+
+
+@pytest.mark.parametrize(
+    ("action", "start", "length"),
+    [
+        (action, start, length)
+        for action in (CUT, SHORT, TRICKLE, DROP, LOSE_ANSWER, 500)
+        for start, length in ((0, None), (100, 5000), (100, None), (9000, 5000))
+        # A whole object that is shorter in every word of the answer: only hashes of what is in it tell.
+        if (action, start) != (SHORT, 0)
+    ],
+)
+def test_a_body_that_does_not_arrive_whole_is_asked_for_again(
+    behind: Behind, action: str | int, start: int, length: int | None
+) -> None:
+    store = behind(first("GET", action))
+    data = secrets.token_bytes(10_000)
+    store.put("x", data)
+    assert store.get("x", start, length) == data[start : None if length is None else start + length]
+    assert store.requests["get"] == (1 if action == TRICKLE else 2)
+
+
+def test_a_body_that_never_arrives_whole_is_an_error(behind: Behind) -> None:
+    store = behind(lambda method, path, number: SHORT if method == "GET" else None, retry_seconds=0.3)
+    store.put("x", bytes(10_000))
+    with pytest.raises(StoreUnreachable, match="bytes came instead of"):
+        store.get("x", 100, 5000)
+
+
+@pytest.mark.parametrize("action", [LOSE_ANSWER, TWICE, DROP])
+def test_an_upload_arrives_whole_and_once(behind: Behind, action: str) -> None:
+    store = behind(first_put(action))
+    data = secrets.token_bytes(10_000)
+    store.put("x", data)
+    assert store.get("x") == data
+    assert len(list(store.list(""))) == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "HEAD", "POST"])
+@pytest.mark.parametrize(
+    ("code", "kind", "remedy"),
+    [
+        ("SignatureDoesNotMatch", InvalidCredentials, "AWS_SECRET_ACCESS_KEY"),
+        ("InvalidAccessKeyId", InvalidCredentials, "AWS_ACCESS_KEY_ID"),
+        ("ExpiredToken", InvalidCredentials, "session token"),
+        ("AccessDenied", AccessDenied, "PutObject"),
+        ("RequestTimeTooSkewed", ClockSkew, "clocks"),
+        ("NotImplemented", StoreRefused, "options"),
+    ],
+)
+def test_refusals_are_not_tried_again_and_say_what_helps(
+    behind: Behind, method: str, code: str, kind: type[BlockvaultError], remedy: str
+) -> None:
+    # What HEAD refuses, GET refuses as well.
+    refused = (method, "GET") if method == "HEAD" else (method,)
+    store = behind(lambda m, path, number: code if m in refused and "versioning" not in path else None)
+    calls: dict[str, Callable[[], object]] = {
+        "GET": lambda: store.get("x"),
+        "PUT": lambda: store.put("x", b""),
+        "HEAD": lambda: store.stat("x"),
+        "POST": lambda: store.delete(["x"]),
+    }
+    with pytest.raises(kind) as caught:
+        calls[method]()
+    assert code in str(caught.value)
+    assert remedy in caught.value.remedy
+    assert not caught.value.retryable
+    assert exit_code(caught.value) == REFUSED
+
+
+def test_a_token_that_expires_midway_ends_the_run(behind: Behind) -> None:
+    store = behind(lambda method, path, number: "ExpiredToken" if number > 2 else None)
+    store.put("a", b"1")
+    store.put("b", b"2")
+    with pytest.raises(InvalidCredentials, match="ExpiredToken"):
+        store.put("c", b"3")
+    assert store.requests == {"put": 3}
 
 
 def test_a_lost_answer_does_not_hide_a_rival(behind: Behind) -> None:
@@ -154,3 +243,48 @@ def test_directory_without_rights(tmp_path: object) -> None:
     store._write = refuse  # type: ignore[attr-defined]
     with pytest.raises(AccessDenied, match="Permission denied"):
         store.put("x", b"")
+
+
+def test_every_store_error_has_an_exit_code() -> None:
+    kinds = [getattr(stores, name) for name in stores.__all__]
+    found = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, stores.StoreError)]
+    without = [k.__name__ for k in found if k is not stores.StoreError and exit_code(k("x")) == INTERNAL]
+    assert without == []
+
+
+def test_a_real_server_refuses_with_the_right_words(rgw: S3) -> None:
+    place = in_gateway(rgw)
+    assert place.credentials is not None
+    wrong = [
+        (replace(place, credentials=Credentials(place.credentials.access_key, "wrong")), InvalidCredentials),
+        (replace(place, credentials=Credentials("NOBODY", "wrong")), InvalidCredentials),
+        (replace(place, url="s3://no-such-bucket/x"), BucketNotFound),
+    ]
+    stranger = rgw.make_user(f"stranger-{secrets.token_hex(4)}")
+    wrong.append(
+        (replace(place, credentials=Credentials(stranger.access_key, stranger.secret_key)), AccessDenied)
+    )
+    calls: list[Callable[[ObjectStore], object]] = [
+        lambda store: store.get("k"),
+        lambda store: store.stat("k"),
+        lambda store: store.put("k", b""),
+        lambda store: store.create("k", b""),
+        lambda store: list(store.list("")),
+        lambda store: store.delete(["k"]),
+    ]
+    for location, kind in wrong:
+        for call in calls:
+            with pytest.raises(kind):
+                call(open_store(location, retry_seconds=5))
+
+
+def test_a_real_server_notices_what_changed_on_the_way(rgw: S3) -> None:
+    """By the signature, which is over the body as well: the upload is made again."""
+    place = in_gateway(rgw)
+    for call in ("put", "create"):
+        proxy = FaultyServer(rgw.endpoint, first_put(FLIP))
+        store = open_store(replace(place, endpoint=proxy.endpoint), retry_seconds=5)
+        getattr(store, call)(call, b"0123456789")
+        assert store.get(call) == b"0123456789"
+        assert store.requests[call] == 2
+        proxy.close()

@@ -144,7 +144,9 @@ class S3Store:
         def work() -> ObjectInfo:
             try:
                 meta = self._attempt("head", key, lambda: obstore.head(self._store, self._prefix + key))
-            except (ObjectNotFound, AccessDenied):
+            except StoreError as error:
+                if error.retryable:
+                    raise
                 # The answer to HEAD has no body that says what is absent or who is refused; that to GET has.
                 self._attempt("get", key, lambda: self._read(key, 0, 1))
                 raise StoreUnreachable(f"{self.url}/{key}: HEAD and GET differ in what they say") from None
