@@ -42,6 +42,7 @@ _CODES: dict[type[store_errors.BlockvaultError], int] = {
     errors.StoredDataDamaged: DATA,
     errors.DataLost: DATA,
     store_errors.ObjectNotFound: DATA,
+    store_errors.ObjectUnreadable: DATA,
     errors.NotAVault: NOT_FOUND,
     errors.VolumeNotFound: NOT_FOUND,
     errors.BackupNotFound: NOT_FOUND,

@@ -1,19 +1,24 @@
 """A directory as a store, as real as S3: durable when a call returns, and exclusive where it says so.
 
-A new object is written to a temporary file, fsynced, and only then given its name: by link(2), which fails
-when the name is taken, or by rename(2). The directory is fsynced as well, or a crash could forget the name.
+A new object is written to a temporary file, fsynced, and only then given its name by link(2), which fails when
+the name is taken. Then its directory is fsynced, or a loss of power could forget the name, and only then the
+temporary name goes. So a file with two names is one that may not be durable yet: whoever finds one syncs its
+directory before anything is built on it, because the writer may have been killed in between.
+
+Assumed of the file system: fsync of a file keeps its bytes, fsync of a directory keeps its entries, link and
+rename are atomic. Nothing is assumed about the order in which unsynced changes reach the disk.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar
 
+from blockvault.stores import temporary
 from blockvault.stores.base import Data, ObjectInfo, Patience, Traffic
 from blockvault.stores.errors import (
     AccessDenied,
@@ -21,6 +26,7 @@ from blockvault.stores.errors import (
     BucketNotFound,
     NoConditionalCreate,
     ObjectNotFound,
+    ObjectUnreadable,
     StoreError,
     StoreFull,
     StoreRefused,
@@ -30,7 +36,6 @@ from blockvault.stores.errors import (
 from blockvault.stores.ratelimit import RateLimit
 
 T = TypeVar("T")
-TEMPORARY = ".tmp-"
 
 _KINDS: dict[int, type[StoreError]] = {
     errno.ENOSPC: StoreFull,
@@ -45,6 +50,13 @@ _KINDS: dict[int, type[StoreError]] = {
     errno.ENFILE: TooManyOpenFiles,
     errno.ENOTDIR: StoreRefused,
     errno.ENAMETOOLONG: StoreRefused,
+}
+_REMEDIES: dict[int, str] = {
+    errno.EIO: "Look at the disk, or at the file server and the mount (dmesg); the operation can be repeated.",
+    errno.ESTALE: "Mount the directory anew.",
+    errno.EACCES: "Give this user the right to read, write and delete in the directory.",
+    errno.EPERM: "Give this user the right to read, write and delete in the directory.",
+    errno.EROFS: "Mount the file system for writing.",
 }
 
 
@@ -64,8 +76,10 @@ class DirectoryStore:
         self._root = directory
         self._patience = Patience(retry_seconds)
         self._limit = limit
+        # Directories that are durable, as far as this process is concerned.
+        self._durable: set[str] = set()
         if make:
-            self._call(directory, lambda: os.makedirs(directory, exist_ok=True))
+            self._call(directory, lambda: _make(directory))
         if not os.path.isdir(directory):
             raise BucketNotFound(
                 f"directory {directory} does not exist",
@@ -78,16 +92,9 @@ class DirectoryStore:
         return dict(self.traffic.requests)
 
     def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        """See ObjectStore."""
-
-        def work() -> bytes:
-            with open(self._path(key), "rb") as file:
-                if start:
-                    file.seek(start)
-                return file.read() if length is None else file.read(length)
-
+        """See ObjectStore. Raises ObjectUnreadable where the disk has lost a part of it."""
         self.traffic.count("get")
-        data = self._call(key, work)
+        data = self._call(key, lambda: self._read(key, start, length))
         self._moved("", down=len(data))
         return data
 
@@ -99,17 +106,12 @@ class DirectoryStore:
     def create(self, key: str, data: Data) -> None:
         """See ObjectStore."""
         self._moved("create", up=len(data))
-
-        def work() -> None:
-            try:
-                self._write(key, data, exclusive=True)
-            except AlreadyExists:
-                # Ours after all, if a former try made the link and failed while making it durable.
-                with open(self._path(key), "rb") as file:
-                    if file.read() != bytes(data):
-                        raise
-
-        self._call(key, work)
+        self._patience.create(
+            lambda: self._attempt(key, lambda: self._write(key, data, exclusive=True)),
+            lambda: self._attempt(key, lambda: self._read(key)),
+            data,
+            f"{self.url}/{key}",
+        )
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See ObjectStore. Like S3, the prefix is one of characters, not of directories."""
@@ -120,19 +122,34 @@ class DirectoryStore:
 
     def delete(self, keys: Iterable[str]) -> None:
         """See ObjectStore."""
+        folders = set()
         for key in keys:
             self.traffic.count("delete")
+            path = self._path(key)
 
-            def work(key: str = key) -> None:
+            def work(path: str = path) -> bool:
                 with suppress(FileNotFoundError):
-                    os.unlink(self._path(key))
+                    os.unlink(path)
+                    return True
+                return False
 
-            self._call(key, work)
+            if self._call(key, work):
+                folders.add(os.path.dirname(path))
+        for folder in sorted(folders):
+            self._call(folder, lambda folder=folder: _sync(folder))  # type: ignore[misc]
 
     def stat(self, key: str) -> ObjectInfo:
         """See ObjectStore."""
         self.traffic.count("head")
-        return self._call(key, lambda: _info(key, os.stat(self._path(key))))
+
+        def work() -> ObjectInfo:
+            path = self._path(key)
+            found = os.stat(path)
+            if found.st_nlink > 1:
+                _sync_seen(os.path.dirname(path))
+            return _info(key, found)
+
+        return self._call(key, work)
 
     def lock_until(self, key: str) -> datetime | None:
         """See ObjectStore. A directory has no locks."""
@@ -150,56 +167,72 @@ class DirectoryStore:
 
     def _path(self, key: str) -> str:
         parts = key.split("/")
-        if any(part in ("", ".", "..") or part.startswith(TEMPORARY) for part in parts):
+        if any(part in ("", ".", "..") or part.startswith(temporary.PREFIX) for part in parts):
             raise StoreRefused(
                 f"{key!r} is no name for an object", remedy="Report this: names are made by us."
             )
         return os.path.join(self._root, *parts)
 
     def _call(self, key: str, work: Callable[[], T]) -> T:
-        def attempt() -> T:
-            try:
-                return work()
-            except FileNotFoundError as error:
-                if not os.path.isdir(self._root):
-                    raise BucketNotFound(
-                        f"directory {self._root} has gone", remedy="Mount or restore it, then repeat."
-                    ) from error
-                raise ObjectNotFound(f"{self.url}/{key} does not exist") from error
-            except OSError as error:
-                kind = _KINDS.get(error.errno or 0, StoreRefused)
-                raise kind(f"{self.url}/{key}: {error.strerror or error}") from error
+        return self._patience.call(lambda: self._attempt(key, work))
 
-        return self._patience.call(attempt)
+    def _attempt(self, key: str, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except FileNotFoundError as error:
+            self._check_root(error)
+            raise ObjectNotFound(f"{self.url}/{key} does not exist") from error
+        except OSError as error:
+            number = error.errno or 0
+            kind = _KINDS.get(number, StoreRefused)
+            raise kind(
+                f"{self.url}/{key}: {error.strerror or error}", remedy=_REMEDIES.get(number)
+            ) from error
+
+    def _check_root(self, error: OSError) -> None:
+        if not os.path.isdir(self._root):
+            raise BucketNotFound(
+                f"directory {self._root} has gone", remedy="Mount or restore it, then repeat."
+            ) from error
+
+    def _read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        path = self._path(key)
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_nlink > 1:
+                _sync_seen(os.path.dirname(path))
+            try:
+                if start:
+                    file.seek(start)
+                return file.read() if length is None else file.read(length)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                os.statvfs(self._root)  # fails as well when it is the whole store that does not answer
+                raise ObjectUnreadable(f"{self.url}/{key}: {error.strerror}") from error
 
     def _write(self, key: str, data: Data, *, exclusive: bool) -> None:
         path = self._path(key)
         folder = os.path.dirname(path)
-        self._make_folder(folder)
-        temporary = os.path.join(folder, TEMPORARY + secrets.token_hex(8))
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         try:
-            try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(fd, view) :]
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            if exclusive:
-                self._link(temporary, path, key)
-            else:
-                os.rename(temporary, path)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-        _sync_folder(folder)
+            self._prepare(folder)
+            with temporary.written(self._root, key, data) as made:
+                self._give_name(made.path, path, key, exclusive=exclusive)
+                made.kept = True
+                _sync(folder)
+                made.kept = False
+        except FileNotFoundError as error:
+            # A directory was removed below us, or the temporary file: both are made again.
+            self._check_root(error)
+            self._durable.clear()
+            raise StoreUnreachable(f"{self.url}/{key}: {error.filename} has gone") from error
 
-    def _link(self, temporary: str, path: str, key: str) -> None:
+    def _give_name(self, name: str, path: str, key: str, *, exclusive: bool) -> None:
         try:
-            os.link(temporary, path)
+            os.link(name, path)
         except FileExistsError as error:
-            raise AlreadyExists(f"{self.url}/{key} exists already") from error
+            if exclusive:
+                raise AlreadyExists(f"{self.url}/{key} exists already") from error
+            os.rename(name, path)
         except OSError as error:
             if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
                 raise NoConditionalCreate(
@@ -208,37 +241,73 @@ class DirectoryStore:
                 ) from error
             raise
 
-    def _make_folder(self, folder: str) -> None:
-        if os.path.isdir(folder) or folder == self._root:
+    def _prepare(self, folder: str) -> None:
+        """Make the directory and see that its name is durable, which its maker may not have got to."""
+        if folder in self._durable:
             return
-        self._make_folder(os.path.dirname(folder))
-        with suppress(FileExistsError):
-            os.mkdir(folder, 0o750)
-        _sync_folder(os.path.dirname(folder))
+        above = os.path.dirname(folder)
+        if folder == self._root:
+            temporary.tidy(self._root)
+            with suppress(OSError):  # the directory above may be closed to us
+                _sync(above)
+        else:
+            self._prepare(above)
+            with suppress(FileExistsError):
+                os.mkdir(folder, 0o750)
+            _sync(above)
+        self._durable.add(folder)
 
     def _walk(self, folder: str) -> Iterator[ObjectInfo]:
+        path = os.path.join(self._root, folder)
         try:
-            entries = sorted(os.scandir(os.path.join(self._root, folder)), key=lambda entry: entry.name)
+            entries = sorted(os.scandir(path), key=lambda entry: entry.name)
         except FileNotFoundError:
             if folder and os.path.isdir(self._root):
                 return
             raise
+        synced = False
         for entry in entries:
             key = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.name.startswith(temporary.PREFIX):
+                continue
             if entry.is_dir(follow_symlinks=False):
                 yield from self._walk(key)
-            elif not entry.name.startswith(TEMPORARY):
-                with suppress(FileNotFoundError):  # deleted since the directory was read
-                    yield _info(key, entry.stat(follow_symlinks=False))
+                continue
+            with suppress(FileNotFoundError):  # deleted since the directory was read
+                found = entry.stat(follow_symlinks=False)
+                if found.st_nlink > 1 and not synced:
+                    _sync_seen(path)
+                    synced = True
+                yield _info(key, found)
 
 
 def _info(key: str, found: os.stat_result) -> ObjectInfo:
     return ObjectInfo(key, found.st_size, f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}")
 
 
-def _sync_folder(folder: str) -> None:
+def _make(folder: str) -> None:
+    """Make a directory and those above it, each of them durable."""
+    if os.path.isdir(folder):
+        return
+    above = os.path.dirname(folder)
+    _make(above)
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o750)
+    _sync(above)
+
+
+def _sync(folder: str) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _sync_seen(folder: str) -> None:
+    """Sync for a reader, who may have no right to: then he cannot build on it either."""
+    try:
+        _sync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise

@@ -68,6 +68,13 @@ class ObjectNotFound(StoreError):
     remedy = "Check that nobody has deleted objects from the store by hand."
 
 
+class ObjectUnreadable(StoreError):
+    """The object is there, but the disk below a directory store has lost a part of it."""
+
+    reason = "ObjectUnreadable"
+    remedy = "Look at the disk (dmesg); run `blockvault verify` to see which backups are touched."
+
+
 class AlreadyExists(StoreError):
     """A conditional creation lost: the name is taken by other bytes than ours."""
 

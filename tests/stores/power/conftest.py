@@ -1,0 +1,37 @@
+"""Where the states of the disk are laid out: in memory where there is some, because there are many."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from blockvault.stores import directory, temporary
+from tests.stores.power.disk import RecordingOs
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A directory that is fast to fill and to empty."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="bv-power-", dir=memory) as made:
+        yield Path(made)
+
+
+Record = Callable[[Path, int | None], RecordingOs]
+
+
+@pytest.fixture
+def record(monkeypatch: pytest.MonkeyPatch) -> Record:
+    """Let the directory store work through a recorder from here on."""
+
+    def start(root: Path, kill_at: int | None = None) -> RecordingOs:
+        recorder = RecordingOs(root, kill_at)
+        for module in (directory, temporary):
+            monkeypatch.setattr(module, "os", recorder)
+        return recorder
+
+    return start
