@@ -23,8 +23,9 @@ from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
 
 # Lineages looked at together.
 THREADS = 8
-# Listings may lag: so many in a row must show nothing left to do.
+# Listings may lag: so many in a row, so many seconds apart, must show nothing left to do.
 QUIET_LISTINGS = 2
+QUIET_SECONDS = 5.0
 
 
 @dataclass
@@ -81,6 +82,8 @@ class Rotation:
         generation = self._begin()
         quiet = 0
         while quiet < QUIET_LISTINGS:
+            if quiet:
+                runtime.sleep(QUIET_SECONDS)
             quiet = quiet + 1 if self._pass() == 0 else 0
         waiting = self._older_runs()
         if not waiting:

@@ -2,8 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from blockvault.engine import Repository
+from blockvault.engine import Repository, rotation
 from tests.unit.engine.support import MemoryStore, shrink_scale
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rotation waits between its listings for stores whose listings lag; ours do not."""
+    monkeypatch.setattr(rotation, "QUIET_SECONDS", 0.0)
 
 
 @pytest.fixture
