@@ -20,7 +20,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "disaster-recovery.md"
 BLOCKS = dict(re.findall(r"<!-- run: (.*?) -->\n```sh\n(.*?)```", PAGE.read_text(), re.DOTALL))
 EVERYWHERE = ("look", "list", "file", "check")
 ROOT = ("mount (root)", "device (root)")
-DIRECTORY = ("copy (directory)", "commit (directory)")
+DIRECTORY = ("copy (directory)", "commit (directory)", "salvage (directory)")
 
 
 def test_no_command_of_the_page_is_left_out() -> None:
@@ -123,6 +123,22 @@ def test_the_page_goes_round_a_damaged_commit(machine: Path) -> None:
     said = bash(BLOCKS["commit (directory)"], machine, STORE=store, DAMAGED=newest.name)
     assert said.count("db ") >= 1
     assert (machine / "new" / "before.img").read_bytes() == (machine / "first").read_bytes()
+
+
+def test_the_page_takes_what_is_left(machine: Path) -> None:
+    store = f"file://{machine}/store"
+    fill(store, machine)
+    segment = max((machine / "store").glob("lineages/*/segments/*"), key=lambda path: path.stat().st_size)
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.write_bytes(data)
+    said = bash(BLOCKS["salvage (directory)"], machine, STORE=store)
+    assert "LOST AT" in said
+    whole, salvaged = (machine / "disk").read_bytes(), (machine / "new" / "salvaged.img").read_bytes()
+    size = 262144
+    differ = [n for n in range(0, len(whole), size) if whole[n : n + size] != salvaged[n : n + size]]
+    assert len(differ) == 1
+    assert not any(salvaged[differ[0] : differ[0] + size])
 
 
 def test_a_copy_is_a_store(machine: Path) -> None:
