@@ -221,6 +221,14 @@ def test_a_store_that_ignores_conditions_is_refused(behind: Behind) -> None:
     assert list(store.list("canary/")) == []
 
 
+def test_a_store_that_knows_no_conditions_is_told_from_one_that_fails(behind: Behind) -> None:
+    store = behind(lambda method, path, number: "NotImplemented" if method == "PUT" else None)
+    with pytest.raises(NoConditionalCreate, match="NotImplemented"):
+        Repository.init(store)
+    with pytest.raises(StoreRefused):
+        store.put("x", b"")
+
+
 def test_secrets_are_never_shown() -> None:
     location = StoreLocation("s3://b/p", credentials=Credentials("AKIA-SEEN", "SECRET-SEEN", "TOKEN-SEEN"))
     assert "SEEN" not in repr(location) + repr(location.credentials)

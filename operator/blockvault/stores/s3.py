@@ -28,6 +28,7 @@ from blockvault.stores.base import UNLOCKED, Data, ObjectInfo, Patience, Traffic
 from blockvault.stores.errors import (
     AccessDenied,
     AlreadyExists,
+    NoConditionalCreate,
     ObjectLocked,
     ObjectNotFound,
     StoreError,
@@ -239,7 +240,12 @@ class S3Store:
 
     def _create(self, key: str, data: Data) -> None:
         """One try to create; raises AlreadyExists when another's version is there before ours."""
-        version = self._attempt("create", key, lambda: self._put(key, data, exclusive=True), up=len(data))
+        try:
+            version = self._attempt("create", key, lambda: self._put(key, data, exclusive=True), up=len(data))
+        except StoreRefused as error:
+            if "NotImplemented" in error.message:
+                raise NoConditionalCreate(f"{error.message}: conditional creation is refused") from error
+            raise
         if version is None:
             return
         self._saw_versions = True
