@@ -23,6 +23,7 @@ from blockvault.stores.errors import (
     StoreUnreachable,
     TooManyOpenFiles,
 )
+from blockvault.stores.examine import examine
 from blockvault.stores.location import Credentials, ObjectLock, StoreLocation
 from blockvault.stores.ratelimit import RateLimit
 
@@ -77,5 +78,6 @@ __all__ = [
     "StoreUnreachable",
     "TooManyOpenFiles",
     "Traffic",
+    "examine",
     "open_store",
 ]
