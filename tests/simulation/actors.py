@@ -17,7 +17,7 @@ from blockvault.engine import (
     StoredDataDamaged,
     VolumeDeleted,
     VolumeNotFound,
-    commits,
+    commitlog,
     pages,
 )
 from blockvault.engine.backup import LIST
@@ -295,8 +295,8 @@ def trim(world: World, mine: Machine, chance: random.Random) -> None:
         found = world.repository(mine)._volumes.find(volume)
         if found is None:
             return
-        numbers = range(1, found.state.number - commits.MILESTONE + 1)
-        gone = [found.lineage.paths.commit(n) for n in numbers if n % commits.MILESTONE]
+        numbers = range(1, found.state.number - commitlog.MILESTONE + 1)
+        gone = [found.lineage.paths.commit(n) for n in numbers if n % commitlog.MILESTONE]
         world.client(mine).delete(gone)
         world.did("trim" if gone else "trim: nothing to do")
     except BlockvaultError as error:

@@ -61,6 +61,16 @@ def begin(state: State, wanted: Begin) -> tuple[State, Outcome] | None:
     return state, Outcome("", "begin", wanted.attempt, wanted.operation)
 
 
+def relies_on(state: State, attempt_id: str) -> bool:
+    """Whether the run relies on its beginning before its end proves that it counted.
+
+    What it adopts must not be condemned any more, and a first backup must not be under an old key. Else all that it
+    does before its second commit is to upload and to read a parent that is pinned, or gone if it slept for long.
+    """
+    attempt = state.attempt(attempt_id)
+    return attempt is None or bool(attempt.adopts) or not state.roots
+
+
 def give_up(state: State, attempt_id: str) -> tuple[State, Outcome] | None:
     """Take an attempt out. What it sent is left to collect."""
     attempt = state.attempt(attempt_id)

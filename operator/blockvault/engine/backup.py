@@ -20,12 +20,13 @@ from blockvault.engine.attempts import (
     finish_at_once,
     give_up,
     pin_of,
+    relies_on,
 )
 from blockvault.engine.blockwriter import BlockWriter
 from blockvault.engine.changes import block_ranges
 from blockvault.engine.commits import Commits
 from blockvault.engine.devices import Source
-from blockvault.engine.errors import AttemptFenced, BadRequest, EngineError, KeyRotated
+from blockvault.engine.errors import AttemptFenced, BadRequest, EngineError, KeyRotated, StoredDataDamaged
 from blockvault.engine.filesystems import PROBE_SIZE, detect
 from blockvault.engine.hashing import ZERO
 from blockvault.engine.leaf import Leaf
@@ -102,6 +103,8 @@ class BackupRun:
         parent_entry = choose_parent(state, source.size, None if request.full else request.parent)
         if ranges != [] or listed is None or parent_entry is None or parent_entry.size != source.size:
             return None
+        if volume.lineage.single_writer:
+            return None  # another commit in between might not be noticed
         if listed.parent not in (None, parent_entry.id) or state.distrusted or state.damaged:
             return None
         if any(other.operation == request.operation_id for other in state.attempts):
@@ -137,7 +140,11 @@ class BackupRun:
             self._volumes.key_fingerprint,
             self._actor,
         )
-        state = commits.update(lambda current: begin(current, wanted), volume.state)
+        state = commits.update(
+            lambda current: begin(current, wanted),
+            volume.state,
+            check=lambda made: relies_on(made, self._attempt),
+        )
         if not state.roots:
             self._confirm(volume.lineage, commits, state)
         done = state.root_of(request.operation_id)
@@ -154,9 +161,18 @@ class BackupRun:
         except EngineError as error:
             if error.retryable:
                 raise  # repeated, the operation goes on with what this run has sent
+            if isinstance(error, StoredDataDamaged) and self._is_fenced(commits):
+                # Nothing is damaged: what is missing was no longer pinned for this run.
+                raise AttemptFenced(f"volume {request.volume}: the run was given up") from error
             with suppress(StoreError, EngineError):
                 commits.update(lambda current: give_up(current, self._attempt), state)
             raise
+
+    def _is_fenced(self, commits: Commits) -> bool:
+        with suppress(StoreError, EngineError):
+            newest = commits.newest()
+            return newest is None or newest.attempt(self._attempt) is None
+        return False
 
     def _confirm(self, lineage: Lineage, commits: Commits, state: State) -> None:
         """Before the first backup of a lineage: is it wrapped under the newest key? Raises KeyRotated."""

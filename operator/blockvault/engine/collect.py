@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 import numpy as np
 
 from blockvault.engine import objects, runtime, trash
-from blockvault.engine.commits import MILESTONE, Commits
+from blockvault.engine.commitlog import CommitLog
+from blockvault.engine.commits import Commits, refuse_unwritable
 from blockvault.engine.errors import ListingImplausible, RollbackSuspected
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import ObjectName
@@ -71,6 +72,7 @@ class Collector:
             raise RollbackSuspected(
                 f"volume {state.volume}: commit {self._seen} was seen before, and now the newest is {state.number}"
             )
+        refuse_unwritable(state)
         if state.status == DELETED:
             self._erase(done)
             return done
@@ -90,7 +92,7 @@ class Collector:
             state = self._commits.update(lambda current, batch=batch: self._condemn(current, batch), state)  # type: ignore[misc]
             # What another collector condemned meanwhile is deleted as well: by then it is condemned for ever.
             state = self._delete(state, {key: sizes.get(key, 0) for key in state.condemned}, done)
-        done.trimmed_commits = self._trim(state)
+        done.trimmed_commits = CommitLog(self._store, self._lineage).trim(state.number)
         return done
 
     def _tidy(self, state: State, done: Collected) -> State:
@@ -123,6 +125,7 @@ class Collector:
     def _doubt(self, state: State, listed: Objects) -> None:
         """Raises unless the listing and the state fit together."""
         newest = self._commits.newest(at_least=state.number) or state
+        refuse_unwritable(newest)
         ahead = listed.where(listed.epochs > newest.epoch)
         if len(ahead):
             raise RollbackSuspected(
@@ -199,13 +202,6 @@ class Collector:
             return current, Outcome("", "forget")
 
         return self._commits.update(forget, state)
-
-    def _trim(self, state: State) -> int:
-        """Delete commits that nobody needs: not the latest 64, nor those that probes look at."""
-        numbers = (int(info.key.rpartition("/")[2]) for info in self._store.list(self._lineage.paths.commits))
-        old = [n for n in numbers if n <= state.number - MILESTONE and n % MILESTONE]
-        self._store.delete(self._lineage.paths.commit(number) for number in old)
-        return len(old)
 
     def _erase(self, done: Collected) -> None:
         """All of a deleted lineage but its commits; its keys first, as from then on nobody can read it."""

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from blockvault.engine import envelope, runtime
-from blockvault.engine.errors import CommitContention, FormatUnsupported, StoredDataDamaged
-from blockvault.engine.fetching import get_whole
+from blockvault.engine.commitlog import CommitLog, Listed, Stored
+from blockvault.engine.errors import (
+    BadRequest,
+    CommitContention,
+    FormatUnsupported,
+    StoredDataDamaged,
+    TwoWriters,
+)
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.state import ACTIVE, DELETED, OUTCOMES, Outcome, State
-from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
+from blockvault.stores import AlreadyExists, ObjectStore
 
-# Commits whose number is a multiple of this are never trimmed, so a probe that looks at them cannot be fooled
-# by a number that is free again.
-MILESTONE = 64
 # Each lost race means that somebody else got through; so many in a row mean that something is wrong.
 MAX_LOST_RACES = 100
 
@@ -34,6 +37,7 @@ class Commits:
         self._store = store
         self._lineage = lineage
         self._paths = lineage.paths
+        self._log = CommitLog(store, lineage)
 
     def newest(self, at_least: int = 0, *, probe: bool = True) -> State | None:
         """The newest state, or None when there is no commit yet.
@@ -42,62 +46,58 @@ class Commits:
         is going to add a commit can do without probing: if there are higher ones, the creation or the check after
         it shows it.
         """
-        found, tags = self._newest_object(at_least, probe=probe)
+        found, listed = self._newest_object(at_least, probe=probe)
         if found is None:
             return None
-        state = self._decode(*found)
-        state.tag = tags.get(state.number)
+        state = self._decode(found)
+        state.tag = listed.tags.get(found.key)
+        state.doubled = listed.doubled
         return state
 
-    def _newest_object(
-        self, at_least: int, *, probe: bool = True
-    ) -> tuple[tuple[int, bytes] | None, dict[int, str | None]]:
-        """(number, object) of the newest commit, and the versions' tags that were listed before it was read."""
-        number, data, tags = self._highest(at_least, probe=probe)
-        while number and data is None:
-            data = self._get(number)
-            if data is None:
+    def _newest_object(self, at_least: int, *, probe: bool = True) -> tuple[Stored | None, Listed]:
+        """The newest commit, and what was listed before it was read."""
+        number, found, listed = self._log.highest(at_least, probe=probe)
+        while number and found is None:
+            found = self._log.get(number, listed)
+            if found is None:
                 # Trimmed since it was listed, or listed after it was trimmed: then there are later ones by now.
-                later, data, tags = self._highest(number)
+                later, found, listed = self._log.highest(number)
                 if later == number:
                     raise StoredDataDamaged(f"{self._paths.commit(number)}: listed, but not there")
                 number = later
-        return (None if data is None else (number, data)), tags
+        return found, listed
 
-    def _highest(
-        self, at_least: int, *, probe: bool = True
-    ) -> tuple[int, bytes | None, dict[int, str | None]]:
-        """The highest number, its object if it was read on the way, and the versions' tags that were listed."""
-        tags = {_number(info.key): info.etag for info in self._store.list(self._paths.commits)}
-        number, data = max(max(tags, default=0), at_least), None
-        if not probe:
-            return number, data, tags
-        while True:
-            higher = self._probe(number)
-            if higher is None:
-                return number, data, tags
-            number, data = higher
-
-    def update(self, decide: Callable[[State], Decision | None], known: State) -> State:
+    def update(
+        self,
+        decide: Callable[[State], Decision | None],
+        known: State,
+        *,
+        check: Callable[[State], bool] = lambda made: True,
+    ) -> State:
         """Add a commit. `decide` gets the state to follow and returns the next one, or None to leave it.
 
         It is called anew with the newest state after every lost race and must not carry anything over.
         Returns the state that counts: the one made, or the one that `decide` left. Raises what `decide`
-        raises.
+        raises. `check`: told of what was made, says whether to make sure that it counts. Without, the next commit
+        tells, as it counts only if this one does; until then nothing may rely on it.
         """
         state = known
         for _ in range(MAX_LOST_RACES):
+            if self._lineage.single_writer:
+                state = self._look(state)
             refuse_unwritable(state)
             decision = decide(state.copy())
             if decision is None:
                 return state
             following = self._prepare(state, *decision)
-            key = self._paths.commit(following.number)
+            key = self._log.new_key(following.number)
             try:
                 self._store.create(key, self._seal(key, following))
             except AlreadyExists:
                 state = self._after(following.number)
                 continue
+            if not check(following) and not self._lineage.single_writer:
+                return following
             counts, state = self._counts(following, state)
             if counts:
                 return state
@@ -113,6 +113,11 @@ class Commits:
         following.outcomes = [*following.outcomes, outcome][-OUTCOMES:]
         return following
 
+    def _look(self, known: State) -> State:
+        """The newest state, for who will not be told that somebody else was faster."""
+        newest = self.newest()
+        return known if newest is None or newest.number < known.number else newest
+
     def _after(self, number: int) -> State:
         state = self.newest(at_least=number)
         if state is None:
@@ -125,47 +130,91 @@ class Commits:
         A writer that slept may have created a number that was free again after trimming. Then higher numbers
         are there, and their states, which list the last outcomes, do not know of it.
         """
-        number, data, tags = self._highest(made.number)
+        number, found, listed = self._log.highest(made.number)
+        refuse_doubled(made, listed.doubled)
         if number == made.number:
-            if made.number == 1 or self._follows(made, before, tags):
+            if made.number == 1 or self._follows(made, before, listed):
                 return True, made
-            number, data, _ = self._highest(made.number)
+            number, found, _ = self._log.highest(made.number)
         if number == made.number:
             raise StoredDataDamaged(
                 f"{self._paths.commit(made.number)}: its predecessor is not the one that it was built on",
                 remedy="Somebody deleted or replaced commits by hand; keep the store as it is.",
             )
-        newest = state = self._decode(number, data) if data is not None else self._after(number)
+        newest = state = self._decode(found) if found is not None else self._after(number)
         while state.number - made.number >= OUTCOMES:
-            data = self._get(state.number - 1)
-            earlier = self._decode(state.number - 1, data) if data is not None else None
+            found = self._log.get(state.number - 1)
+            earlier = None if found is None else self._decode(found)
             if earlier is None or earlier.commit_id != state.previous:
                 return False, newest
             state = earlier
         return any(outcome.commit == made.commit_id for outcome in state.outcomes), newest
 
-    def _follows(self, made: State, before: State, tags: dict[int, str | None]) -> bool:
+    def _follows(self, made: State, before: State, listed: Listed) -> bool:
         """Whether its predecessor stands there; it may have been trimmed if we slept, but then there are later ones."""
-        if before.tag is not None and tags.get(before.number) == before.tag:
+        tags = [listed.tags[key] for key in listed.keys.get(before.number, [])]
+        if before.tag is not None and tags == [before.tag]:
             return True  # listed before it was read and listed now, and the same version both times
-        data = self._get(made.number - 1)
-        return data is not None and self._decode(made.number - 1, data).commit_id == made.previous
+        found = self._log.get(made.number - 1, listed)
+        return found is not None and self._decode(found).commit_id == made.previous
 
-    def _probe(self, number: int) -> tuple[int, bytes] | None:
-        """The next commit above `number`: n+1, else the next milestone."""
-        for candidate in (number + 1, ((number + 1) // MILESTONE + 1) * MILESTONE):
-            data = self._get(candidate)
-            if data is not None:
-                return candidate, data
-        return None
+    def branches(self) -> list[State]:
+        """The last states of all branches: one, unless two programs wrote to a store for one writer."""
+        ends = self._ends(self._forked())
+        newest = self.newest()
+        return ends or ([] if newest is None else [newest])
+
+    def _forked(self) -> dict[str, State]:
+        """All commits from the first number on that is there twice, by their keys; none when none is."""
+        listed = self._log.list()
+        lowest = min((number for number, keys in listed.keys.items() if len(keys) > 1), default=None)
+        if lowest is None:
+            return {}
+        keys = [key for number, keys in listed.keys.items() if number >= lowest for key in keys]
+        return {found.key: self._decode(found) for key in keys if (found := self._log.at(key)) is not None}
+
+    @staticmethod
+    def _ends(states: dict[str, State]) -> list[State]:
+        followed = {state.previous for state in states.values()}
+        ends = [state for state in states.values() if state.commit_id not in followed]
+        return sorted(ends, key=lambda state: (state.number, state.commit_id))
+
+    def choose(self, commit_id: str) -> State:
+        """Go on from the branch that ends in that commit, and let go of the others. To be told by a person.
+
+        The next commit comes first, above all branches and with the highest of their epochs; then the others'
+        commits are deleted. After a crash in between it is to be done again. Raises BadRequest.
+        """
+        states = self._forked()
+        ends = {state.commit_id: state for state in self._ends(states)}
+        if commit_id not in ends:
+            raise BadRequest(
+                f"lineage {self._paths.lineage}: it has no branches, or none that ends in commit {commit_id}",
+                remedy="Look at the branches again.",
+            )
+        following = ends[commit_id].copy()
+        # Runs of either branch may still be going on; none of them commits, as none is in the state.
+        following.attempts = []
+        following.epoch = max(state.epoch for state in states.values())
+        following.condemned = list(dict.fromkeys(key for end in ends.values() for key in end.condemned))
+        following = self._prepare(ends[commit_id], following, Outcome("", "choose"))
+        following.number = max(state.number for state in states.values()) + 1
+        key = self._log.new_key(following.number)
+        self._store.create(key, self._seal(key, following))
+        by_id = {state.commit_id: state for state in states.values()}
+        walked: State | None = ends[commit_id]
+        while walked is not None:
+            del by_id[walked.commit_id]
+            walked = by_id.get(walked.previous or "")
+        self._store.delete(key for key, state in states.items() if state.commit_id in by_id)
+        return following
 
     def is_deleted(self) -> bool:
         """Whether the newest commit is the terminal one. Takes no key."""
         found, _ = self._newest_object(0)
-        if found is None:
-            return False
-        number, data = found
-        return _status(envelope.split(envelope.Kind.COMMIT, self._paths.commit(number), data)) == DELETED
+        return found is not None and (
+            _status(envelope.split(envelope.Kind.COMMIT, found.key, found.data)) == DELETED
+        )
 
     def _seal(self, key: str, state: State) -> bytes:
         # The terminal commit outlives the lineage's key, so it says what it is in the clear as well.
@@ -174,14 +223,8 @@ class Commits:
             envelope.Kind.COMMIT, key, state.encode(), clear=clear, cipher=self._lineage.cipher
         )
 
-    def _get(self, number: int) -> bytes | None:
-        try:
-            return get_whole(self._store, self._paths.commit(number))
-        except ObjectNotFound:
-            return None
-
-    def _decode(self, number: int, data: bytes) -> State:
-        key = self._paths.commit(number)
+    def _decode(self, found: Stored) -> State:
+        number, key, data = found
         if self._lineage.erased:
             return self._last(number, key, data)
         opened = envelope.unseal(envelope.Kind.COMMIT, key, data, self._lineage.cipher)
@@ -207,17 +250,22 @@ class Commits:
 
 
 def refuse_unwritable(state: State) -> None:
-    """Raises FormatUnsupported when a newer version stored what this one would lose."""
+    """Raises FormatUnsupported when a newer version stored what this one would lose; TwoWriters."""
+    refuse_doubled(state, state.doubled)
     if not state.writable:
         raise FormatUnsupported(
             f"volume {state.volume}: its lineage uses features that this program must not write with"
         )
 
 
+def refuse_doubled(state: State, keys: list[str]) -> None:
+    """Raises TwoWriters when a number is there twice."""
+    if keys:
+        raise TwoWriters(
+            f"volume {state.volume}: two programs wrote at once to a store that cannot tell them apart; "
+            f"each has written its own {', '.join(keys)}"
+        )
+
+
 def _status(parts: envelope.Parts) -> str:
     return DELETED if parts.clear == _TERMINAL else ACTIVE
-
-
-def _number(key: str) -> int:
-    text = key.rpartition("/")[2]
-    return int(text) if text.isdigit() else 0

@@ -16,7 +16,7 @@ from blockvault.engine import envelope, items, runtime, summary
 from blockvault.engine import root as roots
 from blockvault.engine.attempts import begin_compaction, finish_compaction, give_up
 from blockvault.engine.codec import CodecError
-from blockvault.engine.commits import Commits
+from blockvault.engine.commits import Commits, refuse_unwritable
 from blockvault.engine.envelope import Kind
 from blockvault.engine.errors import AttemptFenced, StoredDataDamaged
 from blockvault.engine.fetching import get
@@ -83,6 +83,7 @@ class Compaction:
 
     def run(self, state: State, *, alive_share: float = ALIVE_SHARE, budget: int | None = None) -> Rewritten:
         """Compact what is worth it in `state`, within `budget` bytes to copy. Raises StoredDataDamaged."""
+        refuse_unwritable(state)
         if budget is None:
             budget = int(state.used_bytes * BUDGET_SHARE)
         plan = self._choose(state, alive_share, budget)

@@ -212,6 +212,16 @@ class ListingImplausible(EngineError):
     remedy = "Repeat later, as listings may lag; if it stays, run `blockvault verify` to see what is missing."
 
 
+class TwoWriters(EngineError):
+    """Two programs wrote at once to a store that cannot create exclusively. Nothing is written or deleted then."""
+
+    reason = "TwoWriters"
+    remedy = (
+        "Stop all programs that write to this store, look at the branches, and choose the one to keep; "
+        "backups that only the others hold are lost."
+    )
+
+
 class OwnedElsewhere(EngineError):
     """The backups belong to another cluster that uses the same store."""
 

@@ -37,6 +37,7 @@ _CODES: dict[type[store_errors.BlockvaultError], int] = {
     errors.KeyRotated: REFUSED,
     errors.RollbackSuspected: DATA,
     errors.ListingImplausible: DATA,
+    errors.TwoWriters: DATA,
     errors.OwnedElsewhere: REFUSED,
     errors.FormatUnsupported: DATA,
     errors.StoredDataDamaged: DATA,

@@ -207,6 +207,25 @@ class Repository:
         found = self._volume(volume)
         Commits(self.store, found.lineage).update(lambda state: trash.take_over(state, actor), found.state)
 
+    def branches(self, volume: str) -> Table:
+        """Where the volume's commits end: once, unless two programs wrote at once to a store for one writer."""
+        found = self._volume(volume)
+        return [
+            {
+                "commitId": state.commit_id,
+                "number": state.number,
+                "writtenAt": state.written_at,
+                "backups": [entry.id for entry in state.roots],
+            }
+            for state in Commits(self.store, found.lineage).branches()
+        ]
+
+    def choose_branch(self, volume: str, commit_id: str) -> None:
+        """Keep the branch that ends in that commit; the others go. All writers must have been stopped."""
+        found = self._volume(volume)
+        trash.refuse_foreign(found.state, self.actor)
+        Commits(self.store, found.lineage).choose(commit_id)
+
     def _update(self, found: Volume, decide: Callable[[State], tuple[State, Outcome] | None]) -> State:
         def owned(state: State) -> tuple[State, Outcome] | None:
             trash.refuse_foreign(state, self.actor)

@@ -114,13 +114,15 @@ class Outcome(Record):
 class State(Record):
     """A lineage's state, held by commit `number` of id `commit_id` (0 and "" before the first).
 
-    `tag`: the version of that object as a listing showed it before it was read.
+    `tag`: the version of that object as a listing showed it before it was read. `doubled`: keys of commits of which
+    one number is there twice, in a store for one writer.
     """
 
     lineage: str
     volume: str
     writable: bool = True
     tag: str | None = None
+    doubled: list[str] = field(default_factory=list)
     number: int = 0
     commit_id: str = ""
     previous: str | None = None
@@ -138,7 +140,7 @@ class State(Record):
     distrusted: dict[str, Any] | None = None
 
     nested: ClassVar[dict[str, type[Record]]] = {"roots": RootEntry, "attempts": Attempt, "outcomes": Outcome}
-    unsaved: ClassVar[frozenset[str]] = frozenset({"extra", "writable", "tag"})
+    unsaved: ClassVar[frozenset[str]] = frozenset({"extra", "writable", "tag", "doubled"})
 
     def encode(self) -> bytes:
         """The body of a commit."""

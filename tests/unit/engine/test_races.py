@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from blockvault.engine import (
     StoredDataDamaged,
     envelope,
 )
-from blockvault.engine.commits import MILESTONE, Commits
+from blockvault.engine.commitlog import MILESTONE
+from blockvault.engine.commits import Commits
 from blockvault.engine.lineage import lineage_of
 from blockvault.engine.state import Outcome, State
 from blockvault.stores import ObjectInfo
@@ -198,6 +200,47 @@ def test_a_commit_that_was_built_upon_counts(others: int) -> None:
     newest = Commits(Slow(chain.store.objects), LINEAGE).update(decide, chain.state)
     assert decided == [3]
     assert newest.number == 4 + others
+
+
+@pytest.mark.parametrize("parent_goes", [False, True])
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_run_that_slept_before_it_began(
+    store: MemoryStore, source: Path, tmp_path: Path, parent_goes: bool, dead: bool
+) -> None:
+    """Its first commit takes a number that was trimmed: the second finds that out, or the first, if it adopts."""
+    parent = backup(store, source)
+    content = source.read_bytes()
+    source.write_bytes(content[: 20 * BLOCK] + b"new" + content[20 * BLOCK + 3 :])
+    if dead:
+        dying = MemoryStore(store.objects)
+        dying.before = lambda number, kind, key: (_ for _ in ()).throw(Crash) if "/roots/" in key else None
+        with pytest.raises(Crash):
+            backup(dying, source, operation_id="op", full=True)
+    slow = MemoryStore(store.objects)
+
+    def sleep(number: int, kind: str, key: str) -> None:
+        if kind == "create":
+            slow.before = lambda *_: None
+            calm = Repository.open(store.view())
+            found = calm._volumes.find("v")
+            assert found is not None
+            for _ in range(MILESTONE + 70):
+                found = replace(found, state=Commits(store.view(), found.lineage).update(note, found.state))
+            if parent_goes:
+                assert calm.delete("v", parent.backup_id)
+            (done,) = calm.collect("v", attempt_seconds=10 if dead else 1000)
+            assert done.trimmed_commits
+            assert bool(done.deleted_objects) == parent_goes
+
+    slow.before = sleep
+    if dead:
+        made = backup(slow, source, operation_id="op")
+        assert restored(store, tmp_path, made.backup_id) == source.read_bytes()
+    else:
+        with pytest.raises(AttemptFenced):
+            backup(slow, source, operation_id="op")
+        assert Repository.open(store).find_operation("v", "op") is None
+    check_usage(store)
 
 
 def test_a_replaced_predecessor_is_noticed() -> None:
