@@ -58,7 +58,7 @@ RULES: dict[str, Change] = {
     "a commit counts only when nothing higher is there": rewritten(
         commits.Commits,
         "update",
-        "counts, state = self._counts(following)",
+        "counts, state = self._counts(following, state)",
         "counts, state = True, following",
     ),
     "after a lost race it is decided again": rewritten(
