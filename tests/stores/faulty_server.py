@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -39,7 +40,9 @@ _CODES = {403: "SignatureDoesNotMatch", 409: "ConditionalRequestConflict", 503: 
 class FaultyServer:
     """Passes requests to `upstream`, without the headers in `strip`, as `plan(method, path, number)` decides."""
 
-    def __init__(self, upstream: str, plan: Plan, *, strip: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, upstream: str, plan: Plan, *, strip: tuple[str, ...] = (), tls: ssl.SSLContext | None = None
+    ) -> None:
         self.count = 0
         self._lock = threading.Lock()
         outer = self
@@ -113,8 +116,10 @@ class FaultyServer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        self.endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_port}"
 
     def close(self) -> None:
         self._server.shutdown()

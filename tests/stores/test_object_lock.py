@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 import threading
 import time
@@ -9,12 +10,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
-from blockvault.engine import check_store
+from blockvault.engine import BackupRequest, Repository, check_store
 from blockvault.stores import (
     AlreadyExists,
     BadLocation,
@@ -259,6 +261,29 @@ def test_a_creation_in_doubt_is_ours_exactly_once(
         assert seen
     finally:
         proxy.close()
+
+
+def test_backups_are_immutable_and_yet_incremental(locked: S3Store, tmp_path: Path) -> None:
+    """The engine on a locked store: what it has stored stays, and its next backups build on it."""
+    Repository.init(locked)
+    source, target = tmp_path / "source", tmp_path / "target"
+    content = bytearray(random.Random(3).randbytes(3 << 20))
+    made = []
+    for number in range(3):
+        content[number * 4096 : number * 4096 + 9] = b"increment"
+        source.write_bytes(content)
+        repository = Repository.open(S3Store(locked._location, retry_seconds=5))
+        made.append((repository.backup(BackupRequest(str(source), "v")), bytes(content)))
+    assert [result.type for result, _ in made] == ["full", "incremental", "incremental"]
+    assert made[1][0].bytes_stored < 1 << 20
+    keys = [info.key for info in locked.list("")]
+    assert all(locked.lock_until(key) is not None for key in keys)
+    with pytest.raises(ObjectLocked, match=f"{len(keys)} of {len(keys)} objects"):
+        locked.delete(keys)
+    for result, then in made:
+        Repository.open(locked).restore("v", str(target), result.backup_id)
+        assert target.read_bytes() == then
+        target.unlink()
 
 
 def test_deletion_leaves_no_version_and_no_marker(server: tuple[Any, StoreLocation]) -> None:
