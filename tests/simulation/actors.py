@@ -17,16 +17,11 @@ from blockvault.engine import (
     StoredDataDamaged,
     VolumeDeleted,
     VolumeNotFound,
-    commitlog,
     pages,
 )
 from blockvault.engine.backup import LIST
-from blockvault.engine.commits import Commits
 from blockvault.engine.errors import KeyMissing, KeyRotated, WrongKey
-from blockvault.engine.keys import KeyRing, VaultKey
-from blockvault.engine.rotation import Rotation
-from blockvault.engine.state import Outcome
-from blockvault.stores import BlockvaultError, StoreError
+from blockvault.stores import BlockvaultError, InvalidCredentials, StoreThrottled, StoreUnreachable
 from tests.simulation.model import Operation, Wrong, left_out, ranges_between
 from tests.simulation.server import Crash, Machine
 from tests.simulation.world import World
@@ -42,6 +37,7 @@ ACTIONS = (
 )  # fmt: skip
 
 # What may happen to a backup without anybody's fault.
+TROUBLE = (StoreUnreachable, StoreThrottled, InvalidCredentials)
 OTHER_KEY = (KeyRotated, WrongKey, KeyMissing)
 OVERTAKEN = (AttemptFenced, ParentNotFound, VolumeDeleted)
 
@@ -59,7 +55,8 @@ def machine(world: World, name: str, step: Step, steps: int) -> Callable[[], Non
                 step(world, mine, chance)
             except Crash:
                 world.server.note(name, "is dead")
-                world.scheduler.pause(10 ** chance.uniform(0, 3))
+            finally:
+                world.given.pop(name, None)
 
     return live
 
@@ -87,7 +84,7 @@ class Before:
         world, mine = self.world, self.mine
         world.server.note(mine.name, f"failed: {error.reason}: {error}")
         rotated = self.rotating or world.key_changes > self.key_changes
-        trouble = isinstance(error, StoreError) and mine.troubled > self.troubled
+        trouble = isinstance(error, TROUBLE) and mine.troubled > self.troubled
         if not trouble and not (rotated and isinstance(error, OTHER_KEY)):
             raise Wrong(f"{mine.name}: {error.reason} without cause: {error}") from error
         world.did(f"failed: {error.reason}")
@@ -115,6 +112,8 @@ def back_up(
     if not plain:
         request = request_for(world, operation, chance)
     before = Before.now(world, mine)
+    deletions = world.model.volume_deletions[operation.volume]
+    deleting = world.model.deleting[operation.volume] > 0
     try:
         result = world.repository(mine).backup(request)
     except OVERTAKEN as error:
@@ -133,6 +132,8 @@ def back_up(
     if result.changed_block_source != LIST:
         operation.lied.clear()
     model = world.model
+    if deleting or model.volume_deletions[operation.volume] > deletions:
+        model.doomed[result.backup_id] += 1  # it may have been made just before all went
     model.succeeded(operation, result.backup_id)
 
 
@@ -165,28 +166,6 @@ def request_for(world: World, operation: Operation, chance: random.Random) -> Ba
     return request
 
 
-def delete(world: World, mine: Machine, chance: random.Random) -> None:
-    """Delete a backup."""
-    model = world.model
-    volume = chance.choice(sorted(model.devices))
-    there = [o.backup_id for o in model.operations.values() if o.backup_id and o.volume == volume]
-    if not there:
-        return
-    backup_id = chance.choice(there)
-    model.doomed[backup_id] += 1
-    before = Before.now(world, mine)
-    try:
-        was_there = world.repository(mine).delete(volume, backup_id)
-    except BlockvaultError as error:
-        before.excuse(error)
-        return
-    if not was_there and model.doomed[backup_id] == 1:
-        raise Wrong(f"backup {backup_id} was not there when it was to be deleted")
-    world.did("delete")
-    world.server.note(mine.name, f"deleted {backup_id[:8]}: {was_there}")
-    model.deleted.add(backup_id)
-
-
 def read(world: World, mine: Machine, chance: random.Random) -> None:
     """List the backups and restore one of them."""
     model = world.model
@@ -214,11 +193,11 @@ def read(world: World, mine: Machine, chance: random.Random) -> None:
         restore_one(world, repository, listed[wanted], wanted, mine.name)
         world.did("restore")
     except BackupNotFound as error:
-        if wanted not in model.doomed:
+        if wanted not in model.doomed and not model.volume_deletions[volume]:
             raise Wrong(f"restore of {wanted}: {error}") from error
         world.did("restore: deleted meanwhile")
     except StoredDataDamaged as error:
-        if wanted not in model.doomed:
+        if wanted not in model.doomed and not model.volume_deletions[volume]:
             before.excuse(error)
         world.did("restore: deleted meanwhile")
     except BlockvaultError as error:
@@ -241,84 +220,3 @@ def restore_one(world: World, repository: Repository, operation: Operation, back
             (i for i, (a, b) in enumerate(zip(found, operation.content, strict=False)) if a != b), "the end"
         )
         raise Wrong(f"backup {backup_id} of {operation.id} restores other bytes, from {at} on")
-
-
-def rotate(world: World, mine: Machine, chance: random.Random) -> None:
-    """Rotate the vault's key, or help a rotation on. The old key is given away once it is of no use."""
-    ring = world.ring
-    if ring.current is None:
-        return
-    if world.target is None:
-        # A volume that listings do not show yet keeps its old wrap, so the old key has to be kept for so long.
-        world.scheduler.pause(world.server.lag if chance.random() < 0.7 else 0.0)
-        if world.target is None:
-            world.target = VaultKey(chance.randbytes(32))
-            world.hand_out(KeyRing(world.target, world.ring.current))
-    ring, target, began = world.ring, world.target, world.scheduler.now
-    before = Before.now(world, mine)
-    try:
-        result = Rotation(world.client(mine), ring).run()
-    except BlockvaultError as error:
-        before.excuse(error)
-        return
-    world.did("rotate" if result.old_key_removed else "rotate: waits for older runs")
-    if result.old_key_removed and world.target is target and world.all_listed(began):
-        world.target = None
-        world.hand_out(KeyRing(target))
-
-
-def commit_often(world: World, mine: Machine, chance: random.Random) -> None:
-    """Many commits that change nothing, so that numbers which sleepers know are trimmed meanwhile."""
-    before = Before.now(world, mine)
-    volume = chance.choice(sorted(world.model.devices))
-    try:
-        found = world.repository(mine)._volumes.find(volume)
-        if found is None:
-            return
-        state = found.state
-        for _ in range(chance.randrange(1, 20)):
-            state = Commits(world.client(mine), found.lineage).update(
-                lambda s: (s, Outcome("", "note")), state
-            )
-            world.did("commit that changes nothing")
-    except BlockvaultError as error:
-        before.excuse(error)
-        return
-    trim(world, mine, chance)
-
-
-def trim(world: World, mine: Machine, chance: random.Random) -> None:
-    """Remove what may be removed of the commits: neither the latest nor milestones."""
-    before = Before.now(world, mine)
-    volume = chance.choice(sorted(world.model.devices))
-    try:
-        found = world.repository(mine)._volumes.find(volume)
-        if found is None:
-            return
-        numbers = range(1, found.state.number - commitlog.MILESTONE + 1)
-        gone = [found.lineage.paths.commit(n) for n in numbers if n % commitlog.MILESTONE]
-        world.client(mine).delete(gone)
-        world.did("trim" if gone else "trim: nothing to do")
-    except BlockvaultError as error:
-        before.excuse(error)
-
-
-def cast(world: World) -> None:
-    """Who takes part in this run."""
-    chance = world.chance
-    add = world.scheduler.add
-    for number in range(chance.choice([1, 2, 2, 3])):
-        name = f"writer-{number}"
-        add(name, machine(world, name, write, chance.randrange(2, 6)))
-    for number in range(chance.choice([0, 1, 1, 2])):
-        name = f"deleter-{number}"
-        add(name, machine(world, name, delete, chance.randrange(1, 4)))
-    if chance.random() < 0.5:
-        world.server.faults.sleepy()
-        add("committer", machine(world, "committer", commit_often, chance.randrange(2, 5)))
-    for number in range(chance.choice([0, 0, 1, 2])):
-        name = f"rotator-{number}"
-        add(name, machine(world, name, rotate, chance.randrange(1, 4)))
-    for number in range(chance.choice([0, 1, 1])):
-        name = f"reader-{number}"
-        add(name, machine(world, name, read, chance.randrange(1, 4)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from blockvault.engine import VolumeNotFound, pages
+from blockvault.engine import VolumeNotFound, commitlog, pages
+from blockvault.engine.collect import ATTEMPT_SECONDS
 from blockvault.engine.envelope import Kind
 from blockvault.engine.items import overhead
 from blockvault.engine.leaf import Leaf
@@ -15,10 +16,11 @@ from blockvault.engine.root import Root, Roots
 from blockvault.engine.tree import TreeReader
 from blockvault.engine.volumes import Volume
 from blockvault.stores import ObjectStore
-from tests.simulation.actors import back_up, restore_one, rotate
+from tests.simulation.actors import back_up, restore_one
 from tests.simulation.model import Wrong
 from tests.simulation.server import Machine
-from tests.simulation.world import World
+from tests.simulation.upkeep import rotate
+from tests.simulation.world import DAY, World
 
 
 def finish(world: World) -> None:
@@ -35,6 +37,16 @@ def finish(world: World) -> None:
                 back_up(world, machine, operation, chance, plain=True)  # its parent had been deleted
             if operation.backup_id is None:
                 raise Wrong(f"{operation.id} cannot be made although nothing goes wrong any more")
+
+
+def collect_all(world: World) -> None:
+    """When runs of before count as dead, a collect leaves nothing but what the backups need."""
+    world.scheduler.pause(ATTEMPT_SECONDS + 5 * DAY)  # clocks may be wrong by two days
+    repository = world.calm()
+    repository.collect()
+    again = [done for done in repository.collect() if done.deleted_objects]
+    if again:
+        raise Wrong(f"a second collect finds more: {again}")
 
 
 def check(world: World) -> None:
@@ -63,7 +75,8 @@ def check(world: World) -> None:
             if operation.volume != volume or row["size"] != len(operation.content):
                 raise Wrong(f"{backup_id} is not a backup of {operation.id}")
             restore_one(world, repository, operation, backup_id, "observer")
-        check_usage(repository.store, repository._volumes.find(volume), used.get(volume))
+        named = check_usage(repository.store, repository._volumes.find(volume), used.get(volume))
+        check_orphans(world, repository._volumes.find(volume), named)
     wanted = {o.backup_id: o.id for o in model.operations.values() if o.backup_id}
     lost = [name for backup_id, name in wanted.items() if backup_id not in listed | model.doomed.keys()]
     if lost:
@@ -72,7 +85,7 @@ def check(world: World) -> None:
         raise Wrong(f"deleted backups are back: {listed & model.deleted}")
 
 
-def check_usage(store: ObjectStore, volume: Volume | None, reported: int | None) -> None:
+def check_usage(store: ObjectStore, volume: Volume | None, reported: int | None) -> set[str]:
     """The summaries name exactly what the trees reach, it is really there, and used bytes are its size."""
     assert volume is not None
     state, lineage = volume.state, volume.lineage
@@ -96,6 +109,20 @@ def check_usage(store: ObjectStore, volume: Volume | None, reported: int | None)
             raise Wrong(f"{key} has another size than its summaries say")
     if not sum(named.values()) == state.used_bytes == reported:
         raise Wrong(f"used bytes: {state.used_bytes}, {reported}; there are {sum(named.values())}")
+    return set(named)
+
+
+def check_orphans(world: World, volume: Volume | None, named: set[str]) -> None:
+    """After the last collect, nothing is there but what is needed, and few commits."""
+    assert volume is not None
+    paths, number = volume.lineage.paths, volume.state.number
+    for key in world.server.objects:
+        if key.startswith((paths.segments, paths.page_objects, paths.roots)) and key not in named:
+            raise Wrong(f"{key} is needed by nobody, and is still there")
+        if key.startswith(paths.commits):
+            n = int(key.rpartition("/")[2])
+            if n <= number - 2 * commitlog.MILESTONE and n % commitlog.MILESTONE:
+                raise Wrong(f"{key} was not trimmed; the newest is {number}")
 
 
 def reached(store: ObjectStore, lineage: Lineage, root: Root) -> dict[ObjectName, int]:

@@ -99,6 +99,9 @@ class Model:
     # Backups for which deletions began (how many), and those for which one was reported done.
     doomed: Counter[str] = field(default_factory=Counter)
     deleted: set[str] = field(default_factory=set)
+    # By volume, how often all of it was deleted, and by how many at the moment.
+    volume_deletions: Counter[str] = field(default_factory=Counter)
+    deleting: Counter[str] = field(default_factory=Counter)
 
     def snapshot(self, volume: str) -> Operation:
         """A new operation on the volume as it is now."""

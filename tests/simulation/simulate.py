@@ -9,8 +9,8 @@ import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tests.simulation.actors import cast
-from tests.simulation.checks import check, finish
+from tests.simulation.checks import check, collect_all, finish
+from tests.simulation.upkeep import cast
 from tests.simulation.world import world
 
 
@@ -41,6 +41,7 @@ def run(seed: int) -> Outcome:
                 cast(made)
                 made.scheduler.run()
                 finish(made)
+                collect_all(made)
                 check(made)
             except Exception:  # noqa: BLE001 - whatever it is, it belongs to this seed
                 error = traceback.format_exc()

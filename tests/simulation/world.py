@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from blockvault.engine import Repository, runtime
 from blockvault.engine.keys import KeyRing, VaultKey
@@ -17,6 +17,7 @@ from tests.simulation.scale import TINY, WHOLE, scaled
 from tests.simulation.scheduler import EPOCH, Scheduler, TurnExecutor
 from tests.simulation.server import Client, Machine, Server
 
+DAY = 86_400.0
 # Turns after which a run goes round in circles.
 MOST_TURNS = 60_000
 # One seed in so many runs with blocks and sectors of their true size.
@@ -28,7 +29,7 @@ class World:
     """The store, the clock, the model.
 
     `ring`: what whoever starts now is given. `target`: the key that a rotation under way leads to. `key_changes`:
-    how often `ring` has changed.
+    how often `ring` has changed; `given`: which of these rings each busy machine works with.
     """
 
     seed: int
@@ -39,19 +40,21 @@ class World:
     ring: KeyRing
     target: VaultKey | None = None
     key_changes: int = 0
+    given: dict[str, int] = field(default_factory=dict)
 
     def hand_out(self, ring: KeyRing) -> None:
         """Let everybody who starts from now on have these keys."""
         self.ring = ring
         self.key_changes += 1
 
-    def all_listed(self, since: float) -> bool:
-        """Whether listings made since then showed all volumes that there are."""
-        return all(
+    def old_keys_useless(self, since: float) -> bool:
+        """Whether listings made since then showed all volumes, and nobody works with older keys than those of now."""
+        listed = all(
             stored.born <= since - self.server.lag
             for key, stored in self.server.objects.items()
             if key.startswith("volumes/")
         )
+        return listed and all(version == self.key_changes for version in self.given.values())
 
     def chance_of(self, name: str) -> random.Random:
         """Randomness of one actor, which does not depend on what the others do."""
@@ -59,6 +62,7 @@ class World:
 
     def repository(self, machine: Machine) -> Repository:
         """The store as a machine opens it."""
+        self.given[machine.name] = self.key_changes
         return Repository.open(self.client(machine), self.ring)
 
     def client(self, machine: Machine) -> Client:
@@ -93,12 +97,22 @@ def world(seed: int, folder: str) -> Iterator[World]:
     ring = KeyRing(VaultKey(chance.randbytes(32))) if chance.random() < 0.4 else KeyRing()
     pools = random.Random(f"{seed}/pools")
     bound = Runtime(
-        wall=lambda: EPOCH + scheduler.now,
+        wall=lambda: EPOCH + scheduler.now + skew_of(scheduler),
         monotonic=lambda: scheduler.now,
         random=random.Random(f"{seed}/engine").randbytes,
         executor=lambda threads, _: TurnExecutor(threads, pools),
         sleep=scheduler.pause,
     )
+    skews = random.Random(f"{seed}/clocks")
+    skewed = skews.random() < 0.3
+    clocks: dict[str, float] = {}
+
+    def skew_of(scheduler: Scheduler) -> float:
+        """How wrong the clock of the machine is whose turn it is: up to two days."""
+        if not skewed or scheduler.current is None:
+            return 0.0
+        return clocks.setdefault(scheduler.current.name, skews.uniform(-2, 2) * DAY)
+
     former = random.getstate()
     random.seed(seed)  # how long the product's patience waits between tries
     try:

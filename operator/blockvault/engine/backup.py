@@ -114,7 +114,10 @@ class BackupRun:
         pin = pin_of(parent_entry)
         attempt = Attempt(self._attempt, request.operation_id, state.epoch, pin, source.size, runtime.now())
         work = Work(self._store, volume.lineage, commits, state, attempt, source, file_system)
-        parent = work.roots.read(parent_entry)
+        try:
+            parent = work.roots.read(parent_entry)
+        except StoredDataDamaged:
+            return None  # not pinned, it may have been deleted and collected just now
         if self._lies(work, parent, []):
             return None
         name = NameSource(state.epoch).fresh()

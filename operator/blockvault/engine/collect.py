@@ -16,7 +16,7 @@ import numpy as np
 from blockvault.engine import objects, runtime, trash
 from blockvault.engine.commitlog import CommitLog
 from blockvault.engine.commits import Commits, refuse_unwritable
-from blockvault.engine.errors import ListingImplausible, RollbackSuspected
+from blockvault.engine.errors import ListingImplausible, RollbackSuspected, StoredDataDamaged
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import ObjectName
 from blockvault.engine.objects import Objects
@@ -29,6 +29,8 @@ ROUND = 1000
 # An attempt whose entry is older counts as dead. Only a wrong clock could make that a mistake, and then the run
 # fails cleanly at its commit.
 ATTEMPT_SECONDS = 7 * 24 * 3600
+# How often a collect begins anew because others have committed and deleted since it read the state.
+TRIES = 3
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Collector:
         self._seen = seen
         self._attempt_seconds = attempt_seconds
         self._known: tuple[list[str], Objects] | None = None
+        self._judged = 0
 
     def run(self, state: State) -> Collected:
         """Collect. Raises RollbackSuspected, ListingImplausible; then nothing was deleted."""
@@ -72,20 +75,35 @@ class Collector:
             raise RollbackSuspected(
                 f"volume {state.volume}: commit {self._seen} was seen before, and now the newest is {state.number}"
             )
+        for left in range(TRIES, 0, -1):
+            try:
+                self._collect(state, done)
+                break
+            except (ListingImplausible, StoredDataDamaged):
+                # What an old state needs may have been deleted since, by somebody who knew a newer one.
+                newest = self._commits.newest(at_least=state.number)
+                if newest is None or newest.number <= self._judged or left == 1:
+                    raise
+                state = newest
+        return done
+
+    def _collect(self, state: State, done: Collected) -> None:
         refuse_unwritable(state)
         if state.status == DELETED:
             self._erase(done)
-            return done
+            return
+        self._judged = state.number
         state = self._tidy(state, done)
         if state.condemned and not self._dry_run:
             state = self._delete(state, dict.fromkeys(state.condemned, 0), done)
+        self._judged = state.number
         listed = objects.listed(self._store, self._lineage.paths)
         self._doubt(state, listed)
         candidates = self._candidates(state, listed)
         del listed
         if self._dry_run:
             done.deleted_objects, done.deleted_bytes = len(candidates), candidates.total
-            return done
+            return
         for first in range(0, len(candidates), ROUND):
             batch = Objects(candidates.records[first : first + ROUND])
             sizes = dict(zip(batch.keys(self._lineage.paths), batch.records["size"].tolist(), strict=True))
@@ -93,19 +111,20 @@ class Collector:
             # What another collector condemned meanwhile is deleted as well: by then it is condemned for ever.
             state = self._delete(state, {key: sizes.get(key, 0) for key in state.condemned}, done)
         done.trimmed_commits = CommitLog(self._store, self._lineage).trim(state.number)
-        return done
 
     def _tidy(self, state: State, done: Collected) -> State:
         """Empty what is due in the trash, and give up attempts that are too old."""
-        done.emptied = sorted(trash.due(state))
-        done.given_up = sorted(attempt.id for attempt in state.attempts if self._dead(attempt.started_at))
+        due = trash.due(state)
+        dead = {attempt.id for attempt in state.attempts if self._dead(attempt.started_at)}
+        done.emptied = sorted({*done.emptied, *due})
+        done.given_up = sorted({*done.given_up, *dead})
         if self._dry_run:
-            for entry in [entry for entry in state.roots if entry.id in done.emptied]:
+            for entry in [entry for entry in state.roots if entry.id in due]:
                 state.roots.remove(entry)
-            state.attempts = [attempt for attempt in state.attempts if attempt.id not in done.given_up]
+            state.attempts = [attempt for attempt in state.attempts if attempt.id not in dead]
             state.used_bytes = self._roots.used_bytes(state.roots)
             return state
-        if not done.emptied and not done.given_up:
+        if not due and not dead:
             return state
 
         def decide(current: State) -> tuple[State, Outcome] | None:

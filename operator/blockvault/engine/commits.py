@@ -86,7 +86,15 @@ class Commits:
             if self._lineage.single_writer:
                 state = self._look(state)
             refuse_unwritable(state)
-            decision = decide(state.copy())
+            try:
+                decision = decide(state.copy())
+            except StoredDataDamaged:
+                # What a state names may be gone as soon as it is not the newest any more.
+                newest = self._after(state.number)
+                if newest.number == state.number:
+                    raise
+                state = newest
+                continue
             if decision is None:
                 return state
             following = self._prepare(state, *decision)

@@ -19,7 +19,7 @@ from blockvault.engine.codec import CodecError
 from blockvault.engine.commits import Commits, refuse_unwritable
 from blockvault.engine.envelope import Kind
 from blockvault.engine.errors import AttemptFenced, StoredDataDamaged
-from blockvault.engine.fetching import get
+from blockvault.engine.fetching import get, get_whole
 from blockvault.engine.leaf import Leaf, Piece
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import NameSource, ObjectName
@@ -86,7 +86,12 @@ class Compaction:
         refuse_unwritable(state)
         if budget is None:
             budget = int(state.used_bytes * BUDGET_SHARE)
-        plan = self._choose(state, alive_share, budget)
+        try:
+            plan = self._choose(state, alive_share, budget)
+        except StoredDataDamaged:
+            if self._overtaken(state):
+                return Rewritten()
+            raise
         if not plan.sizes:
             return Rewritten()
         state = self._commits.update(lambda current: begin_compaction(current, self._attempt), state)
@@ -96,8 +101,19 @@ class Compaction:
         try:
             return self._rewrite(state, plan, NameSource(attempt.epoch))
         except StoredDataDamaged:
-            self._commits.update(lambda current: give_up(current, self._attempt), state)
+            newest = self._commits.newest(at_least=state.number)
+            if newest is None or newest.attempt(self._attempt) is None:
+                raise AttemptFenced(f"volume {state.volume}: the compaction was given up") from None
+            self._commits.update(lambda current: give_up(current, self._attempt), newest)
+            if self._overtaken(state):
+                return Rewritten()
             raise
+
+    def _overtaken(self, state: State) -> bool:
+        """Whether a backup that was read has gone since: then its data may be gone too, and that is no damage."""
+        newest = self._commits.newest(at_least=state.number)
+        left = {entry.object for entry in newest.roots} if newest is not None else set()
+        return any(entry.object not in left for entry in state.roots)
 
     def _choose(self, state: State, alive_share: float, budget: int) -> _Plan:
         """Segments of which no root needs more than the share, then those of which all together do not."""
@@ -133,14 +149,21 @@ class Compaction:
     def _directory(self, name: ObjectName, size: int) -> list[Entry]:
         key = self._lineage.paths.segment(name)
         try:
-            start = max(0, size - DIRECTORY_READ)
-            tail = get(self._store, key, start, size - start)
-            needed, entries = open_directory(self._lineage, name, tail, size)
-            if needed > len(tail):
-                tail = get(self._store, key, size - needed, needed)
-                _, entries = open_directory(self._lineage, name, tail, size)
+            try:
+                return self._read_directory(key, name, size)
+            except CodecError:
+                # Once more before it counts as damage: the way from the store may have been at fault.
+                return self._read_directory(key, name, size)
         except (ObjectNotFound, CodecError) as error:
             raise StoredDataDamaged(f"{key}: {error}") from error
+
+    def _read_directory(self, key: str, name: ObjectName, size: int) -> list[Entry]:
+        start = max(0, size - DIRECTORY_READ)
+        tail = get(self._store, key, start, size - start)
+        needed, entries = open_directory(self._lineage, name, tail, size)
+        if needed > len(tail):
+            tail = get(self._store, key, size - needed, needed)
+            _, entries = open_directory(self._lineage, name, tail, size)
         return entries
 
     def _alive(
@@ -197,7 +220,7 @@ class Compaction:
         for name, size in sorted(plan.sizes.items()):
             key = self._lineage.paths.segment(name)
             try:
-                data = get(self._store, key)
+                data = get_whole(self._store, key, expected=True)
             except ObjectNotFound as error:
                 raise StoredDataDamaged(f"{key}: segment is missing") from error
             envelope.split(Kind.SEGMENT, key, data)
@@ -220,7 +243,7 @@ class Compaction:
         for name, size in sizes.items():
             key = self._lineage.paths.segment(name)
             try:
-                data = get(self._store, key)
+                data = get_whole(self._store, key, expected=True)
             except ObjectNotFound as error:
                 raise StoredDataDamaged(f"{key}: a copy just made is missing") from error
             envelope.split(Kind.SEGMENT, key, data)

@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from blockvault.engine import envelope
@@ -71,9 +72,12 @@ def wrap(store: ObjectStore, lineage: Lineage, key: VaultKey) -> None:
     try:
         store.create(path, envelope.seal(envelope.Kind.KEY, path, body, cipher=key.cipher))
     except AlreadyExists:
-        # Another writer was faster. The lineage has one key only, so it must be the same.
-        if unwrap(store, lineage.id, key, single_writer=lineage.single_writer).keys.raw != lineage.keys.raw:
-            raise StoredDataDamaged(f"{path}: holds another key than the lineage's") from None
+        # Another writer was faster. The lineage has one key only, so it must be the same. Gone again: the lineage was
+        # deleted, or a later rotation has no use for this wrap; either shows at the next commit.
+        with suppress(ObjectNotFound):
+            found = unwrap(store, lineage.id, key, single_writer=lineage.single_writer)
+            if found.keys.raw != lineage.keys.raw:
+                raise StoredDataDamaged(f"{path}: holds another key than the lineage's") from None
 
 
 def unwrap(store: ObjectStore, lineage_id: str, key: VaultKey, *, single_writer: bool) -> Lineage:

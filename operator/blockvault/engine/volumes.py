@@ -128,7 +128,8 @@ class Volumes:
     def _newest(self, record: _Record, *, probe: bool = True) -> Volume | None:
         """The lineage's newest state; None before its first commit."""
         lineage = self._open(record)
-        state = Commits(self._store, lineage).newest(probe=probe)
+        # Of an erased lineage only the last commit can be read, so it has to be found.
+        state = Commits(self._store, lineage).newest(probe=probe or lineage.erased)
         if state is None:
             return None
         state.volume = state.volume or record.volume  # an erased lineage cannot tell

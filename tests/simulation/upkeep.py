@@ -1,0 +1,194 @@
+"""Who looks after the backups: deletes them, brings them back, collects, compacts, rotates keys."""
+
+from __future__ import annotations
+
+import random
+
+from blockvault.engine import BackupNotFound
+from blockvault.engine.collect import ATTEMPT_SECONDS
+from blockvault.engine.commits import Commits
+from blockvault.engine.errors import AttemptFenced, ListingImplausible, VolumeDeleted, VolumeNotFound
+from blockvault.engine.keys import KeyRing, VaultKey
+from blockvault.engine.rotation import Rotation
+from blockvault.engine.state import Outcome
+from blockvault.stores import BlockvaultError
+from tests.simulation.actors import Before, machine, read, write
+from tests.simulation.model import Wrong
+from tests.simulation.server import Machine
+from tests.simulation.world import World
+
+# Of what is in the trash for so long, nothing may be lost before the end. Seconds.
+FOR_LONG = 1e9
+
+
+def delete(world: World, mine: Machine, chance: random.Random) -> None:
+    """Delete a backup: at once, or into the trash."""
+    model = world.model
+    volume = chance.choice(sorted(model.devices))
+    there = [o.backup_id for o in model.operations.values() if o.backup_id and o.volume == volume]
+    if not there:
+        return
+    backup_id = chance.choice(there)
+    keep = chance.choice([0.0, 0.0, 10 ** chance.uniform(0, 4), FOR_LONG])
+    if keep != FOR_LONG:
+        model.doomed[backup_id] += 1
+    before = Before.now(world, mine)
+    try:
+        was_there = world.repository(mine).delete(volume, backup_id, keep_seconds=keep)
+    except BlockvaultError as error:
+        before.excuse(error)
+        return
+    if not was_there and model.doomed[backup_id] <= (keep != FOR_LONG):
+        raise Wrong(f"backup {backup_id} was not there when it was to be deleted")
+    world.did("delete into the trash" if keep else "delete")
+    world.server.note(mine.name, f"deleted {backup_id[:8]}, kept for {keep:.0f} s: {was_there}")
+    if not keep:
+        model.deleted.add(backup_id)
+
+
+def undelete(world: World, mine: Machine, chance: random.Random) -> None:
+    """Bring a backup back."""
+    model = world.model
+    volume = chance.choice(sorted(model.devices))
+    there = [o.backup_id for o in model.operations.values() if o.backup_id and o.volume == volume]
+    if not there:
+        return
+    backup_id = chance.choice(there)
+    before = Before.now(world, mine)
+    try:
+        was_in = world.repository(mine).undelete(volume, backup_id)
+    except (BackupNotFound, VolumeNotFound) as error:
+        if backup_id not in model.doomed:
+            raise Wrong(f"undelete of {backup_id}: {error}") from error
+        return
+    except BlockvaultError as error:
+        before.excuse(error)
+        return
+    world.did("undelete" if was_in else "undelete: not in the trash")
+
+
+def delete_volume(world: World, mine: Machine, chance: random.Random) -> None:
+    """Delete all of a volume's backups for good."""
+    model = world.model
+    volume = chance.choice(sorted(model.devices))
+    known = [o.backup_id for o in model.operations.values() if o.backup_id and o.volume == volume]
+    model.doomed.update(known)
+    model.volume_deletions[volume] += 1
+    model.deleting[volume] += 1
+    before = Before.now(world, mine)
+    try:
+        world.repository(mine).delete_volume(volume)
+    except BlockvaultError as error:
+        before.excuse(error)
+        return  # it may still happen, so it stays under way for the model
+    model.deleted.update(known)
+    model.deleting[volume] -= 1
+    world.did("delete a volume")
+
+
+def collect(world: World, mine: Machine, chance: random.Random) -> None:
+    """Free what nobody needs."""
+    before = Before.now(world, mine)
+    volume = chance.choice([None, *sorted(world.model.devices)])
+    dry_run = chance.random() < 0.1
+    patience = chance.choice([0.0, 10 ** chance.uniform(0, 4), ATTEMPT_SECONDS])
+    try:
+        for done in world.repository(mine).collect(volume, dry_run=dry_run, attempt_seconds=patience):
+            if dry_run:
+                world.did("collect: dry run")
+                continue
+            world.did("collect" if done.deleted_objects else "collect: nothing to do")
+            for what, count in (
+                ("collect: trash emptied", len(done.emptied)),
+                ("collect: attempts given up", len(done.given_up)),
+                ("collect: commits trimmed", done.trimmed_commits),
+            ):
+                if count:
+                    world.did(what)
+    except ListingImplausible as error:
+        # Listings that lag, and others who delete at the same time, look like this; it is right to stop then.
+        world.server.note(mine.name, f"failed: {error.reason}: {error}")
+        world.did("collect: ListingImplausible")
+        if not world.server.faults.enabled:
+            raise Wrong(f"a collect stops although nothing is wrong: {error}") from error
+    except BlockvaultError as error:
+        before.excuse(error)
+
+
+def compact(world: World, mine: Machine, chance: random.Random) -> None:
+    """Rewrite what is mostly dead."""
+    before = Before.now(world, mine)
+    volume = chance.choice(sorted(world.model.devices))
+    try:
+        done = world.repository(mine).compact(volume, budget=chance.choice([None, 5_000, 10**9]))
+        world.did("compact" if done.roots else "compact: nothing to do")
+    except (AttemptFenced, VolumeDeleted, VolumeNotFound) as error:
+        world.did(f"compact: {error.reason}")
+    except BlockvaultError as error:
+        before.excuse(error)
+
+
+def rotate(world: World, mine: Machine, chance: random.Random) -> None:
+    """Rotate the vault's key, or help a rotation on. The old key is given away once it is of no use."""
+    ring = world.ring
+    if ring.current is None:
+        return
+    if world.target is None:
+        # A volume that listings do not show yet keeps its old wrap, so the old key has to be kept for so long.
+        world.scheduler.pause(world.server.lag if chance.random() < 0.7 else 0.0)
+        if world.target is None:
+            world.target = VaultKey(chance.randbytes(32))
+            world.hand_out(KeyRing(world.target, world.ring.current))
+    ring, target, began = world.ring, world.target, world.scheduler.now
+    before = Before.now(world, mine)
+    try:
+        result = Rotation(world.client(mine), ring).run()
+    except BlockvaultError as error:
+        before.excuse(error)
+        return
+    world.did("rotate" if result.old_key_removed else "rotate: waits for older runs")
+    if result.old_key_removed and world.target is target and world.old_keys_useless(began):
+        world.target = None
+        world.hand_out(KeyRing(target))
+
+
+def commit_often(world: World, mine: Machine, chance: random.Random) -> None:
+    """Many commits that change nothing, so that numbers which sleepers know are trimmed meanwhile."""
+    before = Before.now(world, mine)
+    volume = chance.choice(sorted(world.model.devices))
+    try:
+        found = world.repository(mine)._volumes.find(volume)
+        if found is None:
+            return
+        state = found.state
+        for _ in range(chance.randrange(1, 20)):
+            state = Commits(world.client(mine), found.lineage).update(
+                lambda s: (s, Outcome("", "note")), state
+            )
+            world.did("commit that changes nothing")
+    except BlockvaultError as error:
+        before.excuse(error)
+
+
+def cast(world: World) -> None:
+    """Who takes part in this run."""
+    chance = world.chance
+    add = world.scheduler.add
+    for number in range(chance.choice([1, 2, 2, 3])):
+        name = f"writer-{number}"
+        add(name, machine(world, name, write, chance.randrange(2, 6)))
+    for kind, step, numbers, most in (
+        ("deleter", delete, [0, 1, 1, 2], 5),
+        ("undeleter", undelete, [0, 0, 1], 4),
+        ("destroyer", delete_volume, [0] * 12 + [1], 2),
+        ("collector", collect, [0, 1, 1, 2], 8),
+        ("compactor", compact, [0, 0, 1, 1], 4),
+        ("rotator", rotate, [0, 0, 1, 2], 4),
+        ("reader", read, [0, 1, 1], 4),
+    ):
+        for number in range(chance.choice(numbers)):
+            name = f"{kind}-{number}"
+            add(name, machine(world, name, step, chance.randrange(1, most)))
+    if chance.random() < 0.5:
+        world.server.faults.sleepy()
+        add("committer", machine(world, "committer", commit_often, chance.randrange(2, 5)))
