@@ -237,7 +237,7 @@ class Commits:
             return self._last(number, key, data)
         opened = envelope.unseal(envelope.Kind.COMMIT, key, data, self._lineage.cipher)
         try:
-            state = State.decode(opened.body)
+            state = State.from_json(envelope.facts_of(key, opened.body))
         except (ValueError, TypeError, KeyError) as error:
             raise StoredDataDamaged(f"{key}: {error}") from error
         terminal = opened.clear == _TERMINAL

@@ -6,13 +6,16 @@ What it is, what reading it takes, and a checksum bound to its key.
 from __future__ import annotations
 
 import enum
+import json
+import re
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 from blockvault.engine import codec, runtime
 from blockvault.engine.crypt import BODY_NONCE, TAG_SIZE, Cipher
 from blockvault.engine.errors import FormatUnsupported, StoredDataDamaged
-from blockvault.engine.hashing import ObjectChecksum
+from blockvault.engine.hashing import SIZE, ObjectChecksum
 
 MAGIC = b"\x89BVLT\r\n\x1a"
 VERSION = 1
@@ -48,6 +51,8 @@ class Kind(enum.IntEnum):
 # are never decoded as a whole.
 _LARGEST = {Kind.ROOT: 256 << 20, Kind.COMMIT: 64 << 20}
 _LARGEST_RECORD = 64 << 10
+
+_SECRET = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -184,6 +189,24 @@ def unseal(kind: Kind, key: str, data: bytes, cipher: Cipher | None = None) -> O
     except codec.CodecError as error:
         raise StoredDataDamaged(f"{key}: {error}") from error
     return Opened(parts.object_id, parts.clear, body, parts.writable, parts.checksum)
+
+
+def facts_of(key: str, data: bytes) -> dict[str, Any]:
+    """The JSON object in a clear section or body. Raises StoredDataDamaged when it is none."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise StoredDataDamaged(f"{key}: {error}") from error
+    if not isinstance(found, dict):
+        raise StoredDataDamaged(f"{key}: not a JSON object")
+    return found
+
+
+def secret_of(key: str, text: object) -> bytes:
+    """32 secret bytes from their hex. Raises StoredDataDamaged, which shows nothing of them."""
+    if not isinstance(text, str) or not _SECRET.fullmatch(text):
+        raise StoredDataDamaged(f"{key}: holds no key of {SIZE} bytes")
+    return bytes.fromhex(text)
 
 
 def _bound(head: bytes, key: str, clear: bytes) -> bytes:

@@ -81,8 +81,10 @@ def open_store_record(store: ObjectStore, ring: KeyRing) -> StoreFacts:
     except ObjectNotFound as error:
         raise NotAVault(f"{store.url}: no store of backups here") from error
     parts = envelope.split(envelope.Kind.STORE, STORE, data)
-    clear = _parse(STORE, parts.clear)
+    clear = envelope.facts_of(STORE, parts.clear)
     first = clear.get("fingerprint")
+    if first is not None and not isinstance(first, str):
+        raise StoredDataDamaged(f"{STORE}: its key has no fingerprint")
     if first is None:
         if ring.current is not None:
             raise BadRequest(
@@ -96,8 +98,8 @@ def open_store_record(store: ObjectStore, ring: KeyRing) -> StoreFacts:
         body = envelope.unseal(envelope.Kind.STORE, STORE, data, key.cipher).body
     else:
         body = _open_generation(store, ring, first, parts.checksum.hex())
+    name_key = envelope.secret_of(STORE, envelope.facts_of(STORE, body).get("nameKey"))
     try:
-        name_key = bytes.fromhex(_parse(STORE, body)["nameKey"])
         return StoreFacts(
             str(clear["storeId"]),
             str(clear["createdAt"]),
@@ -107,8 +109,8 @@ def open_store_record(store: ObjectStore, ring: KeyRing) -> StoreFacts:
             first,
             parts.checksum.hex(),
         )
-    except (KeyError, ValueError) as error:
-        raise StoredDataDamaged(f"{STORE}: {error}") from error
+    except KeyError as error:
+        raise StoredDataDamaged(f"{STORE}: has no {error}") from error
 
 
 def newest(store: ObjectStore, facts: StoreFacts) -> Generation:
@@ -124,7 +126,9 @@ def known(store: ObjectStore) -> list[Generation]:
         data = get_whole(store, STORE, expected=True)
     except ObjectNotFound as error:
         raise NotAVault(f"{store.url}: no store of backups here") from error
-    first = _parse(STORE, envelope.split(envelope.Kind.STORE, STORE, data).clear).get("fingerprint")
+    first = envelope.facts_of(STORE, envelope.split(envelope.Kind.STORE, STORE, data).clear).get(
+        "fingerprint"
+    )
     if first is None:
         return []
     later = (_read(store, number)[0] for number in range(2, _highest(store) + 1))
@@ -158,7 +162,7 @@ def _open_generation(store: ObjectStore, ring: KeyRing, first: str, record: str)
         if key is not None:
             path = generation_key(number)
             body = envelope.unseal(envelope.Kind.GENERATION, path, data, key.cipher).body
-            if _parse(path, body).get("record") != record:
+            if envelope.facts_of(path, body).get("record") != record:
                 raise StoredDataDamaged(f"{STORE}: not the record that {path} was made for")
             return body
     given = ", ".join(key.fingerprint for key in ring)
@@ -179,7 +183,7 @@ def _highest(store: ObjectStore) -> int:
 def _read(store: ObjectStore, number: int) -> tuple[Generation, bytes]:
     path = generation_key(number)
     data = get_whole(store, path)
-    clear = _parse(path, envelope.split(envelope.Kind.GENERATION, path, data).clear)
+    clear = envelope.facts_of(path, envelope.split(envelope.Kind.GENERATION, path, data).clear)
     return Generation(number, str(clear.get("fingerprint"))), data
 
 
@@ -190,16 +194,6 @@ def _number(key: str) -> int:
 
 def _json(data: dict[str, Any]) -> bytes:
     return json.dumps(data, separators=(",", ":"), sort_keys=True).encode()
-
-
-def _parse(key: str, data: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(data)
-    except ValueError as error:
-        raise StoredDataDamaged(f"{key}: {error}") from error
-    if not isinstance(found, dict):
-        raise StoredDataDamaged(f"{key}: not an object")
-    return found
 
 
 def make_or_open(store: ObjectStore, ring: KeyRing, *, single_writer: bool) -> StoreFacts:

@@ -84,10 +84,7 @@ def unwrap(store: ObjectStore, lineage_id: str, key: VaultKey, *, single_writer:
     """The lineage, opened by the vault's key. Raises ObjectNotFound when it is not wrapped under this key."""
     path = LineagePaths(lineage_id).key(key.fingerprint)
     opened = envelope.unseal(envelope.Kind.KEY, path, get_whole(store, path), key.cipher)
-    try:
-        secret = bytes.fromhex(json.loads(opened.body)["key"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoredDataDamaged(f"{path}: {error}") from error
+    secret = envelope.secret_of(path, envelope.facts_of(path, opened.body).get("key"))
     return lineage_of(lineage_id, secret, encrypted=True, single_writer=single_writer)
 
 

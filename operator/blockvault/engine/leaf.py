@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from blockvault.engine.crypt import TAG_SIZE
 from blockvault.engine.hashing import ZERO, LineageKey
 from blockvault.engine.items import LEAF
 from blockvault.engine.names import ObjectName
 from blockvault.engine.pages import (
     ABSENT,
+    BLOCK_SIZE,
     FANOUT,
     SECTOR_SIZE,
     STORED,
@@ -278,6 +280,8 @@ def _check(entries: Entries, table: Entries, names: int) -> None:
         entries["first_patch"].astype(np.uint64) + entries["patches"] > len(table)
     ).any():
         raise MalformedPageError("an entry whose patches are not there")
+    if (entries["length"] > BLOCK_SIZE + TAG_SIZE).any() or (table["length"] > BLOCK_SIZE + TAG_SIZE).any():
+        raise MalformedPageError("an item larger than a block")
     if (
         (table["object"] >= names).any()
         or (table["digests_object"] > names).any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ LINEAGES = "lineages/"
 GENERATIONS = "keys/"
 
 _NAME = struct.Struct("<IIQ")
+_TEXT = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{16})")
 
 
 class ObjectName(NamedTuple):
@@ -42,8 +44,10 @@ class ObjectName(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> ObjectName:
         """The reverse of `str`. Raises ValueError."""
-        epoch, sequence, nonce = text.split("-")
-        return cls(int(epoch, 16), int(sequence, 16), int(nonce, 16))
+        parts = _TEXT.fullmatch(text)
+        if parts is None:
+            raise ValueError(f"{text!r} is not the name of an object")
+        return cls(*(int(part, 16) for part in parts.groups()))
 
 
 class NameSource:

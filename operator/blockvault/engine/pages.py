@@ -20,6 +20,10 @@ BLOCK_SIZE = 256 * 1024
 SECTOR_SIZE = 4 * 1024
 SECTORS = BLOCK_SIZE // SECTOR_SIZE
 FANOUT = 128
+# A leaf is at most its head, names, entries and 16 patches of 32 bytes for each entry.
+LARGEST_PAGE = 1024 * 1024
+# Bytes; seven levels of pages reach that far.
+LARGEST_VOLUME = 1 << 60
 
 # Kinds of references (and of entries, which know the first two).
 ABSENT = 0
@@ -148,7 +152,7 @@ class Inner:
         _, rest = open_record(data, INNER, level, index)
         if len(rest) != FANOUT * REFERENCE.itemsize:
             raise MalformedPageError("inner page of a wrong length")
-        return cls(_checked(np.frombuffer(rest, REFERENCE)))
+        return cls(check_references(np.frombuffer(rest, REFERENCE)))
 
     def patched(self, data: bytes, level: int, index: int) -> Inner:
         """This page with a patch applied. Raises MalformedPageError."""
@@ -156,13 +160,16 @@ class Inner:
         if len(rest) != len(slots) * REFERENCE.itemsize:
             raise MalformedPageError("patch of an inner page of a wrong length")
         entries = self.entries.copy()
-        entries[slots] = _checked(np.frombuffer(rest, REFERENCE))
+        entries[slots] = check_references(np.frombuffer(rest, REFERENCE))
         return Inner(entries)
 
 
-def _checked(entries: Entries) -> Entries:
+def check_references(entries: Entries) -> Entries:
+    """The same references. Raises MalformedPageError."""
     if (entries["kind"] > PATCHED).any():
         raise MalformedPageError("a reference of an unknown kind")
+    if (entries["plain"] > LARGEST_PAGE).any() or (entries["length"] > LARGEST_PAGE).any():
+        raise MalformedPageError("a reference to more than a page can be")
     refuse_traces(entries)
     return entries
 
@@ -209,8 +216,9 @@ def open_patch(data: bytes, level: int, index: int) -> tuple[int, np.void, list[
     base: np.void = np.frombuffer(data, REFERENCE, 1, RECORD_SIZE)[0]
     bitmap = np.frombuffer(data, np.uint8, _BITMAP_SIZE, RECORD_SIZE + REFERENCE.itemsize)
     slots = np.flatnonzero(np.unpackbits(bitmap, bitorder="little")).tolist()
-    if len(slots) != count or base["kind"] != STORED:
+    if len(slots) != count or max(slots, default=0) >= FANOUT or base["kind"] != STORED:
         raise MalformedPageError("page patch whose counts or base do not fit")
+    check_references(np.frombuffer(data, REFERENCE, 1, RECORD_SIZE))
     return names, base, slots, memoryview(data)[head:]
 
 

@@ -20,7 +20,17 @@ from blockvault.engine.hashing import LineageKey
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import ObjectName
 from blockvault.engine.objects import Objects
-from blockvault.engine.pages import BLOCK_SIZE, FANOUT, REFERENCE, SECTOR_SIZE, levels_for
+from blockvault.engine.pages import (
+    BLOCK_SIZE,
+    FANOUT,
+    LARGEST_VOLUME,
+    REFERENCE,
+    SECTOR_SIZE,
+    MalformedPageError,
+    blocks_in,
+    check_references,
+    levels_for,
+)
 from blockvault.engine.state import RootEntry
 from blockvault.engine.summary import MAX_DEPTH, Records, Summary
 from blockvault.stores import ObjectNotFound, ObjectStore
@@ -55,8 +65,7 @@ class Root:
     @property
     def top(self) -> np.void:
         """The reference to the top page."""
-        raw = b64decode(self.facts["tree"]["top"])
-        return np.frombuffer(raw, REFERENCE)[0]  # type: ignore[no-any-return]
+        return _top(self.facts)
 
     @property
     def levels(self) -> int:
@@ -117,6 +126,30 @@ def checksum_of(data: bytes) -> str:
     return data[envelope.CHECKED_SIZE : envelope.HEADER_SIZE].hex()
 
 
+def _top(facts: dict[str, Any]) -> np.void:
+    raw = b64decode(facts["tree"]["top"], validate=True)
+    if len(raw) != REFERENCE.itemsize:
+        raise ValueError("a reference of a wrong length")
+    return check_references(np.frombuffer(raw, REFERENCE))[0]  # type: ignore[no-any-return]
+
+
+def _check(root: Root, key: LineageKey) -> None:
+    """Raises ValueError, KeyError, TypeError, MalformedPageError unless a root fits together in itself."""
+    facts, tree, base = root.facts, root.facts["tree"], root.base
+    if type(facts["size"]) is not int or not 0 <= facts["size"] < LARGEST_VOLUME:
+        raise ValueError(f"a volume of {facts['size']} bytes")
+    if tree != tree | tree_facts(root.size, _top(facts)):
+        raise ValueError("a tree of other sizes")
+    if facts["contentHash"] != content_hash(key, root.size, _top(facts)):
+        raise ValueError("the content hash does not match")
+    if not (root.depth == 0 if base is None else 1 <= root.depth <= MAX_DEPTH):
+        raise ValueError(f"a summary of depth {root.depth}")
+    if any(block >= blocks_in(root.size) for block in root.samples):
+        raise ValueError("a sample of a block that is not there")
+    if not isinstance(facts["id"], str) or not isinstance(facts["meta"], dict):
+        raise ValueError("no id or no meta")
+
+
 class Kept(Generic[T]):
     """What was read last, up to a bound of bytes by `cost`; always the last one."""
 
@@ -161,7 +194,12 @@ class Roots:
         """The root of a backup. Raises StoredDataDamaged when it is not the one that the commit means."""
         name = ObjectName.parse(entry.object)
         root = self._read(name)
-        if root.checksum != entry.object_checksum or root.facts["id"] != entry.id:
+        if (root.checksum, root.facts["id"], root.size, root.facts["contentHash"]) != (
+            entry.object_checksum,
+            entry.id,
+            entry.size,
+            entry.content_hash,
+        ):
             raise StoredDataDamaged(f"{self._paths.root(name)}: not the root of backup {entry.id}")
         return root
 
@@ -181,20 +219,19 @@ class Roots:
         opened = envelope.unseal(envelope.Kind.ROOT, key, data, self._lineage.cipher)
         try:
             length, count, sampled = _SIZES.unpack_from(opened.body)
-            facts = json.loads(opened.body[_SIZES.size : _SIZES.size + length])
             start = _SIZES.size + length
             end = start + count * summary.RECORD_SIZE
-            tree = facts["tree"]
-            if len(opened.body) != end + sampled * samples.RECORD_SIZE or (
-                (tree["fanout"], tree["blockSize"]) != (FANOUT, BLOCK_SIZE)
-            ):
-                raise ValueError("counts or sizes that do not fit")
+            if len(opened.body) != end + sampled * samples.RECORD_SIZE:
+                raise ValueError("lengths that do not fit")
+            facts = envelope.facts_of(key, opened.body[_SIZES.size : start])
             # A copy, as the records would else keep the whole body in memory.
             records = summary.decode(bytes(opened.body[start:end]))
             sampled_blocks = samples.decode(opened.body[end:])
-        except (ValueError, KeyError, TypeError, struct.error) as error:
+            root = Root(facts, records, sampled_blocks, opened.checksum.hex(), len(data))
+            _check(root, self._lineage.keys)
+        except (ValueError, KeyError, TypeError, struct.error, MalformedPageError) as error:
             raise StoredDataDamaged(f"{key}: {error}") from error
-        return Root(facts, records, sampled_blocks, opened.checksum.hex(), len(data))
+        return root
 
     def summary(self, name: ObjectName) -> Summary:
         """All objects that a root needs, besides roots. Reads up to 16 roots below it."""

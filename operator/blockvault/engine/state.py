@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
+from blockvault.engine.names import ObjectName
+
 ACTIVE = "Active"
 DELETED = "Deleted"
 
@@ -18,6 +20,15 @@ COMPACT = "compact"
 OUTCOMES = 64
 # Attempts of dead runs are dropped, oldest first, past this many; a live one that is dropped fails cleanly.
 ATTEMPTS = 32
+
+_TYPES: dict[str, type] = {"str": str, "int": int, "dict": dict, "list": list, "None": type(None)}
+
+
+def _fits(value: object, declared: str) -> bool:
+    """Whether a value from JSON is of a field's type; what is inside a list or map is not looked at, but integers."""
+    if declared == "list[int]" and not (isinstance(value, list) and all(type(item) is int for item in value)):
+        return False
+    return any(type(value) is _TYPES[each.partition("[")[0]] for each in declared.split(" | "))
 
 
 def _camel(name: str) -> str:
@@ -45,12 +56,16 @@ class Record:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """From what is stored. Raises TypeError or KeyError when a field is missing."""
+        """From what is stored. Raises TypeError when a field is missing or of another type, ValueError."""
+        if not isinstance(data, dict):
+            raise TypeError(f"{cls.__name__}: not a JSON object")
         rest = dict(data)
         fields: dict[str, Any] = {}
         for f in dataclasses.fields(cls):
             if f.name not in cls.unsaved and _camel(f.name) in rest:
                 value = rest.pop(_camel(f.name))
+                if not _fits(value, str(f.type)):
+                    raise TypeError(f"{_camel(f.name)} is not {f.type}")
                 kind = cls.nested.get(f.name)
                 fields[f.name] = [kind.from_json(item) for item in value] if kind else value
         return cls(**fields, extra=rest)
@@ -73,6 +88,10 @@ class RootEntry(Record):
     figures: dict[str, Any]
     revision: int = 1
     labels: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        ObjectName.parse(self.object)
 
 
 @dataclass
@@ -97,6 +116,13 @@ class Attempt(Record):
     patches_of: int | None = None
     kind: str = BACKUP
     key: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if self.parent is not None:
+            if type(self.parent.get("id")) is not str or type(self.parent.get("revision")) is not int:
+                raise ValueError("an attempt whose parent has no id or revision")
+            ObjectName.parse(str(self.parent.get("object")))
 
 
 @dataclass

@@ -20,7 +20,6 @@ from blockvault.engine.pages import (
     ABSENT,
     FANOUT,
     PATCHED,
-    STORED,
     Inner,
     MalformedPageError,
     Origin,
@@ -33,8 +32,6 @@ from blockvault.stores import ObjectNotFound, ObjectStore
 # Pages that lie this close are fetched by one request.
 GAP = 64 * 1024
 LARGEST_READ = 4 * 1024 * 1024
-# A leaf is at most its head, names, entries and 16 patches of 32 bytes for each entry.
-LARGEST_PAGE = 1024 * 1024
 # Inner pages kept for each level: the reader runs ahead of the writer by less than two of them.
 KEPT = 8
 
@@ -146,6 +143,12 @@ class TreeReader:
         except MalformedPageError as error:
             return self._damaged(ref, str(error))
         page.origin = Origin(ref, ref)
+        return self._of_content(page, ref)
+
+    def _of_content(self, page: Leaf | Inner, ref: np.void) -> Leaf | Inner | StoredDataDamaged:
+        """The page, if it has the content that its reference promises, and so the root's hash is that of all blocks."""
+        if page.content(self._lineage.keys) != ref["content"].tobytes():
+            return self._damaged(ref, "the content hash does not match")
         return page
 
     def _patched(
@@ -169,7 +172,7 @@ class TreeReader:
         except MalformedPageError as error:
             return self._damaged(ref, str(error))
         page.origin = Origin(ref, base, set(open_patch(data, level, index)[2]))
-        return page
+        return self._of_content(page, ref)
 
     def _records(self, level: int, wanted: list[tuple[int, np.void]]) -> dict[int, bytes | StoredDataDamaged]:
         """The plain bytes of these pages and page patches, or the damage that was found in their place."""
@@ -222,8 +225,6 @@ class TreeReader:
 
     def _check(self, level: int, index: int, ref: np.void, stored: bytes) -> bytes:
         length = int(ref["plain"])
-        if length > LARGEST_PAGE or ref["kind"] not in (STORED, PATCHED):
-            raise CodecError(f"announces {length} bytes")
         kind = PAGE_PATCH if ref["kind"] == PATCHED else kind_at(level)
         head = Head(index, kind, level, int(ref["codec"]), length)
         plain = items.unpack(self._lineage, name_of(ref), int(ref["offset"]), head, stored)

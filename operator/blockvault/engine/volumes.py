@@ -7,6 +7,7 @@ on: ids of lineages are random and never used again.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from blockvault.engine.state import ACTIVE, State
 from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
 
 MAX_NAME = 512
+_LINEAGE = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -178,11 +180,15 @@ class Volumes:
     def _record(self, key: str, volume: str | None) -> _Record:
         """The record of that key. Raises ObjectNotFound."""
         opened = envelope.unseal(envelope.Kind.VOLUME, key, get_whole(self._store, key), self._cipher)
-        try:
-            facts = json.loads(opened.body)
-            record = _Record(str(facts["volume"]), str(facts["lineage"]), facts["key"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoredDataDamaged(f"{key}: {error}") from error
+        facts = envelope.facts_of(key, opened.body)
+        name, lineage, secret = facts.get("volume"), facts.get("lineage"), facts.get("key")
+        if not isinstance(name, str) or not isinstance(lineage, str) or not _LINEAGE.fullmatch(lineage):
+            raise StoredDataDamaged(f"{key}: names no volume or no lineage")
+        if not self._facts.encrypted:
+            envelope.secret_of(key, secret)
+        elif secret is not None:
+            raise StoredDataDamaged(f"{key}: holds a key in the clear, though the store is encrypted")
+        record = _Record(name, lineage, secret)
         if volume is not None and record.volume != volume:
             raise StoredDataDamaged(f"{key}: names volume {record.volume!r}")
         return record
