@@ -7,6 +7,7 @@ time. A block is adopted only when the block just read has the very same hash.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from blockvault.engine.codec import CodecError
 from blockvault.engine.fetching import get
@@ -56,11 +57,10 @@ class _Cursor:
         self._store = store
         self._lineage = lineage
         self._patches = patches
-        prefix = lineage.paths.segments
-        listed = [
-            (ObjectName.parse(info.key[len(prefix) :]), info.size)
-            for info in store.list(lineage.paths.segments_of(epoch))
-        ]
+        listed = []
+        for info in store.list(lineage.paths.segments_of(epoch)):
+            with suppress(ValueError):  # somebody else's file
+                listed.append((lineage.paths.parse(info.key)[1], info.size))
         self._waiting = sorted(listed, reverse=True)
         self._entries: dict[tuple[int, int], Entry] = {}
         self._last = -1

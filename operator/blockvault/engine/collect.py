@@ -9,7 +9,6 @@ the state, then the listing, so that what a later attempt uploads has a higher e
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import numpy as np
 
@@ -138,8 +137,7 @@ class Collector:
         return self._commits.update(decide, state)
 
     def _dead(self, started_at: str) -> bool:
-        started = datetime.strptime(started_at, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-        return runtime.wall() - started.timestamp() > self._attempt_seconds
+        return runtime.wall() - runtime.seconds_of(started_at) > self._attempt_seconds
 
     def _doubt(self, state: State, listed: Objects) -> None:
         """Raises unless the listing and the state fit together."""

@@ -189,7 +189,7 @@ def _read(store: ObjectStore, number: int) -> tuple[Generation, bytes]:
 
 def _number(key: str) -> int:
     text = key.rpartition("/")[2]
-    return int(text) if text.isdigit() else 0
+    return int(text) if len(text) == 8 and text.isascii() and text.isdigit() else 0
 
 
 def _json(data: dict[str, Any]) -> bytes:

@@ -266,6 +266,9 @@ class Roots:
         for name in wanted:
             root = self._read(name)
             base = root.base
+            if base is not None and self._read(base[0]).depth + 1 != root.depth:
+                # One less each time: in a circle nobody would name the objects that all of them need.
+                raise StoredDataDamaged(f"{self._paths.root(name)}: its summary is not of depth {root.depth}")
             if base is not None and base[0] in wanted:
                 # The base is in the set itself, so that only what is new in this one comes to it.
                 added.append(root.records[(root.records["size"] > 0) & (root.records["live"] > 0)])

@@ -55,6 +55,11 @@ def now() -> str:
     return datetime.fromtimestamp(_current.wall(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def seconds_of(text: str) -> float:
+    """Seconds since 1970 of a time as `now` gives it. Raises ValueError."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+
+
 def monotonic() -> float:
     """Seconds that never go back."""
     return _current.monotonic()

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
+from blockvault.engine import runtime
 from blockvault.engine.names import ObjectName
 
 ACTIVE = "Active"
@@ -21,6 +22,20 @@ OUTCOMES = 64
 # Attempts of dead runs are dropped, oldest first, past this many; a live one that is dropped fails cleanly.
 ATTEMPTS = 32
 
+# What a run reports and results are made of.
+FIGURES = {
+    "bytesScanned",
+    "bytesChanged",
+    "bytesStored",
+    "requests",
+    "seconds",
+    "changedBlockSource",
+    "fallbackReason",
+    "unreadable",
+    "fileSystem",
+    "peakMemoryBytes",
+}
+
 _TYPES: dict[str, type] = {"str": str, "int": int, "dict": dict, "list": list, "None": type(None)}
 
 
@@ -29,6 +44,12 @@ def _fits(value: object, declared: str) -> bool:
     if declared == "list[int]" and not (isinstance(value, list) and all(type(item) is int for item in value)):
         return False
     return any(type(value) is _TYPES[each.partition("[")[0]] for each in declared.split(" | "))
+
+
+def _check_map(value: object, **types: type) -> None:
+    """Raises ValueError unless a map has these keys, with values of these types."""
+    if not isinstance(value, dict) or any(type(value.get(key)) is not kind for key, kind in types.items()):
+        raise ValueError(f"{', '.join(types)} missing or of a wrong type")
 
 
 def _camel(name: str) -> str:
@@ -92,6 +113,10 @@ class RootEntry(Record):
     def __post_init__(self) -> None:
         """Raises ValueError."""
         ObjectName.parse(self.object)
+        if not self.figures.keys() >= FIGURES:
+            raise ValueError("a backup without its figures")
+        if "trash" in self.labels:
+            _check_map(self.labels["trash"], since=str, until=str)
 
 
 @dataclass
@@ -119,10 +144,10 @@ class Attempt(Record):
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
+        runtime.seconds_of(self.started_at)
         if self.parent is not None:
-            if type(self.parent.get("id")) is not str or type(self.parent.get("revision")) is not int:
-                raise ValueError("an attempt whose parent has no id or revision")
-            ObjectName.parse(str(self.parent.get("object")))
+            _check_map(self.parent, id=str, revision=int, object=str)
+            ObjectName.parse(self.parent["object"])
 
 
 @dataclass
@@ -167,6 +192,15 @@ class State(Record):
 
     nested: ClassVar[dict[str, type[Record]]] = {"roots": RootEntry, "attempts": Attempt, "outcomes": Outcome}
     unsaved: ClassVar[frozenset[str]] = frozenset({"extra", "writable", "tag", "doubled"})
+
+    def __post_init__(self) -> None:
+        """Raises ValueError."""
+        if self.owner is not None:
+            _check_map(self.owner, cluster=str)
+        for item in self.damaged:
+            _check_map(item, object=str, offset=int, blocks=list)
+        for key in self.condemned:
+            ObjectName.parse(str(key).rpartition("/")[2])
 
     def encode(self) -> bytes:
         """The body of a commit."""
