@@ -125,4 +125,4 @@ def number_of(key: str) -> int:
     """The number of a commit by its key; 0 for what is none."""
     text, _, random = key.rpartition("/")[2].partition("-")
     digits = set(random) <= set("0123456789abcdef")
-    return int(text) if len(text) == 16 and text.isdigit() and digits else 0
+    return int(text) if len(text) == 16 and text.isascii() and text.isdigit() and digits else 0

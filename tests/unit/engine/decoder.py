@@ -108,10 +108,12 @@ class Decoder:
             self.key = bytes.fromhex(json.loads(self.body(wrapped, KEY, derive("vault key", key)))["key"])
         newest = max(k for k in objects if k.startswith(self.base + "commits/"))
         self.state: dict[str, Any] = json.loads(self.body(newest, COMMIT, self.key))
-        assert self.state["number"] == int(newest[-16:])
+        number, _, random = newest.removeprefix(self.base + "commits/").partition("-")
+        assert (self.state["number"], len(number), bool(random)) == (int(number), 16, self.single_writer)
 
     def _name_key(self, key: bytes | None) -> bytes:
         first = self.clear("blockvault")
+        self.single_writer = first["singleWriter"]
         if key is None:
             assert first["fingerprint"] is None
             return bytes.fromhex(json.loads(self.body("blockvault", 1, b""))["nameKey"])

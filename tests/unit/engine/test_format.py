@@ -83,6 +83,18 @@ def test_an_independent_decoder_reads_what_we_write(
     assert decoder.used_bytes() == decoder.state["usedBytes"]
 
 
+def test_the_decoder_reads_a_store_with_one_writer(tmp_path: Path) -> None:
+    """Whose commits have other names."""
+    store, source = MemoryStore(), tmp_path / "source"
+    Repository.init(store, single_writer=True)
+    contents = {}
+    for size in (1000, 300_000):
+        source.write_bytes(b"x" * size)
+        contents[backup(store, source).backup_id] = source.read_bytes()
+    decoder = Decoder(store.objects, "v")
+    assert {backup_id: decoder.read(backup_id) for backup_id in contents} == contents
+
+
 WRITES = st.lists(
     st.tuples(
         st.floats(0, 0.999), st.sampled_from([1, 90, 1000, 9000]), st.sampled_from(["noise", "text", "zero"])
