@@ -53,6 +53,8 @@ LATEST = "latest"
 OTHER_PARENT = "ListOfAnotherBackup"
 LIST_WRONG = "ListWasWrong"
 DISTRUSTED = "ListsDistrusted"
+# Why a backup builds on nothing: its parent's root or one of its pages cannot be read.
+PARENT_DAMAGED = "ParentDamaged"
 
 
 class BackupRun:
@@ -189,7 +191,24 @@ class BackupRun:
 
     def _upload(self, work: Work, ranges: Ranges | None) -> BackupResult:
         parent_entry = work.state.root(work.attempt.parent["id"]) if work.attempt.parent else None
-        parent = work.roots.read(parent_entry) if parent_entry else None
+        if parent_entry is not None:
+            try:
+                work.refuse_damaged(parent_entry)
+                made = self._send(work, ranges, parent_entry, work.roots.read(parent_entry))
+            except StoredDataDamaged:
+                if self._is_fenced(work.commits):
+                    raise  # no longer pinned, it may have been deleted
+                # Nothing is known of what lies below it, and it cannot be built on: everything is stored anew.
+                self._changes, self._progress = Changes(), Progress()
+                work.fallback = PARENT_DAMAGED
+            else:
+                return self._commit(work, made)
+        return self._commit(work, self._send(work, ranges, None, None))
+
+    def _send(
+        self, work: Work, ranges: Ranges | None, parent_entry: RootEntry | None, parent: Root | None
+    ) -> Made:
+        """Upload what differs from the parent."""
         reader = work.reader(parent)
         plan, mode = self._plan(work, reader, parent_entry, parent, ranges)
         size = work.source.size
@@ -202,7 +221,7 @@ class BackupRun:
         try:
             segments = segment_writer(work.lineage, names, uploads)
             pages = page_writer(work.lineage, names, uploads)
-            adoption = Adoption(self._store, work.lineage, work.attempt.adopts, work.attempt.patches_of)
+            adoption = Adoption(self._store, work.lineage, self._adopts(work), work.attempt.patches_of)
             blocks = BlockWriter(work.lineage, segments, pages, self._changes, adoption)
             tree = TreeWriter(reader, levels_for(size), work.lineage, pages, self._changes)
             sampler = samples.Sampler(parent.samples if parent is not None and mode == LIST else {})
@@ -218,8 +237,12 @@ class BackupRun:
         for sizes in (segments.sizes, pages.sizes, adoption.sizes):
             self._changes.set_sizes(sizes)
         sampled = sampler.finish(blocks_in(size))
-        made = Made(parent_entry, parent, top, names, mode, sampled, uploads.bytes_sent, work.fallback)
-        return self._commit(work, made)
+        return Made(parent_entry, parent, top, names, mode, sampled, uploads.bytes_sent, work.fallback)
+
+    def _adopts(self, work: Work) -> list[int]:
+        """Epochs whose blocks may be there already: of dead runs, and what this one has sent in vain."""
+        sent = [work.attempt.epoch] if work.fallback == PARENT_DAMAGED else []
+        return [*work.attempt.adopts, *sent]
 
     def _plan(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 READING = "Reading"
 WRITING = "Writing"
 COMMITTING = "Committing"
+VERIFYING = "Verifying"
 
 
 @dataclass

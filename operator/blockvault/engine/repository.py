@@ -19,7 +19,8 @@ from blockvault.engine.newroot import result_of
 from blockvault.engine.progress import BackupResult, Report, RestoreResult, camel, quiet
 from blockvault.engine.restore import RestoreRequest, RestoreRun
 from blockvault.engine.root import Roots
-from blockvault.engine.state import Outcome, RootEntry, State
+from blockvault.engine.state import ACTIVE, Outcome, RootEntry, State
+from blockvault.engine.verify import last_verified, scrub, verify_all
 from blockvault.engine.volumes import Volume, Volumes
 from blockvault.engine.work import BackupRequest
 from blockvault.stores import AlreadyExists, NoConditionalCreate, ObjectStore, StoreRefused
@@ -127,6 +128,36 @@ class Repository:
         found = self._volume(volume)
         request = RestoreRequest(target, have, changed, resume, force, salvage, threads, report)
         return RestoreRun(self.store, found, _entry(found.state, backup_id), request).run()
+
+    def verify(
+        self,
+        volume: str | None = None,
+        backup_id: str | None = None,
+        *,
+        sample: float | None = None,
+        budget_bytes: int | None = None,
+        report: Report = quiet,
+    ) -> dict[str, Any]:
+        """Read back what is stored, of one volume or backup or of all: everything, a sample, or within a budget.
+
+        `sample`: the chance, 0 to 1, with which each block is read. `budget_bytes`: how much is read (by and large),
+        from where the last run with a budget has stopped. Gives {ok, checkedBlocks, checkedBytes, damaged: [{backupId,
+        volume, offset, length, object, cause}], backups: [{backupId, volume, at, mode, blocks, damaged}], kept}.
+        `backupId` is None for what belongs to no backup in particular; `kept` is False where nothing may be written
+        to the store. Raises StoreError when the store cannot be read now: that is never taken for damage.
+        """
+        if volume is None:
+            found = sorted(
+                (f for f in self._volumes.all(None) if f.state.status == ACTIVE), key=last_verified
+            )
+        else:
+            found = [self._volume(volume)]
+            if backup_id is not None:
+                _entry(found[0].state, backup_id)
+        result = verify_all(self.store, found, backup_id, sample, budget_bytes, report)
+        if backup_id is None:
+            scrub(self.store, found, result)
+        return result
 
     def delete(self, volume: str, backup_id: str, *, keep_seconds: float = 0.0) -> bool:
         """Delete a backup; False when it is not there. Others are not touched.

@@ -203,6 +203,10 @@ class Roots:
             raise StoredDataDamaged(f"{self._paths.root(name)}: not the root of backup {entry.id}")
         return root
 
+    def at(self, name: ObjectName) -> Root:
+        """The root object of that name, whatever backup it is of. Raises StoredDataDamaged."""
+        return self._read(name)
+
     def _read(self, name: ObjectName) -> Root:
         root = self._roots.get(name)
         if root is None:

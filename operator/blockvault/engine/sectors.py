@@ -12,7 +12,7 @@ import xxhash
 
 from blockvault.engine.hashing import Buffer, LineageKey
 from blockvault.engine.leaf import DIGEST_SIZE
-from blockvault.engine.pages import BLOCK_SIZE, SECTOR_SIZE
+from blockvault.engine.pages import SECTOR_SIZE
 
 Digests = npt.NDArray[np.uint64]
 
@@ -22,12 +22,12 @@ MOST_PATCHED = SECTORS // 2
 
 
 def digests(key: LineageKey, block: Buffer) -> Digests:
-    """The digest of each sector: XXH3 of 64 bits, seeded with a secret of the lineage."""
+    """The digest of each sector of a block or patch: XXH3 of 64 bits, seeded with a secret of the lineage."""
     view, seed = memoryview(block), key.sector_seed
     return np.array(
         [
             xxhash.xxh3_64_intdigest(view[start : start + SECTOR_SIZE], seed)
-            for start in range(0, BLOCK_SIZE, SECTOR_SIZE)
+            for start in range(0, len(view), SECTOR_SIZE)
         ],
         np.uint64,
     )

@@ -74,7 +74,7 @@ class TreeReader:
             refs = {
                 n: inner.entries[n % FANOUT] for n in numbers if inner.entries[n % FANOUT]["kind"] != ABSENT
             }
-            pages = self._load(0, list(refs), list(refs.values()))
+            pages = self.load(0, list(refs), list(refs.values()))
             for number in numbers:
                 page = pages.get(number)
                 assert not isinstance(page, Inner)
@@ -101,7 +101,7 @@ class TreeReader:
         )
         found: Inner | Leaf | StoredDataDamaged = Inner()
         if above["kind"] != ABSENT:
-            found = self._load(level, [index], [above])[index]
+            found = self.load(level, [index], [above])[index]
         if isinstance(found, StoredDataDamaged):
             raise found
         assert isinstance(found, Inner)
@@ -110,10 +110,10 @@ class TreeReader:
             kept.popitem(last=False)
         return found
 
-    def _load(
+    def load(
         self, level: int, indexes: list[int], refs: list[np.void]
     ) -> dict[int, Leaf | Inner | StoredDataDamaged]:
-        """Pages by their index in the level, each checked against its hash, with patches applied."""
+        """Pages by their index in the level, each checked against its hash, with patches applied; or their damage."""
         records = self._records(level, list(zip(indexes, refs, strict=True)))
         bases: list[tuple[int, np.void]] = []
         for index, ref in zip(indexes, refs, strict=True):

@@ -12,11 +12,12 @@ from blockvault.engine.attempts import LATEST
 from blockvault.engine.changes import ChangedList
 from blockvault.engine.commits import Commits
 from blockvault.engine.devices import Source
+from blockvault.engine.errors import StoredDataDamaged
 from blockvault.engine.fetching import Together
 from blockvault.engine.former import DigestGroup, FormerLeaf
 from blockvault.engine.leaf import Leaf
 from blockvault.engine.lineage import Lineage
-from blockvault.engine.names import NameSource
+from blockvault.engine.names import NameSource, ObjectName
 from blockvault.engine.pages import FANOUT, NO_REFERENCE, levels_for
 from blockvault.engine.progress import Report, quiet
 from blockvault.engine.root import Root, Roots
@@ -77,6 +78,7 @@ class Work:
         self.fallback: str | None = None
         self._together = Together()
         self._damaged = {(item["object"], int(item["offset"])) for item in state.damaged}
+        self._pages = [item for item in state.damaged if item.get("page")]
         self.damaged_blocks = sorted({int(block) for item in state.damaged for block in item["blocks"]})
 
     def reader(self, parent: Root | None) -> TreeReader:
@@ -85,6 +87,21 @@ class Work:
             return TreeReader(self.store, self.lineage, NO_REFERENCE, levels_for(self.source.size))
         return TreeReader(self.store, self.lineage, parent.top, parent.levels)
 
+    def refuse_damaged(self, parent: RootEntry) -> None:
+        """Raises StoredDataDamaged when a page or root that was found damaged is one that the parent needs."""
+        if not self._pages:
+            return
+        names = {item["object"] for item in self._pages}
+        name: ObjectName | None = ObjectName.parse(parent.object)
+        while name is not None:
+            if str(name) in names:
+                raise StoredDataDamaged(f"{self.lineage.paths.root(name)}: was found damaged")
+            base = self.roots.at(name).base
+            name = None if base is None else base[0]
+        reader = self.reader(self.roots.read(parent))
+        for _ in reader.leaves(sorted({int(item["page"][0]) // FANOUT for item in self._pages})):
+            pass
+
     def former(self, number: int, leaf: Leaf | None, asked: set[int] | None) -> FormerLeaf:
         """A leaf of the parent. Blocks that were found damaged are not built upon, so they are stored anew."""
         distrusted: set[int] = set()
@@ -92,7 +109,10 @@ class Work:
             for block in self.damaged_blocks:
                 slot = block % FANOUT
                 if block // FANOUT == number and any(
-                    (str(piece.name), piece.offset) in self._damaged for piece in leaf.pieces(slot)
+                    (str(spot.name), spot.offset) in self._damaged
+                    for piece in leaf.pieces(slot)
+                    for spot in (piece, piece.digests)
+                    if spot is not None
                 ):
                     distrusted.add(slot)
         return FormerLeaf(number, leaf, asked, frozenset(distrusted))

@@ -132,13 +132,12 @@ def test_damage_on_the_way_is_read_again(
     assert spoiled
 
 
-def test_a_damaged_parent_stops_an_incremental_and_a_full_backup_heals(
+def test_where_all_pages_are_gone_the_next_backup_stores_everything_anew(
     kept: tuple[MemoryStore, str, bytes], tmp_path: Path
 ) -> None:
     store, _, content = kept
     for key in keys(store, "/pages/"):
         del store.objects[key]
-    with pytest.raises(StoredDataDamaged, match="page object is missing"):
-        backup(store, tmp_path / "source")
-    healed = backup(store, tmp_path / "source", full=True)
+    healed = backup(store, tmp_path / "source")
+    assert (healed.type, healed.fallback_reason) == ("full", "ParentDamaged")
     assert restored(store, tmp_path, healed.backup_id) == content

@@ -1,0 +1,72 @@
+"""What was found damaged, as a result says it and as a lineage's state remembers it for the next backup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from blockvault.engine.names import ObjectName
+
+# Entries that a state remembers; more than this is no damage that single blocks heal.
+REMEMBERED = 1000
+
+Place = tuple[ObjectName, int]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Something damaged in the store, the blocks [first, end) that it touches, and the roots (bit n for root n).
+
+    `name`: None where there is nothing to heal. `page`: it is a page or a root, so that nothing is known of its blocks.
+    """
+
+    key: str
+    name: ObjectName | None
+    offset: int
+    length: int
+    cause: str
+    first: int
+    end: int
+    roots: int
+    page: bool = False
+
+    @property
+    def place(self) -> Place | None:
+        """Where it is in the store."""
+        return None if self.name is None else (self.name, self.offset)
+
+    def entry(self, found_at: str) -> dict[str, Any] | None:
+        """As the state remembers it; None where there is nothing for a backup to heal."""
+        if self.name is None or self.first == self.end:
+            return None
+        return {
+            "object": str(self.name),
+            "offset": self.offset,
+            "length": self.length,
+            "blocks": [] if self.page else list(range(self.first, self.end)),
+            "page": [self.first, self.end] if self.page else None,
+            "foundAt": found_at,
+        }
+
+
+def place_of(entry: dict[str, Any]) -> Place:
+    """Where the damage of a state's entry is in the store."""
+    return ObjectName.parse(entry["object"]), int(entry["offset"])
+
+
+def merge(
+    known: Iterable[dict[str, Any]],
+    found: Iterable[Found],
+    gone: Iterable[Place],
+    now: str,
+) -> list[dict[str, Any]]:
+    """The entries to remember from now on: the known ones but for `gone`, and what was found."""
+    left = set(gone)
+    entries = {place_of(entry): entry for entry in known if place_of(entry) not in left}
+    for damage in found:
+        entry, place = damage.entry(now), damage.place
+        if entry is not None and place is not None:
+            former = entries.get(place)
+            entries[place] = {**entry, "foundAt": former["foundAt"]} if former else entry
+    return list(entries.values())[:REMEMBERED]

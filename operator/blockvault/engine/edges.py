@@ -1,0 +1,57 @@
+"""Looking at a segment or page object around what it holds: its header and its directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from blockvault.engine import envelope
+from blockvault.engine.codec import CodecError
+from blockvault.engine.envelope import HEADER_SIZE, Kind
+from blockvault.engine.errors import StoredDataDamaged
+from blockvault.engine.fetching import get
+from blockvault.engine.lineage import Lineage
+from blockvault.engine.names import ObjectName
+from blockvault.engine.packs import open_directory
+from blockvault.stores import ObjectStore
+
+FIRST_READ = 32 * 1024
+
+
+def check_edges(store: ObjectStore, lineage: Lineage, kind: Kind, name: ObjectName, size: int) -> None:
+    """Raises StoredDataDamaged when header or directory are twice not what was written, ObjectNotFound."""
+    key = lineage.paths.object(kind, name)
+    body = size - HEADER_SIZE
+    wanted = envelope.header(
+        kind,
+        name.pack(),
+        codec_id=0,
+        clear=0,
+        stored=body,
+        plain=body,
+        encrypted=lineage.cipher is not None,
+    )
+
+    def head() -> None:
+        # The checksum behind it covers the whole object; reading back what it holds says more than that.
+        if get(store, key, 0, len(wanted)) != wanted:
+            raise StoredDataDamaged(f"{key}: header does not fit")
+
+    def directory() -> None:
+        try:
+            start = max(0, size - FIRST_READ)
+            needed, _ = open_directory(lineage, name, get(store, key, start, size - start), size)
+            if needed > size - start:
+                open_directory(lineage, name, get(store, key, size - needed, needed), size)
+        except CodecError as error:
+            raise StoredDataDamaged(f"{key}: directory: {error}") from error
+
+    _twice(head)
+    _twice(directory)
+
+
+def _twice(look: Callable[[], None]) -> None:
+    """Once more before it counts as damage: the way from the store may have been at fault."""
+    try:
+        look()
+    except StoredDataDamaged:
+        look()
