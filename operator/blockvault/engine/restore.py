@@ -152,7 +152,9 @@ class RestoreRun:
         base = _Base(TreeReader(self._store, self._lineage, had.top, had.levels), known, changed)
         if marker.ours and marker.same_have:
             return base  # each block is of the one backup or of the other
-        samples = {block: digest for block, digest in had.samples.items() if not base.unknown(block)}
+        # Of a target that is cut where the smaller backup ends, blocks beyond are not read.
+        end = blocks_in(root.size) if had.size == root.size else root.size // BLOCK_SIZE
+        samples = {b: digest for b, digest in had.samples.items() if b < end and not base.unknown(b)}
         return base if samples and held.share(samples) == 1 else None
 
     def _write(self, root: Root, base: _Base | None, held: Held | None, written: Writeback) -> None:
