@@ -139,6 +139,17 @@ def test_requests_are_counted(store: ObjectStore) -> None:
     assert (store.traffic.bytes_up, store.traffic.bytes_down) == (5, 5)
 
 
+def test_who_has_stored_deletes_without_asking(location: StoreLocation) -> None:
+    """Whether the bucket keeps versions is told by the answer to what was stored."""
+    store = open_store(location, retry_seconds=5)
+    store.create("a", b"1")
+    store.delete(["a"])
+    assert store.requests == {"create": 1, "delete": 1}
+    store = open_store(location, retry_seconds=5)
+    store.delete(["a"])
+    assert list(store.list("")) == []
+
+
 def test_two_prefixes_do_not_see_each_other(location: StoreLocation) -> None:
     store = open_store(location, retry_seconds=5)
     inner = StoreLocation.from_dict({**location.to_dict(), "url": location.url + "/inner"})

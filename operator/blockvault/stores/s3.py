@@ -236,6 +236,11 @@ class S3Store:
         answer = obstore.put(
             self._store, path, data, mode=cast(Any, mode), use_multipart=False, attributes=attributes or None
         )
+        # So a run that stores before it deletes need not ask, nor load the other client for it.
+        if answer["version"] is not None:
+            self._versioned = True
+        elif self._versioned is None:
+            self._versioned = False
         return _version(answer["version"])
 
     def _create(self, key: str, data: Data) -> None:
