@@ -31,7 +31,7 @@ from blockvault.engine.filesystems import PROBE_SIZE, detect
 from blockvault.engine.hashing import ZERO
 from blockvault.engine.leaf import Leaf
 from blockvault.engine.lineage import Lineage
-from blockvault.engine.names import NameSource
+from blockvault.engine.names import NO_EPOCH, NameSource
 from blockvault.engine.newroot import make_root, result_of
 from blockvault.engine.packs import Uploads, page_writer, segment_writer
 from blockvault.engine.pages import BLOCK_SIZE, FANOUT, blocks_in, levels_for
@@ -122,8 +122,9 @@ class BackupRun:
             return None  # not pinned, it may have been deleted and collected just now
         if self._lies(work, parent, []):
             return None
-        name = NameSource(state.epoch).fresh()
-        made = Made(parent_entry, parent, parent.top, NameSource(state.epoch), LIST, parent.samples, 0)
+        names = NameSource(NO_EPOCH)
+        name = names.fresh()
+        made = Made(parent_entry, parent, parent.top, names, LIST, parent.samples, 0)
         made.requests = self._store.traffic.total_requests
         data, entry = make_root(work, request, made, self._progress, self._changes, name)
         self._store.put(volume.lineage.paths.root(name), data)

@@ -15,6 +15,9 @@ VOLUMES = "volumes/"
 LINEAGES = "lineages/"
 GENERATIONS = "keys/"
 
+# Of objects that no attempt made. Whatever commit has been read, it is no sign that a later one was lost.
+NO_EPOCH = 0
+
 _NAME = struct.Struct("<IIQ")
 _TEXT = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{16})")
 
@@ -22,7 +25,7 @@ _TEXT = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-([0-9a-f]{16})")
 class ObjectName(NamedTuple):
     """What a segment, page object or root is called in its lineage: never used before, never used again.
 
-    `epoch` is given to one attempt only, `sequence` counts inside it, `nonce` is random.
+    `epoch` is given to one attempt only (0: none), `sequence` counts inside it, `nonce` is random.
     """
 
     epoch: int

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from blockvault.engine import BackupNotFound, KeyRing, Repository, VaultKey, runtime
+from blockvault.engine import BackupNotFound, ChangedList, KeyRing, Repository, VaultKey, runtime
 from blockvault.engine.collect import Collected
 from blockvault.engine.commits import Commits
 from blockvault.engine.errors import (
@@ -216,6 +216,28 @@ def test_objects_of_a_later_epoch_stop_it(store: MemoryStore, kept: dict[str, by
     with pytest.raises(RollbackSuspected, match="later epoch"):
         collect(rolled)
     assert objects == before
+
+
+def test_a_root_made_without_an_attempt_is_no_sign_of_a_rollback(store: MemoryStore, tmp_path: Path) -> None:
+    """What was read before it was put may be a commit that does not count: one that this store does not have."""
+    source = write(tmp_path / "source", 1)
+    contents = {backup(store, source).backup_id: source.read_bytes()}
+    ahead = MemoryStore(dict(store.objects))
+    backup(ahead, write(source, 2))
+    before = set(ahead.objects)
+
+    def crash(number: int, kind: str, key: str) -> None:
+        if kind == "put" and "/roots/" in key:
+            raise Crash(key)
+
+    ahead.after = crash
+    with pytest.raises(Crash):
+        backup(ahead, source, changed=ChangedList([]))
+    (orphan,) = set(ahead.objects) - before
+    store.objects[orphan] = ahead.objects[orphan]
+    assert collect(store).deleted_objects == 1
+    assert orphan not in store.objects
+    check(store, tmp_path, contents)
 
 
 def test_a_number_seen_before(store: MemoryStore, kept: dict[str, bytes]) -> None:
