@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import random
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
 from typing import Any
+
+import zstandard
 
 from blockvault.engine import Repository
 from blockvault.stores import Credentials, StoreLocation, open_store
 
 from . import manifests
 from .environment import Environment, Object, Write, gone, phase_is
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 MIB = 1 << 20
 BLOCK = 256 << 10
@@ -146,7 +142,7 @@ def touched_compressed(before: bytes, after: bytes) -> int:
     """Bytes of the 256 KiB blocks that differ, each compressed by zstd level 1."""
     starts = range(0, len(after), BLOCK)
     changed = [after[s : s + BLOCK] for s in starts if before[s : s + BLOCK] != after[s : s + BLOCK]]
-    return sum(len(zstd.compress(block, 1)) for block in changed)
+    return sum(len(zstandard.compress(block, 1)) for block in changed)
 
 
 def _back_up(env: Environment, name: str, vault: str, timeout: float) -> dict[str, Any]:

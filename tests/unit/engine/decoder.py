@@ -8,20 +8,15 @@ from __future__ import annotations
 
 import json
 import struct
-import sys
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import zstandard
 from blake3 import blake3
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from xxhash import xxh3_64_digest
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 SEGMENT, PAGES, ROOT, COMMIT, KEY, GENERATION = 3, 4, 5, 6, 7, 8
 BLOCK, LEAF, INNER, DIGESTS, PAGE_PATCH, BLOCK_PATCH = range(6)
@@ -60,7 +55,7 @@ def gcm(secret: bytes, object_id: bytes) -> AESGCM:
 
 def inflate(codec: int, data: bytes, length: int) -> bytes:
     assert codec in (0, 1)
-    plain = zstd.decompress(data) if codec else data
+    plain = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False) if codec else data
     assert len(plain) == length
     return plain
 
