@@ -6,6 +6,7 @@ Volumes as copy-on-write trees of blocks in any object store. docs/format.md has
 from __future__ import annotations
 
 from blockvault.engine.attempts import LATEST
+from blockvault.engine.canary import check_store
 from blockvault.engine.changes import ChangedList
 from blockvault.engine.changes import parse as parse_changed_list
 from blockvault.engine.errors import (
@@ -41,7 +42,7 @@ from blockvault.engine.exitcodes import exit_code
 from blockvault.engine.keys import KeyRing, VaultKey
 from blockvault.engine.pages import BLOCK_SIZE, SECTOR_SIZE
 from blockvault.engine.progress import BackupResult, Progress, RestoreResult
-from blockvault.engine.repository import Repository, check_store
+from blockvault.engine.repository import Repository
 from blockvault.engine.work import BackupRequest
 
 __all__ = [

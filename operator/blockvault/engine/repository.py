@@ -8,13 +8,14 @@ from typing import Any
 from blockvault.engine import runtime, trash
 from blockvault.engine.attempts import LATEST
 from blockvault.engine.backup import BackupRun
+from blockvault.engine.canary import check_store
 from blockvault.engine.collect import ATTEMPT_SECONDS, Collected, Collector
 from blockvault.engine.commits import Commits
 from blockvault.engine.compact import Compaction, Rewritten
+from blockvault.engine.doctor import examine
 from blockvault.engine.errors import BackupNotFound, EngineError, VolumeNotFound
 from blockvault.engine.generations import StoreFacts, make_or_open, open_store_record
 from blockvault.engine.keys import KeyRing
-from blockvault.engine.names import CANARIES
 from blockvault.engine.newroot import result_of
 from blockvault.engine.progress import BackupResult, Report, RestoreResult, camel, quiet
 from blockvault.engine.restore import RestoreRequest, RestoreRun
@@ -23,7 +24,7 @@ from blockvault.engine.state import ACTIVE, Outcome, RootEntry, State
 from blockvault.engine.verify import last_verified, scrub, verify_all
 from blockvault.engine.volumes import Volume, Volumes
 from blockvault.engine.work import BackupRequest
-from blockvault.stores import AlreadyExists, NoConditionalCreate, ObjectStore, StoreRefused
+from blockvault.stores import ObjectStore
 
 Table = list[dict[str, Any]]
 
@@ -32,32 +33,6 @@ NO_KEYS = KeyRing()
 
 # Volumes looked at together, where all of them are.
 CATALOGUE_THREADS = 8
-
-
-def check_store(store: ObjectStore, *, single_writer: bool = False) -> None:
-    """Prove that the store keeps what it is given and refuses a second creation of a name.
-
-    Raises NoConditionalCreate when it does not refuse, StoreRefused when it gives back other bytes.
-    """
-    key = f"{CANARIES}{runtime.random_id()}"
-    first, second = runtime.random(64), runtime.random(64)
-    store.create(key, first)
-    try:
-        try:
-            store.create(key, second)
-        except AlreadyExists:
-            pass
-        else:
-            if not single_writer:
-                raise NoConditionalCreate(f"{store.url}: the store lets a second creation of one name pass")
-            first = second
-        if store.get(key) != first:
-            raise StoreRefused(
-                f"{store.url}/{key}: other bytes come back than were stored",
-                remedy="Do not use this store; report it to who runs it.",
-            )
-    finally:
-        store.delete([key])
 
 
 class Repository:
@@ -158,6 +133,10 @@ class Repository:
         if backup_id is None:
             scrub(self.store, found, result)
         return result
+
+    def doctor(self) -> Table:
+        """Whether the store is all right: [{check, ok, detail, remedy}]. `doctor.examine` needs no opened store."""
+        return examine(self.store, self._facts.ring)
 
     def delete(self, volume: str, backup_id: str, *, keep_seconds: float = 0.0) -> bool:
         """Delete a backup; False when it is not there. Others are not touched.
