@@ -5,6 +5,7 @@ What is damaged is told apart from its neighbours: one bad piece costs one block
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -66,6 +67,12 @@ class _Leaf:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+class _Fetched(NamedTuple):
+    state: _Leaf
+    run: list[_Wanted]
+    data: memoryview | None
+
+
 # Takes blocks with their numbers, ascending.
 Sink = Callable[[list[tuple[int, Buffer]]], None]
 OnDamage = Callable[[Damage], None]
@@ -91,21 +98,33 @@ class BlockReader:
 
         Takes leaves only as fast as blocks arrive. Raises what `sink` and `on_damage` raise, and StoreError.
         """
-        pool = runtime.executor(self._threads, "fetch")
-        waiting: deque[Future[None]] = deque()
+        # Fetching waits for the store; decoding with more threads than processors is slower than with as many.
+        decoders = min(self._threads, os.cpu_count() or 1)
+        fetch = runtime.executor(self._threads, "fetch")
+        decode = runtime.executor(decoders, "decode")
+        fetching: deque[Future[_Fetched]] = deque()
+        decoding: deque[Future[None]] = deque()
+
+        def pass_on(most: int) -> None:
+            while len(fetching) > most:
+                decoding.append(decode.submit(self._decode, fetching.popleft().result()))
+                if len(decoding) > 2 * decoders:
+                    decoding.popleft().result()
+
         try:
             for number, leaf, slots in wanted:
                 state = _Leaf(number * FANOUT, leaf)
                 for run in runs(self._pieces(leaf, slots), _place, gap=GAP, largest=LARGEST_READ):
                     for start in range(0, len(run), MOST_PIECES):
-                        waiting.append(pool.submit(self._fetch, state, run[start : start + MOST_PIECES]))
-                        if len(waiting) > 2 * self._threads:
-                            waiting.popleft().result()
+                        fetching.append(fetch.submit(self._fetch, state, run[start : start + MOST_PIECES]))
+                        pass_on(self._threads)
                 yield number
-            while waiting:
-                waiting.popleft().result()
+            pass_on(0)
+            while decoding:
+                decoding.popleft().result()
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            for pool in (fetch, decode):
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def _pieces(self, leaf: Leaf, slots: list[int]) -> list[_Wanted]:
         return [
@@ -114,18 +133,23 @@ class BlockReader:
             for position, piece in enumerate(leaf.pieces(slot))
         ]
 
-    def _fetch(self, state: _Leaf, run: list[_Wanted]) -> None:
+    def _fetch(self, state: _Leaf, run: list[_Wanted]) -> _Fetched:
         name, start, _ = _place(run[0])
         _, last, length = _place(run[-1])
         try:
-            data = memoryview(
-                get(self._store, self._lineage.paths.segment(name), start, last + length - start)
-            )
+            data = get(self._store, self._lineage.paths.segment(name), start, last + length - start)
         except ObjectNotFound:
+            return _Fetched(state, run, None)
+        return _Fetched(state, run, memoryview(data))
+
+    def _decode(self, fetched: _Fetched) -> None:
+        state, run, data = fetched
+        if data is None:
             for wanted in run:
                 self._fail(state, wanted, "segment is missing")
             return
         done: list[tuple[int, Buffer]] = []
+        start = run[0].piece.offset
         for wanted in run:
             offset = wanted.piece.offset - start
             block = self._piece(state, wanted, data[offset : offset + wanted.piece.length])
