@@ -15,8 +15,10 @@ from blockvault import __version__
 from blockvault.cli import catalogue, output, upkeep
 from blockvault.cli.backup import backup
 from blockvault.cli.completion import completion
+from blockvault.cli.doctor import doctor
 from blockvault.cli.key import key
 from blockvault.cli.restore import restore
+from blockvault.cli.verify import verify
 from blockvault.engine import Interrupted, exit_code
 from blockvault.engine.exitcodes import INTERNAL, OK, USAGE
 from blockvault.stores import BlockvaultError, TooManyOpenFiles
@@ -39,8 +41,10 @@ for command in (
     catalogue.show,
     catalogue.delete,
     catalogue.undelete,
+    verify,
     upkeep.collect,
     upkeep.usage,
+    doctor,
     key,
     completion,
 ):

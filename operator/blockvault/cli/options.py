@@ -60,8 +60,12 @@ class Settings:
 
     def store(self, url: str, *, make: bool = False) -> ObjectStore:
         """The store at that place. S3 credentials come from the environment."""
-        location = StoreLocation(url, endpoint=self.endpoint_url, region=self.region)
+        location = self.location(url)
         return open_store(location, retry_seconds=RETRY_SECONDS, limit_rate=self.limit_rate, make=make)
+
+    def location(self, url: str) -> StoreLocation:
+        """That place, as the options say how to reach it."""
+        return StoreLocation(url, endpoint=self.endpoint_url, region=self.region)
 
     def repository(self, url: str) -> Repository:
         """The backups there."""

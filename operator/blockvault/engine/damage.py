@@ -13,6 +13,25 @@ REMEMBERED = 1000
 
 Place = tuple[ObjectName, int]
 
+# What to do next, by what is damaged.
+BLOCKS_LOST = (
+    "Back the volume up: what it still holds is stored anew, for that backup. To restore this one, take another in its "
+    "place, or what is left of it by --salvage."
+)
+HELPERS_LOST = "Every backup can be restored. The next backup of the volume replaces it."
+NOTHING_LOST = "Every backup can be restored. Nothing to do: it goes with the backups that use the object."
+SUMMARY_WRONG = "Do not run `blockvault collect` on this volume. Make a backup with --full, and report this."
+RECORD_LOST = (
+    "Restore what you need now, and write nothing. Bring this object back from a copy of the store or a former version "
+    "of it; docs/disaster-recovery.md says how."
+)
+SET_BACK = (
+    "Find out whether the store was restored from a copy, or commits deleted; until then leave it as it is."
+)
+
+# In causes: sector digests, which serve the next backup only.
+NO_RESTORE_NEEDS_THEM = "(no restore needs them)"
+
 
 @dataclass(frozen=True)
 class Found:
@@ -30,6 +49,7 @@ class Found:
     end: int
     roots: int
     page: bool = False
+    remedy: str | None = None
 
     @property
     def place(self) -> Place | None:
@@ -48,6 +68,34 @@ class Found:
             "page": [self.first, self.end] if self.page else None,
             "foundAt": found_at,
         }
+
+
+def damage_row(
+    backup_id: str | None,
+    volume: str | None,
+    key: str,
+    cause: str,
+    offset: int = 0,
+    length: int = 0,
+    *,
+    remedy: str | None = None,
+) -> dict[str, Any]:
+    """As a result says it: the bytes of a backup that are touched; `backup_id` None: of no backup in particular."""
+    if remedy is None and backup_id is None:
+        remedy = RECORD_LOST
+    elif remedy is None and length == 0:
+        remedy = NOTHING_LOST
+    elif remedy is None:
+        remedy = HELPERS_LOST if NO_RESTORE_NEEDS_THEM in cause else BLOCKS_LOST
+    return {
+        "backupId": backup_id,
+        "volume": volume,
+        "offset": offset,
+        "length": length,
+        "object": key,
+        "cause": cause,
+        "remedy": remedy,
+    }
 
 
 def place_of(entry: dict[str, Any]) -> Place:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from blockvault.engine import runtime, trash
 from blockvault.engine.canary import check_store
 from blockvault.engine.collect import ATTEMPT_SECONDS
 from blockvault.engine.commits import Commits
-from blockvault.engine.errors import NotAVault
-from blockvault.engine.generations import open_store_record
+from blockvault.engine.envelope import VERSION
+from blockvault.engine.errors import FormatUnsupported, NotAVault, RollbackSuspected
+from blockvault.engine.exitcodes import DATA, exit_code
+from blockvault.engine.generations import StoreFacts, newest, open_store_record
 from blockvault.engine.keys import KeyRing
 from blockvault.engine.names import CANARIES, STORE
 from blockvault.engine.state import ACTIVE, State
@@ -20,16 +21,23 @@ from blockvault.stores import BlockvaultError, ObjectNotFound, ObjectStore
 
 Check = dict[str, Any]
 
+# What a finding is: nothing to do; somebody should do something some day; backups, or making them, are in danger.
+OK, WARN, FAIL = "ok", "warn", "fail"
+
 # Seconds for which a listing may lag before that is worth mentioning.
 LISTING_SECONDS = 10
 # Clocks may differ by so many seconds; S3 itself refuses signatures at 15 minutes.
 SKEW_SECONDS = 300
 
 
-def examine(store: ObjectStore, ring: KeyRing) -> list[Check]:
-    """Findings [{check, ok, detail, remedy}], in the order in which they were looked at.
+def examine(
+    store: ObjectStore, ring: KeyRing, *, actor: str | None = None, seen: dict[str, int] | None = None
+) -> list[Check]:
+    """Findings [{check, level, detail, remedy, exitCode}], in the order in which they were looked at.
 
+    `level` is `ok`, `warn` or `fail`; `remedy` is None where nothing is to be done; `exitCode` is 0 unless it fails.
     What cannot be looked at because something before it failed is left out. Errors of the store are findings.
+    `actor`: the cluster that acts. `seen`: numbers of commits seen before, by lineage.
     """
     checks: list[Check] = []
     if not _look(checks, "reachable", lambda: _reach(store)):
@@ -37,42 +45,42 @@ def examine(store: ObjectStore, ring: KeyRing) -> list[Check]:
     try:
         facts = open_store_record(store, ring)
     except BlockvaultError as error:
-        _add(checks, "store" if isinstance(error, NotAVault) else "key", error)
+        _add(checks, _of_opening(error), error)
         return checks
-    key = "the key fits" if facts.encrypted else "not encrypted"
-    checks.append(_fine("key", f"store {facts.store_id} of {facts.created_at}: {key}"))
-    _look(checks, "creation", lambda: _create(store, single_writer=facts.single_writer))
-    _look(checks, "listing", lambda: _list(store))
-    volumes = Volumes(store, facts)
-    newest: list[str] = []
+    checks.append(finding("format", OK, f"store {facts.store_id} of {facts.created_at}, format {VERSION}"))
+    _look(checks, "key", lambda: _key(store, facts))
+    if _permissions(checks, store):
+        _look(checks, "creation", lambda: _create(store, single_writer=facts.single_writer))
+        _look(checks, "listing", lambda: _list(store))
+    written: list[str] = []
+
+    def failed(key: str, name: str | None, error: BlockvaultError) -> None:
+        _add(checks, f"volume {name}" if name else key, error)
+
     try:
-        names = sorted(set(volumes.names()))
+        for found in Volumes(store, facts).all(failed=failed):
+            if found.state.status == ACTIVE:
+                written.append(found.state.written_at)
+                checks.extend(_volume(store, found, actor, (seen or {}).get(found.state.lineage, 0)))
     except BlockvaultError as error:
         _add(checks, "volumes", error)
         return checks
-    for name in names:
-        try:
-            found = volumes.find(name)
-        except BlockvaultError as error:
-            _add(checks, f"volume {name}", error)
-            continue
-        if found is not None and found.state.status == ACTIVE:
-            newest.append(found.state.written_at)
-            checks += _volume(store, found)
-    checks.append(_clock(newest))
+    checks.append(_clock(written))
     return checks
 
 
-def _fine(check: str, detail: str) -> Check:
-    return {"check": check, "ok": True, "detail": detail, "remedy": None}
+def finding(check: str, level: str, detail: str, remedy: str | None = None, code: int = 0) -> Check:
+    """One line of what the doctor says. `code`: of a failure, as in exitcodes.py."""
+    return {"check": check, "level": level, "detail": detail, "remedy": remedy, "exitCode": code}
 
 
-def _wrong(check: str, detail: str, remedy: str) -> Check:
-    return {"check": check, "ok": False, "detail": detail, "remedy": remedy}
+def of_error(check: str, error: BlockvaultError, words: str = "") -> Check:
+    """The line that an error makes; `words` come before it."""
+    return finding(check, FAIL, f"{words}{error.reason}: {error}", error.remedy, exit_code(error))
 
 
 def _add(checks: list[Check], check: str, error: BlockvaultError) -> None:
-    checks.append(_wrong(check, f"{error.reason}: {error}", error.remedy))
+    checks.append(of_error(check, error))
 
 
 def _look(checks: list[Check], check: str, look: Callable[[], Check]) -> bool:
@@ -82,7 +90,13 @@ def _look(checks: list[Check], check: str, look: Callable[[], Check]) -> bool:
         _add(checks, check, error)
         return False
     checks.append({**found, "check": check})
-    return bool(found["ok"])
+    return bool(found["level"] != FAIL)
+
+
+def _of_opening(error: BlockvaultError) -> str:
+    if isinstance(error, FormatUnsupported):
+        return "format"
+    return "store" if isinstance(error, NotAVault) else "key"
 
 
 def _reach(store: ObjectStore) -> Check:
@@ -91,14 +105,48 @@ def _reach(store: ObjectStore) -> Check:
         store.get(STORE, 0, 1)
     except ObjectNotFound:
         next(iter(store.list(STORE)), None)  # a bucket that is not there says so now
-    return _fine("", f"{store.url} answers ({runtime.monotonic() - started:.2f} s)")
+    return finding("", OK, f"{store.url} answers ({runtime.monotonic() - started:.2f} s)")
+
+
+def _key(store: ObjectStore, facts: StoreFacts) -> Check:
+    current = facts.ring.current
+    if not facts.encrypted or current is None:
+        return finding("", OK, "the store is not encrypted")
+    last = newest(store, facts)
+    if last.fingerprint != current.fingerprint:
+        return finding(
+            "",
+            WARN,
+            f"the key given is {current.fingerprint}; the newest, of generation {last.number}, {last.fingerprint}",
+            "Use the newest key; the one given makes no new volumes, and reads none made since.",
+        )
+    return finding("", OK, f"{current.fingerprint} fits, and is the newest (generation {last.number})")
+
+
+def _permissions(checks: list[Check], store: ObjectStore) -> bool:
+    """Whether the credentials may do all that backups and collecting need, tried out on a canary."""
+    key, data = f"{CANARIES}{runtime.random_id()}", runtime.random(64)
+    tries: list[tuple[str, Callable[[], object]]] = [
+        ("put", lambda: store.put(key, data)),
+        ("get", lambda: store.get(STORE)),
+        ("list", lambda: list(store.list(CANARIES))),
+        ("delete", lambda: store.delete([key])),
+    ]
+    failed = []
+    for name, attempt in tries:
+        try:
+            attempt()
+        except BlockvaultError as error:
+            failed.append(of_error("permissions", error, f"{name}: "))
+    checks += failed or [finding("permissions", OK, "put, get, list and delete")]
+    return not failed
 
 
 def _create(store: ObjectStore, *, single_writer: bool) -> Check:
     check_store(store, single_writer=single_writer)
     if single_writer:
-        return _fine("", "objects are kept; only one may write, as was said when the store was made")
-    return _fine("", "objects are kept, and a second creation of a name is refused")
+        return finding("", OK, "objects are kept; only one may write, as was said when the store was made")
+    return finding("", OK, "objects are kept, and a second creation of a name is refused")
 
 
 def _list(store: ObjectStore) -> Check:
@@ -107,83 +155,105 @@ def _list(store: ObjectStore) -> Check:
     try:
         for second in range(LISTING_SECONDS):
             if any(info.key == key for info in store.list(CANARIES)):
-                return _fine(
-                    "", "a listing shows a new object " + (f"after {second} s" if second else "at once")
-                )
+                when = f"after {second} s" if second else "at once"
+                return finding("", OK, f"a listing shows a new object {when}")
             runtime.sleep(1)
     finally:
         store.delete([key])
-    return _wrong(
+    return finding(
         "",
+        WARN,
         f"a listing does not show an object {LISTING_SECONDS} s after its creation",
         "No backup is in danger; space is freed later than it could be. Ask who runs the store.",
     )
 
 
 def _age(time: str) -> float:
-    then = datetime.strptime(time, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    return runtime.wall() - then.timestamp()
+    return runtime.wall() - runtime.seconds_of(time)
 
 
 def _clock(written: list[str]) -> Check:
     """Commits say when they were written, by the clocks of those who wrote them."""
     ahead = max((-_age(time) for time in written if time), default=0.0)
     if ahead > SKEW_SECONDS:
-        return _wrong(
+        return finding(
             "clock",
+            WARN,
             f"the newest commit was written {ahead:.0f} s in the future of this machine's clock",
             "Set the clocks right (NTP): this machine's, or that of who wrote last.",
         )
-    return _fine("clock", "no commit is from the future")
+    return finding("clock", OK, "no commit is from the future")
 
 
-def _volume(store: ObjectStore, found: Volume) -> list[Check]:
+def _volume(store: ObjectStore, found: Volume, actor: str | None, seen: int) -> list[Check]:
     state, name = found.state, f"volume {found.state.volume}"
     checks: list[Check] = []
-    living = len(trash.living(state))
-    told = f"{living} backups, {state.used_bytes} bytes, commit {state.number}"
+    living = trash.living(state)
+    read_back = [entry.labels["verified"]["at"] for entry in living if "verified" in entry.labels]
+    told = f"{len(living)} backups, {len(state.roots) - len(living)} in the trash, commit {state.number}, "
+    told += f"last verified {max(read_back)}" if read_back else "never verified"
     try:
         Commits(store, found.lineage).check_chain(state)
-        checks.append(_fine(name, told))
+        if state.number < seen:
+            raise RollbackSuspected(f"commit {seen} was seen before, and now {state.number} is the newest")
+        checks.append(finding(name, OK, told))
     except BlockvaultError as error:
         _add(checks, name, error)
-    return [*checks, *_attempts(name, state), *_leftovers(name, state), *_trust(name, state)]
+    parts = _format(state), _owner(state, actor), _attempts(state), _leftovers(state), _trust(state)
+    return [*checks, *({**check, "check": name} for part in parts for check in part)]
 
 
-def _attempts(name: str, state: State) -> list[Check]:
+def _format(state: State) -> list[Check]:
+    if state.writable:
+        return []
+    told = "a newer version of Blockvault writes to it, with features that this one lacks"
+    return [finding("", FAIL, told, "Use the newer version; this one must not write to it.", DATA)]
+
+
+def _owner(state: State, actor: str | None) -> list[Check]:
+    owner = state.owner["cluster"] if state.owner else None
+    if owner is None:
+        return []
+    if actor is not None and owner != actor:
+        told = f"belongs to {owner}, not to {actor}"
+        return [finding("", WARN, told, f"Write from {owner}; if that cluster is gone, act for it.")]
+    return [finding("", OK, f"belongs to {owner}")]
+
+
+def _attempts(state: State) -> list[Check]:
     checks = []
     for attempt in state.attempts:
         age = _age(attempt.started_at)
         told = f"a {attempt.kind} has stood for {age / 3600:.1f} hours (operation {attempt.operation})"
         if age > ATTEMPT_SECONDS:
-            checks.append(_wrong(name, told, "Run `blockvault collect`: it counts as dead and is dropped."))
+            remedy = "Run `blockvault collect`: it counts as dead and is dropped."
+            checks.append(finding("", WARN, told, remedy))
         else:
-            checks.append(_fine(name, told))
+            checks.append(finding("", OK, told))
     return checks
 
 
-def _leftovers(name: str, state: State) -> list[Check]:
+def _leftovers(state: State) -> list[Check]:
     checks = []
     if state.condemned:
         told = f"{len(state.condemned)} objects are condemned and have not been deleted"
-        checks.append(
-            _wrong(name, told, "Run `blockvault collect`: a former one was interrupted, or refused.")
-        )
+        remedy = "Run `blockvault collect`: a former one was interrupted, or refused."
+        checks.append(finding("", WARN, told, remedy))
     due = len(trash.due(state))
     if due:
         told = f"{due} backups in the trash are due"
-        checks.append(_wrong(name, told, "Run `blockvault collect`, regularly."))
+        checks.append(finding("", WARN, told, "Run `blockvault collect`, regularly."))
     return checks
 
 
-def _trust(name: str, state: State) -> list[Check]:
+def _trust(state: State) -> list[Check]:
     checks = []
     if state.damaged:
         told = f"{len(state.damaged)} pieces were found damaged"
         remedy = "Make a backup, which stores anew what is damaged; then run `blockvault verify`."
-        checks.append(_wrong(name, told, remedy))
+        checks.append(finding("", FAIL, told, remedy, DATA))
     if state.distrusted:
         told = f"lists of changed blocks are not believed since {state.distrusted['since']}"
         remedy = "Make a backup without a list; find out why the list left something out."
-        checks.append(_wrong(name, told, remedy))
+        checks.append(finding("", WARN, told, remedy))
     return checks

@@ -1,4 +1,4 @@
-"""Looking at a segment or page object around what it holds: its header and its directory."""
+"""Looking at a segment or page object around what it holds: its header and its directory; or at every byte of it."""
 
 from __future__ import annotations
 
@@ -47,6 +47,17 @@ def check_edges(store: ObjectStore, lineage: Lineage, kind: Kind, name: ObjectNa
 
     _twice(head)
     _twice(directory)
+
+
+def check_whole(store: ObjectStore, lineage: Lineage, kind: Kind, name: ObjectName) -> None:
+    """Reads every byte: what no backup needs, and the checksum itself, as well. Raises as `check_edges` does."""
+    key = lineage.paths.object(kind, name)
+
+    def whole() -> None:
+        if not envelope.intact(key, get(store, key)):
+            raise StoredDataDamaged(f"{key}: the checksum of the whole object does not match")
+
+    _twice(whole)
 
 
 def _twice(look: Callable[[], None]) -> None:

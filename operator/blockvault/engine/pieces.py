@@ -9,6 +9,7 @@ import numpy as np
 
 from blockvault.engine import items, sectors
 from blockvault.engine.codec import CodecError
+from blockvault.engine.damage import NO_RESTORE_NEEDS_THEM
 from blockvault.engine.fetching import get, runs
 from blockvault.engine.former import head_of_digests
 from blockvault.engine.items import BLOCK, BLOCK_PATCH, Head
@@ -23,7 +24,7 @@ GAP = 512 * 1024
 LARGEST_READ = 4 * 1024 * 1024
 
 COMPOSED = "the hash of the block does not match"
-DIGESTS = "its sector digests do not match (no restore needs them)"
+DIGESTS = f"its sector digests do not match {NO_RESTORE_NEEDS_THEM}"
 MISSING = "is missing"
 
 
@@ -220,7 +221,7 @@ class PieceReader:
         for piece, values in digests.items():
             data = plain[piece]
             if not isinstance(values, np.ndarray):
-                found[piece] = f"sector digests: {values} (no restore needs them)"
+                found[piece] = f"sector digests: {values} {NO_RESTORE_NEEDS_THEM}"
             elif isinstance(data, bytes) and not self._same(values, data):
                 name, offset, length = self._digest_spot(piece)
                 key = self._lineage.paths.pages(name)

@@ -21,10 +21,10 @@ from blockvault.engine.progress import BackupResult, Report, RestoreResult, came
 from blockvault.engine.restore import RestoreRequest, RestoreRun
 from blockvault.engine.root import Roots
 from blockvault.engine.state import ACTIVE, Outcome, RootEntry, State
-from blockvault.engine.verify import last_verified, scrub, verify_all
+from blockvault.engine.verify import add, last_verified, refuse_set_back, scrub, unreadable, verify_all
 from blockvault.engine.volumes import Volume, Volumes
 from blockvault.engine.work import BackupRequest
-from blockvault.stores import ObjectStore
+from blockvault.stores import BlockvaultError, ObjectStore
 
 Table = list[dict[str, Any]]
 
@@ -111,32 +111,42 @@ class Repository:
         *,
         sample: float | None = None,
         budget_bytes: int | None = None,
-        report: Report = quiet,
+        every_byte: bool = False,
+        seen: dict[str, int] | None = None,
+        report: Callable[[str], Report] = lambda volume: quiet,
     ) -> dict[str, Any]:
         """Read back what is stored, of one volume or backup or of all: everything, a sample, or within a budget.
 
         `sample`: the chance, 0 to 1, with which each block is read. `budget_bytes`: how much is read (by and large),
-        from where the last run with a budget has stopped. Gives {ok, checkedBlocks, checkedBytes, damaged: [{backupId,
-        volume, offset, length, object, cause}], backups: [{backupId, volume, at, mode, blocks, damaged}], kept}.
+        from where the last run with a budget has stopped. `every_byte`: of objects that backups need, also what none
+        of them needs. `seen`: as for `collect`. Gives {ok, checkedBlocks, checkedBytes, damaged: [{backupId, volume,
+        offset, length, object, cause, remedy}], backups: [{backupId, volume, at, mode, blocks, damaged}], kept}.
         `backupId` is None for what belongs to no backup in particular; `kept` is False where nothing may be written
         to the store. Raises StoreError when the store cannot be read now: that is never taken for damage.
         """
+        rows: Table = []
         if volume is None:
-            found = sorted(
-                (f for f in self._volumes.all(None) if f.state.status == ACTIVE), key=last_verified
-            )
+
+            def failed(key: str, name: str | None, error: BlockvaultError) -> None:
+                rows.append(unreadable(key, name, error))
+
+            states = self._volumes.all(failed=failed)
+            found = sorted((f for f in states if f.state.status == ACTIVE), key=last_verified)
         else:
             found = [self._volume(volume)]
             if backup_id is not None:
-                _entry(found[0].state, backup_id)
-        result = verify_all(self.store, found, backup_id, sample, budget_bytes, report)
+                backup_id = _entry(found[0].state, backup_id).id
+        result = verify_all(self.store, found, backup_id, sample, budget_bytes, report, every_byte=every_byte)
+        for row in rows:
+            add(result, row)
         if backup_id is None:
             scrub(self.store, found, result)
+            refuse_set_back(found, seen or {}, result)
         return result
 
-    def doctor(self) -> Table:
-        """Whether the store is all right: [{check, ok, detail, remedy}]. `doctor.examine` needs no opened store."""
-        return examine(self.store, self._facts.ring)
+    def doctor(self, seen: dict[str, int] | None = None) -> Table:
+        """Whether the store is all right; see `doctor.examine`, which needs no opened store."""
+        return examine(self.store, self._facts.ring, actor=self.actor, seen=seen)
 
     def delete(self, volume: str, backup_id: str, *, keep_seconds: float = 0.0) -> bool:
         """Delete a backup; False when it is not there. Others are not touched.

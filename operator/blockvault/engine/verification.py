@@ -16,8 +16,8 @@ from typing import Any
 
 from blockvault.engine import runtime
 from blockvault.engine.commits import Commits
-from blockvault.engine.damage import Found, Place, merge, place_of
-from blockvault.engine.edges import check_edges
+from blockvault.engine.damage import SET_BACK, SUMMARY_WRONG, Found, Place, damage_row, merge, place_of
+from blockvault.engine.edges import check_edges, check_whole
 from blockvault.engine.envelope import Kind
 from blockvault.engine.errors import EngineError, FormatUnsupported, StoredDataDamaged
 from blockvault.engine.fetching import SECOND_LOOK
@@ -59,7 +59,10 @@ class Verified:
 
 
 class Verification:
-    """Looks at one volume. Use once. `backup_id`: only that backup; `sample`: a share; `budget`: bytes to read."""
+    """Looks at one volume. Use once. `backup_id`: only that backup; `sample`: a share; `budget`: bytes to read.
+
+    `every_byte`: of each object that a backup needs, also what none needs; that reads all of it a second time.
+    """
 
     def __init__(
         self,
@@ -69,6 +72,7 @@ class Verification:
         backup_id: str | None = None,
         sample: float | None = None,
         budget: int | None = None,
+        every_byte: bool = False,
         progress: Progress,
         report: Report,
     ) -> None:
@@ -79,6 +83,7 @@ class Verification:
         self._chance = random.Random(runtime.random(8))  # noqa: S311 - guards against mistakes, not attackers
         self._sample = sample
         self._budget = budget
+        self._every_byte = every_byte
         self._mode = BUDGET if budget is not None else FULL if sample is None or sample >= 1 else SAMPLE
         self._entries = [entry for entry in volume.state.roots if backup_id in (None, entry.id)]
         self._whole = backup_id is None
@@ -154,6 +159,7 @@ class Verification:
         """Every object that a backup needs is there, with its size. What is not, is asked for twice."""
         paths = self._lineage.paths
         listed = Objects.of(self._listed())
+        self._listed_objects = listed
         needed = self._roots.objects(ObjectName.parse(entry.object) for entry in entries)
         lacking = needed.lacking(listed)
         for kind, name, size in lacking:
@@ -251,7 +257,9 @@ class Verification:
         if not walk.fits(place, self._roots.summary(name).records):
             cause = "its summary names other objects than its pages reach"
             key = self._lineage.paths.root(name)
-            self._found.append(Found(key, None, 0, entry.object_bytes, cause, 0, 0, 1 << number))
+            self._found.append(
+                Found(key, None, 0, entry.object_bytes, cause, 0, 0, 1 << number, remedy=SUMMARY_WRONG)
+            )
 
     def _edges(self, summarised: set[int]) -> None:
         """What lies around pages and blocks: headers and directories."""
@@ -262,6 +270,8 @@ class Verification:
                 continue
             try:
                 check_edges(self._store, self._lineage, kind, name, size)
+                if self._every_byte:
+                    check_whole(self._store, self._lineage, kind, name)
             except ObjectNotFound:
                 cause = "is missing"
             except StoredDataDamaged as error:
@@ -288,7 +298,7 @@ class Verification:
         gone = set(self._good) - {found.place for found in self._found}
         result = Verified(self._state.volume, self._mode, self._checked, self._progress.bytes_scanned)
         result.next_leaf = self._next
-        result.damaged = self._rows(still)
+        result.damaged = self._rows(still) + self._set_back(newest)
         labels = {
             self._entries[number].object: {
                 "at": now,
@@ -329,6 +339,16 @@ class Verification:
             result.kept = False  # credentials that may only read: the result is worth having all the same
         return result
 
+    def _set_back(self, newest: State) -> list[dict[str, Any]]:
+        """Objects of a later run than the newest commit knows of: commits were deleted, or replaced by older ones."""
+        listed = self._listed_objects
+        ahead = listed.where(listed.epochs > newest.epoch)
+        if not len(ahead):
+            return []
+        paths = self._lineage.paths
+        cause = f"does not know of {ahead.keys(paths)[0]}, which a later run made: the volume was set back"
+        return [damage_row(None, self._state.volume, paths.commit(newest.number), cause, remedy=SET_BACK)]
+
     def _rows(self, still: set[int]) -> list[dict[str, Any]]:
         """The damage by backup; neighbours in one object, of one cause, as one."""
         rows: list[dict[str, Any]] = []
@@ -346,14 +366,9 @@ class Verification:
                     last["length"] = offset + length - last["offset"]
                     continue
                 rows.append(
-                    {
-                        "backupId": entry.id,
-                        "volume": self._state.volume,
-                        "offset": offset,
-                        "length": length,
-                        "object": item.key,
-                        "cause": item.cause,
-                    }
+                    damage_row(
+                        entry.id, self._state.volume, item.key, item.cause, offset, length, remedy=item.remedy
+                    )
                 )
         return rows
 

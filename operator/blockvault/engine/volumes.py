@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from blockvault.engine import envelope, generations, keys, runtime
@@ -20,7 +20,10 @@ from blockvault.engine.hashing import volume_name_hash
 from blockvault.engine.lineage import Lineage, erased_lineage, lineage_of, new_lineage
 from blockvault.engine.names import VOLUMES, volume_key
 from blockvault.engine.state import ACTIVE, State
-from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
+from blockvault.stores import AlreadyExists, BlockvaultError, ObjectNotFound, ObjectStore
+
+# Told of the record's key, the volume's name if that much could be read, and the error.
+Failed = Callable[[str, str | None, BlockvaultError], None]
 
 MAX_NAME = 512
 _LINEAGE = re.compile(r"[0-9a-f]{32}")
@@ -99,14 +102,24 @@ class Volumes:
             # It may have been opened by the former key, and be wrapped under that one only.
             keys.wrap(self._store, lineage, self._facts.ring.current)
 
-    def all(self, volume: str | None = None) -> Iterator[Volume]:
-        """Every lineage that has a commit, of one volume or of all, deleted ones as well."""
+    def all(self, volume: str | None = None, *, failed: Failed | None = None) -> Iterator[Volume]:
+        """Every lineage that has a commit, of one volume or of all, deleted ones as well.
+
+        With `failed`, that is told of what cannot be read, and the others follow.
+        """
         for info in list(self._store.list(VOLUMES)):
-            record = self._record(info.key, None)
-            if volume in (None, record.volume):
-                found = self._newest(record)
-                if found is not None:
-                    yield found
+            name = None
+            try:
+                record = self._record(info.key, None)
+                name = record.volume
+                found = self._newest(record) if volume in (None, name) else None
+            except BlockvaultError as error:
+                if failed is None:
+                    raise
+                failed(info.key, name, error)
+                continue
+            if found is not None:
+                yield found
 
     def lineages(self) -> Iterator[tuple[str, str]]:
         """(volume, lineage) of every record, whatever became of the lineage."""

@@ -18,9 +18,9 @@ from tests.unit.cli.support import MIB, inside, inside_json
 
 PAGE = Path(__file__).parents[3] / "docs" / "disaster-recovery.md"
 BLOCKS = dict(re.findall(r"<!-- run: (.*?) -->\n```sh\n(.*?)```", PAGE.read_text(), re.DOTALL))
-EVERYWHERE = ("look", "list", "file", "check")
+EVERYWHERE = ("look", "list", "verify", "file", "check")
 ROOT = ("mount (root)", "device (root)")
-DIRECTORY = ("copy (directory)", "commit (directory)", "salvage (directory)")
+DIRECTORY = ("copy (directory)", "commit (directory)", "damage (directory)", "salvage (directory)")
 
 
 def test_no_command_of_the_page_is_left_out() -> None:
@@ -90,6 +90,8 @@ def bash(script: str, machine: Path, **variables: str) -> str:
 def test_the_page_restores_a_volume(store: str, machine: Path) -> None:
     said = bash("".join(BLOCKS[name] for name in EVERYWHERE), machine, STORE=store)
     assert "--key-file" in said, "which key it is that was given"
+    assert "fail" not in said
+    assert "blocks were read back" in said
     assert (machine / "new" / "volume.img").read_bytes() == (machine / "disk").read_bytes()
 
 
@@ -132,7 +134,8 @@ def test_the_page_takes_what_is_left(machine: Path) -> None:
     data = bytearray(segment.read_bytes())
     data[len(data) // 2] ^= 1
     segment.write_bytes(data)
-    said = bash(BLOCKS["salvage (directory)"], machine, STORE=store)
+    said = bash(BLOCKS["damage (directory)"] + BLOCKS["salvage (directory)"], machine, STORE=store)
+    assert f"{segment.name}:\n  Back the volume up" in said
     assert "LOST AT" in said
     whole, salvaged = (machine / "disk").read_bytes(), (machine / "new" / "salvaged.img").read_bytes()
     size = 262144

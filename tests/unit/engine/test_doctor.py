@@ -11,8 +11,10 @@ import pytest
 from blockvault.engine import KeyRing, Repository, VaultKey, runtime
 from blockvault.engine.commits import Commits
 from blockvault.engine.doctor import examine
+from blockvault.engine.rotation import Rotation
 from blockvault.engine.state import Attempt, Outcome, State
-from blockvault.stores import InvalidCredentials, ObjectInfo, StoreUnreachable
+from blockvault.stores import AccessDenied, InvalidCredentials, ObjectInfo, StoreUnreachable
+from tests.unit.engine import support
 from tests.unit.engine.support import MemoryStore, backup, opened
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -32,9 +34,10 @@ def kept(store: MemoryStore, tmp_path: Path) -> MemoryStore:
 def wrong(store: MemoryStore, ring: KeyRing | None = None) -> dict[str, str]:
     """What is wrong, by check; each says what to do about it."""
     found = examine(store, ring or KeyRing())
-    assert all(set(check) == {"check", "ok", "detail", "remedy"} for check in found)
-    assert all(check["ok"] or check["remedy"] for check in found)
-    return {check["check"]: check["detail"] for check in found if not check["ok"]}
+    assert all(set(check) == {"check", "level", "detail", "remedy", "exitCode"} for check in found)
+    assert all((check["level"] == "ok") == (check["remedy"] is None) for check in found)
+    assert all((check["level"] == "fail") == (check["exitCode"] > 0) for check in found)
+    return {check["check"]: check["detail"] for check in found if check["level"] != "ok"}
 
 
 def change(store: MemoryStore, **fields: Any) -> None:
@@ -53,9 +56,9 @@ def test_a_healthy_store(kept: MemoryStore) -> None:
     before = dict(kept.objects)
     found = opened(kept).doctor()
     assert [check["check"] for check in found] == [
-        "reachable", "key", "creation", "listing", "volume v", "clock",
+        "reachable", "format", "key", "permissions", "creation", "listing", "volume v", "clock",
     ]  # fmt: skip
-    assert all(check["ok"] for check in found)
+    assert {check["level"] for check in found} == {"ok"}
     assert kept.objects == before
 
 
@@ -109,6 +112,86 @@ def test_clocks_that_differ(kept: MemoryStore) -> None:
 def test_what_stands_in_a_state(kept: MemoryStore, fields: dict[str, Any], words: str) -> None:
     change(kept, **fields)
     assert words in wrong(kept)["volume v"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "level", "code"),
+    [
+        ({"damaged": [{"object": "x", "offset": 1, "blocks": [1]}]}, "fail", 65),
+        ({"distrusted": {"since": "then", "reason": "x"}}, "warn", 0),
+    ],
+)
+def test_what_is_urgent(kept: MemoryStore, fields: dict[str, Any], level: str, code: int) -> None:
+    """Known damage is; the rest may wait."""
+    change(kept, **fields)
+    told = [check for check in opened(kept).doctor() if check["level"] != "ok"]
+    assert [(check["level"], check["exitCode"]) for check in told] == [(level, code)]
+
+
+@pytest.mark.parametrize("denied", ["put", "list", "delete"])
+def test_permissions(kept: MemoryStore, denied: str) -> None:
+    """Each by itself; what needs no more is looked at all the same."""
+
+    class Denying(MemoryStore):
+        pass
+
+    def deny(*_: Any) -> Any:
+        raise AccessDenied(f"may not {denied}")
+
+    if denied == "list":
+        lists = MemoryStore.list
+
+        def listing(self: MemoryStore, prefix: str) -> Iterator[ObjectInfo]:
+            return deny() if prefix == "canary/" else lists(self, prefix)
+
+        Denying.list = listing  # type: ignore[method-assign]
+    else:
+        setattr(Denying, denied, deny)
+    found = opened(Denying(kept.objects)).doctor()
+    wrongs = [check for check in found if check["level"] != "ok"]
+    assert [(check["check"], check["level"]) for check in wrongs] == [("permissions", "fail")]
+    assert wrongs[0]["detail"].startswith(f"{denied}: AccessDenied")
+    assert "volume v" in {check["check"] for check in found}
+
+
+def test_an_old_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(support, "RING", KeyRing(KEY))
+    store = MemoryStore()
+    Repository.init(store, KeyRing(KEY))
+    (tmp_path / "source").write_bytes(b"of value" * 1000)
+    backup(store, tmp_path / "source")
+    assert wrong(store, KeyRing(KEY)) == {}
+    Rotation(store, KeyRing(OTHER, KEY)).run()
+    assert wrong(store, KeyRing(OTHER)) == {}
+    said = wrong(store, KeyRing(KEY))
+    assert "the newest, of generation 2" in said["key"]
+    assert any(check.startswith("volume") and "KeyRotated" in words for check, words in said.items())
+
+
+def test_owners(kept: MemoryStore) -> None:
+    change(kept, owner={"cluster": "east", "since": runtime.now()})
+    assert wrong(kept) == {}
+    found = examine(kept, KeyRing(), actor="west")
+    assert [c["detail"] for c in found if c["level"] == "warn"] == ["belongs to east, not to west"]
+    assert all(check["level"] == "ok" for check in examine(kept, KeyRing(), actor="east"))
+
+
+def test_a_store_that_was_set_back(kept: MemoryStore) -> None:
+    found = opened(kept)._volumes.find("v")
+    assert found is not None
+    seen = {found.state.lineage: found.state.number}
+    assert all(check["level"] == "ok" for check in opened(kept).doctor(seen))
+    seen = {found.state.lineage: found.state.number + 1}
+    assert [c["check"] for c in opened(kept).doctor(seen) if c["level"] == "fail"] == ["volume v"]
+
+
+def test_one_bad_volume_does_not_hide_the_others(kept: MemoryStore, tmp_path: Path) -> None:
+    backup(kept, tmp_path / "source", "w")
+    record = min(key for key in kept.objects if key.startswith("volumes/"))
+    kept.objects[record] = kept.objects[record][:-1]
+    said = examine(kept, KeyRing())
+    assert [check["check"] for check in said if check["level"] == "fail"] == [record]
+    assert len([check for check in said if check["check"].startswith("volume ")]) == 1
 
 
 def test_a_running_attempt_is_nothing_wrong(kept: MemoryStore) -> None:

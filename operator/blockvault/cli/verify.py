@@ -1,0 +1,128 @@
+"""`blockvault verify`: reading back what is stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from blockvault.cli import naming, output
+from blockvault.cli.options import PROGRESS, STORE, Settings, common
+from blockvault.cli.seen import known
+from blockvault.cli.showing import Display
+from blockvault.cli.values import PERCENT, SIZE
+from blockvault.engine import BadRequest, StoredDataDamaged
+
+
+@click.command()
+@STORE
+@click.option("--volume", metavar="NAME", help="Only this volume.")
+@click.option(
+    "--backup",
+    "backup_id",
+    metavar="ID",
+    help="Only this backup of it: its id, the first 6 or more of its characters, or latest.",
+)
+@click.option(
+    "--sample", type=PERCENT, metavar="PERCENT", help="Read so many of the blocks, chosen by chance: 5%."
+)
+@click.option(
+    "--budget",
+    type=SIZE,
+    metavar="SIZE",
+    help="Read about so much, from where the last run with a budget has stopped: for every day.",
+)
+@click.option(
+    "--every-byte",
+    is_flag=True,
+    help="Check whole objects as well, with what no backup needs of them; that reads all of it twice.",
+)
+@PROGRESS
+@common
+def verify(
+    store: str,
+    volume: str | None,
+    backup_id: str | None,
+    sample: float | None,
+    budget: int | None,
+    every_byte: bool,
+    progress: str,
+    settings: Settings,
+) -> None:
+    """Read back what is stored, and say what is damaged, which bytes of which backups that touches, and what to do.
+
+    Without --sample and --budget everything that a backup needs is read, once, however many backups share it. With
+    them, blocks are read as they say, and all else: records, commits, roots, pages, and that every object is there
+    with its size. What was found is kept in the store: `blockvault show` tells of it, and the next backup of the
+    volume stores anew what was damaged. Damage that was found makes the exit code 65.
+
+    \b
+    Examples:
+      blockvault verify s3://backups/prod
+      blockvault verify s3://backups/prod --budget 50G
+      blockvault verify s3://backups/prod --volume db --backup latest --sample 10%
+    """
+    if backup_id is not None and volume is None:
+        raise BadRequest("--backup is one of a volume: name that with --volume")
+    if sample is not None and budget is not None:
+        raise BadRequest("--sample and --budget exclude each other")
+    if budget is not None and backup_id is not None:
+        raise BadRequest("--budget goes round all backups: leave out --backup")
+    if every_byte and (budget is not None or (sample is not None and sample < 1)):
+        raise BadRequest("--every-byte is for reading everything: leave out --sample and --budget")
+    repository = settings.repository(store)
+    with naming.suggesting(repository, volume or ""), Display(progress) as display:
+        chosen = backup_id and volume and naming.backup_id(repository, volume, backup_id)
+        result = repository.verify(
+            volume,
+            chosen or None,
+            sample=sample,
+            budget_bytes=budget,
+            every_byte=every_byte,
+            seen=known(repository),
+            report=display.of,
+        )
+    if settings.json:
+        output.as_json(result)
+    else:
+        _table(result)
+    if not result["kept"]:
+        output.warn("the result is not kept in the store: the credentials may only read")
+    damaged = result["damaged"]
+    if damaged:
+        objects = {row["object"] for row in damaged}
+        backups = {row["backupId"] for row in damaged} - {None}
+        raise StoredDataDamaged(
+            f"{store}: {len(objects)} damaged objects, which touch {len(backups)} backups",
+            remedy="Each line of the result says what to do; docs/disaster-recovery.md has more.",
+        )
+
+
+def _table(result: dict[str, Any]) -> None:
+    output.as_table(
+        ("VOLUME", "BACKUP", "BLOCKS READ", "DAMAGED"),
+        [(row["volume"], row["backupId"], row["blocks"], row["damaged"]) for row in result["backups"]],
+    )
+    if result["damaged"]:
+        click.echo()
+        output.as_table(
+            ("DAMAGED OBJECT", "CAUSE", "VOLUME", "BACKUP", "AT", "BYTES"),
+            [
+                (
+                    row["object"],
+                    row["cause"],
+                    row["volume"] or "",
+                    row["backupId"] or "",
+                    row["offset"] if row["length"] else "-",
+                    row["length"] or "-",
+                )
+                for row in result["damaged"]
+            ],
+        )
+        for remedy in dict.fromkeys(row["remedy"] for row in result["damaged"]):
+            names = dict.fromkeys(
+                row["object"].rpartition("/")[2] for row in result["damaged"] if row["remedy"] == remedy
+            )
+            click.echo(f"\n{', '.join(names)}:\n  {remedy}")
+    size = output.size(result["checkedBytes"])
+    click.echo(f"{result['checkedBlocks']} blocks were read back, {size} of them from the store.")
