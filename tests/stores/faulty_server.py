@@ -38,10 +38,19 @@ _CODES = {403: "SignatureDoesNotMatch", 409: "ConditionalRequestConflict", 503: 
 
 
 class FaultyServer:
-    """Passes requests to `upstream`, without the headers in `strip`, as `plan(method, path, number)` decides."""
+    """Passes requests to `upstream`, without the headers in `strip`, as `plan(method, path, number)` decides.
+
+    `add`: headers of every answer.
+    """
 
     def __init__(
-        self, upstream: str, plan: Plan, *, strip: tuple[str, ...] = (), tls: ssl.SSLContext | None = None
+        self,
+        upstream: str,
+        plan: Plan,
+        *,
+        strip: tuple[str, ...] = (),
+        add: dict[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.count = 0
         self._lock = threading.Lock()
@@ -79,6 +88,8 @@ class FaultyServer:
                 for name, value in headers:
                     if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                         self.send_header(name, value)
+                for name, value in (add or {}).items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(length if self.command == "HEAD" else len(data)))
                 self.end_headers()
                 if action == CUT:

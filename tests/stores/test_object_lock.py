@@ -299,6 +299,39 @@ def test_deletion_leaves_no_version_and_no_marker(server: tuple[Any, StoreLocati
     assert "DeleteMarkers" not in left
 
 
+def test_versioning_that_begins_later_is_noticed(server: tuple[Any, StoreLocation]) -> None:
+    client, bucket = server[0], f"later-{secrets.token_hex(4)}"
+    client.create_bucket(Bucket=bucket)
+    store = opened(server, bucket)
+    store.create("a", b"1")
+    assert store.requests == {"create": 1}
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    store.create("b", b"1")
+    with pytest.raises(AlreadyExists):
+        store.create("b", b"2")
+    store.delete(["a", "b"])
+    assert "Versions" not in client.list_object_versions(Bucket=bucket)
+
+
+def test_ids_without_versions_are_no_versions(moto_endpoint: str) -> None:
+    """As Garage has it: every answer names a version, and none is kept."""
+    place = StoreLocation(
+        f"s3://{BUCKET}/ids-{secrets.token_hex(4)}", endpoint=moto_endpoint, credentials=KEYS
+    )
+    proxy = FaultyServer(moto_endpoint, lambda *_: None, add={"x-amz-version-id": "0123"})
+    try:
+        store = S3Store(replace(place, endpoint=proxy.endpoint), retry_seconds=5)
+        store.create("a", b"1")
+        assert store.get("a") == b"1"
+        with pytest.raises(AlreadyExists):
+            store.create("a", b"2")
+        store.delete(["a"])
+        assert list(store.list("")) == []
+        assert store.requests["head"] == 1
+    finally:
+        proxy.close()
+
+
 def test_a_lock_needs_words_that_fit() -> None:
     for wrong in (("Strict", 1), ("Compliance", 0)):
         with pytest.raises(BadLocation):

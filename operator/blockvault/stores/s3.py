@@ -71,9 +71,10 @@ class S3Store:
         self._limit = limit
         self._wall = wall
         self._versions = Versions(location)
-        self._saw_versions = location.object_lock is not None
-        # Whether deletions go by version; None while it has not been asked for.
+        # Whether the bucket keeps versions; None while nothing has told. An id in an answer makes one ask: Garage
+        # hands out ids and keeps no versions.
         self._versioned: bool | None = True if location.object_lock else None
+        self._saw_ids = False
         try:
             self._store = ObstoreS3(location.bucket, **obstore_options(location))
         except (obx.BaseError, ValueError) as error:
@@ -132,7 +133,9 @@ class S3Store:
     def delete(self, keys: Iterable[str]) -> None:
         """See ObjectStore. Up to 1,000 keys go in one request, but for versions, which go one by one."""
         wanted = list(keys)
-        if wanted and self._keeps_versions():
+        if not wanted:
+            return
+        if self._patience.call(self._keeps_versions):
             self._delete_all_versions(wanted)
             return
         for first in range(0, len(wanted), 1000):
@@ -202,7 +205,8 @@ class S3Store:
         if len(data) != wanted:
             raise StoreUnreachable(f"{self.url}/{key}: {len(data)} bytes came instead of {wanted}")
         got = _version(answer.meta["version"])
-        if version is None and got is not None and CREATED in answer.attributes:
+        self._note(answer.meta["version"])
+        if version is None and got is not None and CREATED in answer.attributes and self._keeps_versions():
             versions = self._attempt("list", key, lambda: self._versions.of(self._prefix + key)).versions
             if versions and versions[-1] != got:
                 return self._attempt("get", key, lambda: self._read(key, start, length, versions[-1]))
@@ -213,7 +217,7 @@ class S3Store:
         try:
             return self._attempt("get", key, lambda: self._read(key, start, length))
         except ObjectNotFound:
-            if not self._saw_versions:
+            if not self._versioned:
                 raise
             versions = self._attempt("list", key, lambda: self._versions.of(self._prefix + key)).versions
             if not versions:
@@ -236,11 +240,7 @@ class S3Store:
         answer = obstore.put(
             self._store, path, data, mode=cast(Any, mode), use_multipart=False, attributes=attributes or None
         )
-        # So a run that stores before it deletes need not ask, nor load the other client for it.
-        if answer["version"] is not None:
-            self._versioned = True
-        elif self._versioned is None:
-            self._versioned = False
+        self._note(answer["version"])
         return _version(answer["version"])
 
     def _create(self, key: str, data: Data) -> None:
@@ -251,9 +251,8 @@ class S3Store:
             if "NotImplemented" in error.message:
                 raise NoConditionalCreate(f"{error.message}: conditional creation is refused") from error
             raise
-        if version is None:
+        if version is None or not self._keeps_versions():
             return
-        self._saw_versions = True
         path = self._prefix + key
         versions = self._attempt("list", key, lambda: self._versions.of(path)).versions
         if version not in versions:
@@ -264,13 +263,23 @@ class S3Store:
                 self._attempt("delete", key, lambda: self._versions.delete(path, version))
             raise AlreadyExists(f"{self.url}/{key} exists already")
 
+    def _note(self, version: str | None) -> None:
+        """Learn from an answer. Without an id nobody need be asked, nor the other client be loaded for it."""
+        if version is None:
+            if self._versioned is None and not self._saw_ids:
+                self._versioned = False
+        elif not self._saw_ids:
+            self._saw_ids = True
+            self._versioned = True if self._location.object_lock else None
+
     def _keeps_versions(self) -> bool:
         if self._versioned is None:
             try:
-                self._versioned = self._call("head", "", self._versions.kept)
-            except (AccessDenied, StoreRefused):
-                # Servers without versions need not know the question; others may not let us ask it.
-                self._versioned = False
+                self._versioned = self._attempt("head", "", self._versions.kept)
+            except AccessDenied:
+                return self._saw_ids  # whoever may not ask must take an id for what it is nearly everywhere
+            except StoreRefused:
+                self._versioned = False  # servers without versions need not know the question
         return self._versioned
 
     def _delete_all_versions(self, keys: Sequence[str]) -> None:
