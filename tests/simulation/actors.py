@@ -31,9 +31,12 @@ Step = Callable[[World, Machine, random.Random], None]
 # What must have happened somewhere in a few hundred seeds.
 ACTIONS = (
     "backup: full, Full", "backup: incremental, Compare", "backup: incremental, List", "backup repeated",
-    "backup: AttemptFenced", "backup: ParentNotFound", "delete", "list", "rotate",
-    "restore",     "list that lies", "fallback: ListWasWrong", "fallback: ListsDistrusted", "fallback: ListOfAnotherBackup",
-    "failed: InvalidCredentials", "failed: StoreUnreachable",
+    "backup: AttemptFenced", "backup: ParentNotFound", "collect", "collect: attempts given up",
+    "collect: commits trimmed", "collect: trash emptied", "collect: ListingImplausible", "compact", "delete",
+    "delete a volume", "delete into the trash", "failed: InvalidCredentials", "failed: KeyRotated",
+    "failed: StoreUnreachable", "fallback: ListOfAnotherBackup", "fallback: ListWasWrong",
+    "fallback: ListsDistrusted", "list", "list that lies", "restore", "restore of a backup that a list spoiled",
+    "rot: backups spoiled", "rot: healed", "rotate", "undelete", "verify",
 )  # fmt: skip
 
 # What may happen to a backup without anybody's fault.
@@ -49,7 +52,7 @@ def machine(world: World, name: str, step: Step, steps: int) -> Callable[[], Non
         chance = world.chance_of(name)
         mine = Machine(name)
         for _ in range(steps):
-            world.scheduler.pause(10 ** chance.uniform(-2, 2.5))
+            world.scheduler.pause(10 ** chance.uniform(-2, 0.3 if world.hectic else 2.5))
             mine.boot()
             try:
                 step(world, mine, chance)
@@ -114,6 +117,7 @@ def back_up(
     before = Before.now(world, mine)
     deletions = world.model.volume_deletions[operation.volume]
     deleting = world.model.deleting[operation.volume] > 0
+    world.running[operation.volume] += 1
     try:
         result = world.repository(mine).backup(request)
     except OVERTAKEN as error:
@@ -123,6 +127,8 @@ def back_up(
     except BlockvaultError as error:
         before.excuse(error)
         return
+    finally:
+        world.running[operation.volume] -= 1
     world.server.note(mine.name, f"{operation.id} is backup {result.backup_id[:8]}")
     if result.size != len(operation.content):
         raise Wrong(f"{operation.id}: size {result.size} instead of {len(operation.content)}")
@@ -153,6 +159,8 @@ def request_for(world: World, operation: Operation, chance: random.Random) -> Ba
         assert parent.backup_id is not None
         step = chance.choice([512, 4096, 65536])
         ranges = ranges_between(parent.content, operation.content, step, chance)
+        if parent.content == operation.content and chance.random() < 0.8:
+            ranges = []
         if chance.random() < 0.2:
             ranges = [r for r in ranges if chance.random() < 0.8]
             believed = left_out(parent.content, operation.content, ranges, pages.BLOCK_SIZE)
@@ -192,7 +200,7 @@ def read(world: World, mine: Machine, chance: random.Random) -> None:
         wanted = chance.choice(sorted(listed))
         restore_one(world, repository, listed[wanted], wanted, mine.name)
         world.did("restore")
-    except BackupNotFound as error:
+    except (BackupNotFound, VolumeNotFound) as error:
         if wanted not in model.doomed and not model.volume_deletions[volume]:
             raise Wrong(f"restore of {wanted}: {error}") from error
         world.did("restore: deleted meanwhile")

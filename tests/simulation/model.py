@@ -30,7 +30,7 @@ class Device:
         chance = self._chance
         if self._former and chance.random() < 0.15:
             self._restored(chance.choice(self._former))
-        for _ in range(chance.choice([0, 1, 1, 2, 5])):
+        for _ in range(chance.choice([0, 0, 1, 1, 2, 5])):
             kind = chance.choice(["sectors", "sectors", "range", "discard", "grow", "far"])
             if kind == "sectors":
                 for _ in range(chance.randrange(1, 12)):

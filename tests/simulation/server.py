@@ -214,17 +214,22 @@ class Server:
     def list(self, prefix: str, *, lagging: bool) -> list[ObjectInfo]:
         """The effect of a LIST: what is young may be missing, what went lately may still be shown."""
         horizon = self.scheduler.now - self.lag
+        # Either as it was some time ago, or with anything young left out: two halves of a store that differ.
+        past = self._chance.random() < 0.5
+        likely = 1.0 if past else 0.5
+        if past:
+            horizon = max(horizon, self.scheduler.now - 10 ** self._chance.uniform(-2, 6))
         found = []
         for key in sorted(self.objects):
             if key.startswith(prefix):
                 stored = self.objects[key]
-                if lagging and stored.born >= horizon and self._chance.random() < 0.5:
+                if lagging and stored.born >= horizon and self._chance.random() < likely:
                     self.counts[faults.LAGGING] += 1
                     continue
                 found.append(ObjectInfo(key, len(stored.data), tag(stored.data)))
         for key, (info, died) in sorted(self._gone.items()) if lagging else ():
             shown = key.startswith(prefix) and key not in self.objects and died >= horizon
-            if shown and self._chance.random() < 0.5:
+            if shown and self._chance.random() < likely:
                 self.counts[faults.LAGGING] += 1
                 found.append(info)
         return found

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.simulation.checks import check, collect_all, finish
+from tests.simulation.rotting import rot
 from tests.simulation.upkeep import cast
 from tests.simulation.world import world
 
@@ -43,6 +44,7 @@ def run(seed: int) -> Outcome:
                 finish(made)
                 collect_all(made)
                 check(made)
+                rot(made)
             except Exception:  # noqa: BLE001 - whatever it is, it belongs to this seed
                 error = traceback.format_exc()
             return Outcome(seed, made.server.digest(), made.server.counts, made.server.log, error)

@@ -23,13 +23,34 @@ FOR_LONG = 1e9
 
 def delete(world: World, mine: Machine, chance: random.Random) -> None:
     """Delete a backup: at once, or into the trash."""
+    volume = chance.choice(sorted(world.model.devices))
+    there = backups_of(world, volume)
+    if there:
+        keep = chance.choice([0.0, 0.0, 10 ** chance.uniform(0, 4), FOR_LONG])
+        remove(world, mine, volume, chance.choice(there), keep)
+
+
+def pull_the_rug(world: World, mine: Machine, chance: random.Random) -> None:
+    """Delete what a running backup may build on, and collect while it runs."""
+    volume = chance.choice(sorted(world.model.devices))
+    for _ in range(200):
+        if world.running[volume] and backups_of(world, volume):
+            break
+        world.scheduler.pause(chance.uniform(0.01, 0.2))
+    for backup_id in backups_of(world, volume)[-chance.choice([0, 1, 1, 9]) :]:
+        if backup_id not in world.model.deleted:
+            remove(world, mine, volume, backup_id, 0.0)
+    collect(world, mine, chance, volume=volume, patience=ATTEMPT_SECONDS)
+
+
+def backups_of(world: World, volume: str) -> list[str]:
+    """Ids of a volume's backups that were reported, in the order of their snapshots."""
+    return [o.backup_id for o in world.model.operations.values() if o.backup_id and o.volume == volume]
+
+
+def remove(world: World, mine: Machine, volume: str, backup_id: str, keep: float) -> None:
+    """Delete one backup; keep it in the trash for so many seconds."""
     model = world.model
-    volume = chance.choice(sorted(model.devices))
-    there = [o.backup_id for o in model.operations.values() if o.backup_id and o.volume == volume]
-    if not there:
-        return
-    backup_id = chance.choice(there)
-    keep = chance.choice([0.0, 0.0, 10 ** chance.uniform(0, 4), FOR_LONG])
     if keep != FOR_LONG:
         model.doomed[backup_id] += 1
     before = Before.now(world, mine)
@@ -50,7 +71,7 @@ def undelete(world: World, mine: Machine, chance: random.Random) -> None:
     """Bring a backup back."""
     model = world.model
     volume = chance.choice(sorted(model.devices))
-    there = [o.backup_id for o in model.operations.values() if o.backup_id and o.volume == volume]
+    there = backups_of(world, volume)
     if not there:
         return
     backup_id = chance.choice(there)
@@ -86,12 +107,19 @@ def delete_volume(world: World, mine: Machine, chance: random.Random) -> None:
     world.did("delete a volume")
 
 
-def collect(world: World, mine: Machine, chance: random.Random) -> None:
-    """Free what nobody needs."""
-    before = Before.now(world, mine)
+def collect_some(world: World, mine: Machine, chance: random.Random) -> None:
+    """Free what nobody needs, and give attempts up sooner than one would."""
     volume = chance.choice([None, *sorted(world.model.devices)])
-    dry_run = chance.random() < 0.1
     patience = chance.choice([0.0, 10 ** chance.uniform(0, 4), ATTEMPT_SECONDS])
+    collect(world, mine, chance, volume=volume, patience=patience)
+
+
+def collect(
+    world: World, mine: Machine, chance: random.Random, *, volume: str | None, patience: float
+) -> None:
+    """One collect. `patience`: seconds after which an attempt counts as dead."""
+    before = Before.now(world, mine)
+    dry_run = chance.random() < 0.1
     try:
         for done in world.repository(mine).collect(volume, dry_run=dry_run, attempt_seconds=patience):
             if dry_run:
@@ -113,6 +141,23 @@ def collect(world: World, mine: Machine, chance: random.Random) -> None:
             raise Wrong(f"a collect stops although nothing is wrong: {error}") from error
     except BlockvaultError as error:
         before.excuse(error)
+
+
+def verify(world: World, mine: Machine, chance: random.Random) -> None:
+    """Read back what is stored. Nothing is damaged, whatever happens on the way."""
+    before = Before.now(world, mine)
+    volume = chance.choice([None, *sorted(world.model.devices)])
+    sample, budget = chance.choice([(None, None), (0.3, None), (None, 20_000)])
+    try:
+        result = world.repository(mine).verify(volume, sample=sample, budget_bytes=budget)
+    except VolumeNotFound:
+        return
+    except BlockvaultError as error:
+        before.excuse(error)
+        return
+    if result["damaged"]:
+        raise Wrong(f"verify finds damage where there is none: {result['damaged'][:3]}")
+    world.did("verify")
 
 
 def compact(world: World, mine: Machine, chance: random.Random) -> None:
@@ -181,8 +226,10 @@ def cast(world: World) -> None:
         ("deleter", delete, [0, 1, 1, 2], 5),
         ("undeleter", undelete, [0, 0, 1], 4),
         ("destroyer", delete_volume, [0] * 12 + [1], 2),
-        ("collector", collect, [0, 1, 1, 2], 8),
-        ("compactor", compact, [0, 0, 1, 1], 4),
+        ("collector", collect_some, [0, 1, 1, 2], 8),
+        ("rug", pull_the_rug, [0, 0, 1, 1], 6),
+        ("compactor", compact, [0, 0, 1, 2], 4),
+        ("verifier", verify, [0, 0, 1], 4),
         ("rotator", rotate, [0, 0, 1, 2], 4),
         ("reader", read, [0, 1, 1], 4),
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ WHOLE_EVERY = 16
 class World:
     """The store, the clock, the model.
 
-    `ring`: what whoever starts now is given. `target`: the key that a rotation under way leads to. `key_changes`:
+    `hectic`: all do their work at the same time. `ring`: what whoever starts now is given. `target`: the key that a rotation under way leads to. `key_changes`:
     how often `ring` has changed; `given`: which of these rings each busy machine works with.
     """
 
@@ -38,9 +39,12 @@ class World:
     server: Server
     model: Model
     ring: KeyRing
+    hectic: bool = False
     target: VaultKey | None = None
     key_changes: int = 0
     given: dict[str, int] = field(default_factory=dict)
+    # By volume, how many backups are being made.
+    running: Counter[str] = field(default_factory=Counter)
 
     def hand_out(self, ring: KeyRing) -> None:
         """Let everybody who starts from now on have these keys."""
@@ -117,7 +121,9 @@ def world(seed: int, folder: str) -> Iterator[World]:
     random.seed(seed)  # how long the product's patience waits between tries
     try:
         with scaled(constants), runtime.use(bound):
-            made = World(seed, chance, scheduler, server, Model(folder, devices), ring)
+            made = World(
+                seed, chance, scheduler, server, Model(folder, devices), ring, hectic=chance.random() < 0.5
+            )
             troubles.enabled = False
             Repository.init(Client(server, Machine("maker")), ring)
             troubles.enabled = True

@@ -131,12 +131,10 @@ def split(kind: Kind, key: str, data: bytes) -> Parts:
     _, version, found, codec_id, clear_size, to_read, to_write, _, object_id, stored, plain = _HEADER.unpack(
         head
     )
-    if version != VERSION:
+    fits = intact(key, data)
+    if fits and version != VERSION:
         raise FormatUnsupported(f"{key}: format version {version}; this program reads version {VERSION}")
-    checksum = ObjectChecksum()
-    checksum.update(memoryview(data)[HEADER_SIZE:])
-    wanted = data[CHECKED_SIZE:HEADER_SIZE]
-    if checksum.finish(head, key) != wanted:
+    if not fits:
         raise StoredDataDamaged(
             f"{key}: the checksum does not match: changed, cut short, or of another place"
         )
@@ -156,7 +154,7 @@ def split(kind: Kind, key: str, data: bytes) -> Parts:
         data[HEADER_SIZE : HEADER_SIZE + clear_size],
         memoryview(data)[HEADER_SIZE + clear_size :],
         head,
-        wanted,
+        data[CHECKED_SIZE:HEADER_SIZE],
     )
 
 
