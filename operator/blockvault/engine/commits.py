@@ -167,15 +167,21 @@ class Commits:
         return found is not None and self._decode(found).commit_id == made.previous
 
     def check_chain(self, state: State) -> None:
-        """Raises StoredDataDamaged unless the commit before this one stands there and is what it was built on."""
-        if state.number == 1 or (state.outcomes and state.outcomes[-1].action == "choose"):
-            return
-        found = self._log.get(state.number - 1)
-        if found is None or self._decode(found).commit_id != state.previous:
-            raise StoredDataDamaged(
-                f"{self._paths.commit(state.number)}: its predecessor is not the one that it was built on",
-                remedy="Somebody deleted or replaced commits by hand; keep the store as it is.",
-            )
+        """Raises StoredDataDamaged unless the commit before this one stands there and is what it was built on.
+
+        Where others have committed since, it may have been trimmed; then it is asked of their commit.
+        """
+        while state.number > 1 and not (state.outcomes and state.outcomes[-1].action == "choose"):
+            found = self._log.get(state.number - 1)
+            if found is not None and self._decode(found).commit_id == state.previous:
+                return
+            newest = self._after(state.number)
+            if newest.number == state.number:
+                raise StoredDataDamaged(
+                    f"{self._paths.commit(state.number)}: its predecessor is not the one that it was built on",
+                    remedy="Somebody deleted or replaced commits by hand; keep the store as it is.",
+                )
+            state = newest
 
     def branches(self) -> list[State]:
         """The last states of all branches: one, unless two programs wrote to a store for one writer."""
