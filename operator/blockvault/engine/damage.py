@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from blockvault.engine.names import ObjectName
+from blockvault.engine.state import RootEntry
+from blockvault.engine.walk import bytes_of
 
 # Entries that a state remembers; more than this is no damage that single blocks heal.
 REMEMBERED = 1000
@@ -96,6 +98,27 @@ def damage_row(
         "cause": cause,
         "remedy": remedy,
     }
+
+
+def rows_of(damage: list[Found], entries: list[tuple[int, RootEntry]], volume: str) -> list[dict[str, Any]]:
+    """The damage by backup; neighbours in one object, of one cause, as one. `entries`: with their bits."""
+    rows: list[dict[str, Any]] = []
+    for number, entry in entries:
+        found = [item for item in damage if item.roots >> number & 1]
+        for item in sorted(found, key=lambda item: (item.key, item.cause, item.first, item.offset)):
+            offset, length = bytes_of(item.first, item.end, entry.size)
+            last = rows[-1] if rows else None
+            if (
+                last is not None
+                and (last["backupId"], last["object"], last["cause"]) == (entry.id, item.key, item.cause)
+                and last["offset"] + last["length"] in (offset, offset + length)
+            ):
+                last["length"] = offset + length - last["offset"]
+                continue
+            rows.append(
+                damage_row(entry.id, volume, item.key, item.cause, offset, length, remedy=item.remedy)
+            )
+    return rows
 
 
 def place_of(entry: dict[str, Any]) -> Place:

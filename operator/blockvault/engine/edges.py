@@ -11,7 +11,7 @@ from blockvault.engine.errors import StoredDataDamaged
 from blockvault.engine.fetching import get
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import ObjectName
-from blockvault.engine.packs import open_directory
+from blockvault.engine.packs import TRAILER_ZEROS, open_directory
 from blockvault.stores import ObjectStore
 
 FIRST_READ = 32 * 1024
@@ -39,7 +39,10 @@ def check_edges(store: ObjectStore, lineage: Lineage, kind: Kind, name: ObjectNa
     def directory() -> None:
         try:
             start = max(0, size - FIRST_READ)
-            needed, _ = open_directory(lineage, name, get(store, key, start, size - start), size)
+            tail = get(store, key, start, size - start)
+            needed, _ = open_directory(lineage, name, tail, size)
+            if tail[TRAILER_ZEROS] != bytes(4):
+                raise CodecError("the trailer has other bytes than zero where it should")
             if needed > size - start:
                 open_directory(lineage, name, get(store, key, size - needed, needed), size)
         except CodecError as error:

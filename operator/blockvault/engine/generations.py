@@ -143,6 +143,20 @@ def add(store: ObjectStore, facts: StoreFacts, number: int, key: VaultKey) -> No
     store.create(path, envelope.seal(envelope.Kind.GENERATION, path, body, clear=clear, cipher=key.cipher))
 
 
+def check(store: ObjectStore, facts: StoreFacts) -> None:
+    """Raises StoredDataDamaged unless all generations that the ring opens vouch for this store's record."""
+    for number in range(2, _highest(store) + 1):
+        generation, data = _read(store, number)
+        key, path = facts.ring.of(generation.fingerprint), generation_key(number)
+        if key is None:
+            continue
+        body = envelope.facts_of(path, envelope.unseal(envelope.Kind.GENERATION, path, data, key.cipher).body)
+        if (body.get("record"), body.get("nameKey")) != (facts.checksum, facts.name_key.hex()):
+            raise StoredDataDamaged(
+                f"{path}: made for another record than {STORE}: one of them is of another store"
+            )
+
+
 def refuse_old_key(store: ObjectStore, facts: StoreFacts) -> None:
     """Raises KeyRotated unless the ring's current key is that of the newest generation."""
     found = newest(store, facts)

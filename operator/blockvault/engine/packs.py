@@ -31,6 +31,8 @@ _ITEM = struct.Struct("<QIIIBBBxQ32s")
 _TRAILER = struct.Struct("<QI4x32s")
 ITEM_SIZE, TRAILER_SIZE = _ITEM.size, _TRAILER.size
 assert (ITEM_SIZE, TRAILER_SIZE) == (64, 48)
+# Of an object's end: the bytes of the trailer that readers do not look at.
+TRAILER_ZEROS = slice(-36, -32)
 _DIRECTORY_BOUND = b"directory"
 
 

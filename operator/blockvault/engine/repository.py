@@ -21,7 +21,17 @@ from blockvault.engine.progress import BackupResult, Report, RestoreResult, came
 from blockvault.engine.restore import RestoreRequest, RestoreRun
 from blockvault.engine.root import Roots
 from blockvault.engine.state import ACTIVE, Outcome, RootEntry, State
-from blockvault.engine.verify import add, last_verified, refuse_set_back, scrub, unreadable, verify_all
+from blockvault.engine.verify import (
+    add,
+    check_chains,
+    last_verified,
+    lineages_in,
+    refuse_set_back,
+    scrub,
+    strays,
+    unreadable,
+    verify_all,
+)
 from blockvault.engine.volumes import Volume, Volumes
 from blockvault.engine.work import BackupRequest
 from blockvault.stores import BlockvaultError, ObjectStore
@@ -125,7 +135,9 @@ class Repository:
         to the store. Raises StoreError when the store cannot be read now: that is never taken for damage.
         """
         rows: Table = []
+        stored: set[str] = set()
         if volume is None:
+            stored = lineages_in(self.store)
 
             def failed(key: str, name: str | None, error: BlockvaultError) -> None:
                 rows.append(unreadable(key, name, error))
@@ -139,8 +151,12 @@ class Repository:
         result = verify_all(self.store, found, backup_id, sample, budget_bytes, report, every_byte=every_byte)
         for row in rows:
             add(result, row)
+        if not rows:
+            strays(stored, lambda: {lineage for _, lineage in self._volumes.lineages()}, result)
         if backup_id is None:
-            scrub(self.store, found, result)
+            known = {f.state.lineage: f.state.volume for f in found}
+            scrub(self.store, self._facts, {**dict.fromkeys(stored), **known}, result)
+            check_chains(self.store, found, result)
             refuse_set_back(found, seen or {}, result)
         return result
 

@@ -16,7 +16,16 @@ from typing import Any
 
 from blockvault.engine import runtime
 from blockvault.engine.commits import Commits
-from blockvault.engine.damage import SET_BACK, SUMMARY_WRONG, Found, Place, damage_row, merge, place_of
+from blockvault.engine.damage import (
+    SET_BACK,
+    SUMMARY_WRONG,
+    Found,
+    Place,
+    damage_row,
+    merge,
+    place_of,
+    rows_of,
+)
 from blockvault.engine.edges import check_edges, check_whole
 from blockvault.engine.envelope import Kind
 from blockvault.engine.errors import EngineError, FormatUnsupported, StoredDataDamaged
@@ -30,7 +39,7 @@ from blockvault.engine.progress import Progress, Report
 from blockvault.engine.root import Root, Roots
 from blockvault.engine.state import ACTIVE, Outcome, RootEntry, State
 from blockvault.engine.volumes import Volume
-from blockvault.engine.walk import Walk, bytes_of
+from blockvault.engine.walk import Walk
 from blockvault.stores import ObjectNotFound, ObjectStore, StoreError
 
 FULL = "Full"
@@ -127,8 +136,7 @@ class Verification:
         for place, (number, _) in enumerate(readable):
             if number in summarised and not unread >> place & 1:
                 self._compare(walk, place, number)
-        if self._mode == FULL:
-            self._edges(summarised)
+        self._around(summarised)
         return self._keep()
 
     def _root(self, number: int, entry: RootEntry) -> Root | None:
@@ -261,25 +269,31 @@ class Verification:
                 Found(key, None, 0, entry.object_bytes, cause, 0, 0, 1 << number, remedy=SUMMARY_WRONG)
             )
 
-    def _edges(self, summarised: set[int]) -> None:
-        """What lies around pages and blocks: headers and directories."""
+    def _around(self, summarised: set[int]) -> None:
+        """What lies around pages and blocks: headers, directories, and whether there is more or less of an object."""
         known = {found.key for found in self._found}
         for kind, name, size in self._needed:
             key = self._lineage.paths.object(kind, name)
-            if kind == Kind.ROOT or key in known or key in self._absent:
+            if kind == Kind.ROOT or key in known:
                 continue
-            try:
-                check_edges(self._store, self._lineage, kind, name, size)
-                if self._every_byte:
-                    check_whole(self._store, self._lineage, kind, name)
-            except ObjectNotFound:
-                cause = "is missing"
-            except StoredDataDamaged as error:
-                cause = error.parts[1] + " (no block that a backup needs is touched)"
-            else:
-                continue
-            roots = sum(1 << number for number in summarised if self._needs(number, name))
-            self._found.append(Found(key, None, 0, size, cause, 0, 0, roots))
+            cause = self._absent.get(key)
+            if cause is None and self._mode == FULL:
+                cause = self._edges(kind, name, size)
+            if cause is not None:
+                roots = sum(1 << number for number in summarised if self._needs(number, name))
+                cause += " (no block that a backup needs is touched)"
+                self._found.append(Found(key, None, 0, size, cause, 0, 0, roots))
+
+    def _edges(self, kind: Kind, name: ObjectName, size: int) -> str | None:
+        try:
+            check_edges(self._store, self._lineage, kind, name, size)
+            if self._every_byte:
+                check_whole(self._store, self._lineage, kind, name)
+        except ObjectNotFound:
+            return "is missing"
+        except StoredDataDamaged as error:
+            return error.parts[1]
+        return None
 
     def _needs(self, number: int, name: ObjectName) -> bool:
         return any(
@@ -298,7 +312,8 @@ class Verification:
         gone = set(self._good) - {found.place for found in self._found}
         result = Verified(self._state.volume, self._mode, self._checked, self._progress.bytes_scanned)
         result.next_leaf = self._next
-        result.damaged = self._rows(still) + self._set_back(newest)
+        touched = [(number, self._entries[number]) for number in sorted(still)]
+        result.damaged = rows_of(self._found, touched, self._state.volume) + self._set_back(newest)
         labels = {
             self._entries[number].object: {
                 "at": now,
@@ -348,29 +363,6 @@ class Verification:
         paths = self._lineage.paths
         cause = f"does not know of {ahead.keys(paths)[0]}, which a later run made: the volume was set back"
         return [damage_row(None, self._state.volume, paths.commit(newest.number), cause, remedy=SET_BACK)]
-
-    def _rows(self, still: set[int]) -> list[dict[str, Any]]:
-        """The damage by backup; neighbours in one object, of one cause, as one."""
-        rows: list[dict[str, Any]] = []
-        for number in sorted(still):
-            entry = self._entries[number]
-            found = [item for item in self._found if item.roots >> number & 1]
-            for item in sorted(found, key=lambda item: (item.key, item.cause, item.first, item.offset)):
-                offset, length = bytes_of(item.first, item.end, entry.size)
-                last = rows[-1] if rows else None
-                if (
-                    last is not None
-                    and (last["backupId"], last["object"], last["cause"]) == (entry.id, item.key, item.cause)
-                    and last["offset"] + last["length"] in (offset, offset + length)
-                ):
-                    last["length"] = offset + length - last["offset"]
-                    continue
-                rows.append(
-                    damage_row(
-                        entry.id, self._state.volume, item.key, item.cause, offset, length, remedy=item.remedy
-                    )
-                )
-        return rows
 
 
 def _tasks(wanted: list[Version]) -> Iterator[list[Version]]:

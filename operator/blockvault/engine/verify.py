@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from blockvault.engine import generations, runtime
 from blockvault.engine.commits import Commits
 from blockvault.engine.damage import SET_BACK, damage_row
 from blockvault.engine.envelope import Kind, split
 from blockvault.engine.errors import FormatUnsupported, StoredDataDamaged, WrongKey
-from blockvault.engine.fetching import get_whole
-from blockvault.engine.names import GENERATIONS, VOLUMES, LineagePaths
+from blockvault.engine.fetching import SECOND_LOOK, get_whole
+from blockvault.engine.generations import StoreFacts
+from blockvault.engine.names import GENERATIONS, LINEAGES, VOLUMES, LineagePaths
 from blockvault.engine.progress import VERIFYING, Progress, Report
 from blockvault.engine.verification import CURSOR, Verification, Verified
 from blockvault.engine.volumes import Volume
@@ -63,29 +66,43 @@ def verify_all(
     }
 
 
-def scrub(store: ObjectStore, volumes: list[Volume], result: dict[str, Any]) -> None:
-    """Look at the small objects that belong to no backup in particular, by their checksums; adds to a result."""
+def scrub(
+    store: ObjectStore, facts: StoreFacts, lineages: dict[str, str | None], result: dict[str, Any]
+) -> None:
+    """Look at the small objects that belong to no backup in particular, by their checksums; adds to a result.
+
+    `lineages`: whose, and their volumes' names as far as they are known.
+    """
     folders: list[tuple[Kind, str, str | None]] = [
         (Kind.VOLUME, VOLUMES, None),
         (Kind.GENERATION, GENERATIONS, None),
     ]
-    for volume in volumes:
-        paths = volume.lineage.paths
-        folders += [(kind, folder, volume.state.volume) for kind, folder in _records(paths)]
+    for lineage, name in lineages.items():
+        paths = LineagePaths(lineage)
+        folders += [(Kind.COMMIT, paths.commits, name), (Kind.KEY, paths.keys, name)]
     for kind, folder, name in folders:
         for info in list(store.list(folder)):
-            try:
+            with _noting(result, name), suppress(ObjectNotFound):  # it may be trimmed meanwhile
                 split(kind, info.key, get_whole(store, info.key))
-            except ObjectNotFound:
-                continue  # trimmed meanwhile
-            except (StoredDataDamaged, FormatUnsupported) as error:
-                add(result, damage_row(None, name, info.key, error.message.partition(": ")[2]))
+    if facts.encrypted:
+        with _noting(result, None):
+            generations.check(store, facts)
+
+
+def check_chains(store: ObjectStore, volumes: list[Volume], result: dict[str, Any]) -> None:
+    """The commit before the newest is there; adds to a result."""
     for volume in volumes:
-        try:
+        with _noting(result, volume.state.volume):
             Commits(store, volume.lineage).check_chain(volume.state)
-        except (StoredDataDamaged, FormatUnsupported) as error:
-            key, _, cause = error.message.partition(": ")
-            add(result, damage_row(None, volume.state.volume, key, cause))
+
+
+@contextmanager
+def _noting(result: dict[str, Any], volume: str | None) -> Iterator[None]:
+    try:
+        yield
+    except (StoredDataDamaged, FormatUnsupported) as error:
+        key, _, cause = error.message.partition(": ")
+        add(result, damage_row(None, volume, key, cause))
 
 
 def refuse_set_back(volumes: list[Volume], seen: dict[str, int], result: dict[str, Any]) -> None:
@@ -96,6 +113,26 @@ def refuse_set_back(volumes: list[Volume], seen: dict[str, int], result: dict[st
             key = volume.lineage.paths.commit(before)
             cause = f"was seen before, and now commit {state.number} is the newest: the volume was set back"
             add(result, damage_row(None, state.volume, key, cause, remedy=SET_BACK))
+
+
+def lineages_in(store: ObjectStore) -> set[str]:
+    """All lineages that have commits, whether or not a volume's record names them."""
+    keys = (info.key[len(LINEAGES) :].split("/") for info in store.list(LINEAGES))
+    return {parts[0] for parts in keys if parts[1:2] == ["commits"]}
+
+
+def strays(stored: set[str], named: Callable[[], set[str]], result: dict[str, Any]) -> None:
+    """Lineages with commits that no volume's record names; adds to a result.
+
+    The records are to be listed after the commits, as they are made before them; and listed twice, as that may lag.
+    """
+    left = stored - named()
+    if left:
+        runtime.sleep(SECOND_LOOK)
+        left -= named()
+    for lineage in sorted(left):
+        cause = "no volume's record names this lineage, which has commits: the record was deleted"
+        add(result, damage_row(None, None, f"{LINEAGES}{lineage}/", cause))
 
 
 def unreadable(key: str, volume: str | None, error: BlockvaultError) -> dict[str, Any]:
@@ -113,7 +150,3 @@ def add(result: dict[str, Any], row: dict[str, Any]) -> None:
     if (row["object"], row["backupId"]) not in {(d["object"], d["backupId"]) for d in result["damaged"]}:
         result["damaged"].append(row)
     result["ok"] = False
-
-
-def _records(paths: LineagePaths) -> list[tuple[Kind, str]]:
-    return [(Kind.COMMIT, paths.commits), (Kind.KEY, paths.keys)]

@@ -18,7 +18,7 @@ from blockvault.engine.fetching import get_whole
 from blockvault.engine.generations import StoreFacts
 from blockvault.engine.hashing import volume_name_hash
 from blockvault.engine.lineage import Lineage, erased_lineage, lineage_of, new_lineage
-from blockvault.engine.names import VOLUMES, volume_key
+from blockvault.engine.names import STORE, VOLUMES, volume_key
 from blockvault.engine.state import ACTIVE, State
 from blockvault.stores import AlreadyExists, BlockvaultError, ObjectNotFound, ObjectStore
 
@@ -138,7 +138,10 @@ class Volumes:
     def _key(self, volume: str, number: int) -> str:
         if not volume or len(volume.encode()) > MAX_NAME:
             raise BadRequest(f"volume name {volume!r}: 1 to {MAX_NAME} bytes are allowed")
-        return volume_key(volume_name_hash(self._facts.name_key, volume), number)
+        return volume_key(self._hash(volume), number)
+
+    def _hash(self, volume: str) -> str:
+        return volume_name_hash(self._facts.name_key, volume)
 
     def _newest(self, record: _Record, *, probe: bool = True) -> Volume | None:
         """The lineage's newest state; None before its first commit."""
@@ -202,6 +205,9 @@ class Volumes:
         elif secret is not None:
             raise StoredDataDamaged(f"{key}: holds a key in the clear, though the store is encrypted")
         record = _Record(name, lineage, secret)
-        if volume is not None and record.volume != volume:
-            raise StoredDataDamaged(f"{key}: names volume {record.volume!r}")
+        # Both ways: what a listing shows has to be where its name leads, or nobody finds it by that name.
+        if volume not in (None, name) or not key.startswith(volume_key(self._hash(name), 0)[:-8]):
+            raise StoredDataDamaged(
+                f"{key}: names volume {name!r}, whose place is another: this record, or {STORE!r}, is of another store"
+            )
         return record

@@ -98,9 +98,9 @@ def bucket(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, 
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     client: Any = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
-    client.create_bucket(Bucket="backups")
-    inside("init", "s3://backups/prod")
-    yield "s3://backups/prod", client
+    client.create_bucket(Bucket="doctor")
+    inside("init", "s3://doctor/prod")
+    yield "s3://doctor/prod", client
     server.stop()
 
 
@@ -108,7 +108,7 @@ def test_what_a_bucket_would_do(bucket: tuple[str, Any]) -> None:
     store, client = bucket
     assert wrong(store, code=0) == {}
     rule = {"ID": "tidy", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 30}}
-    client.put_bucket_lifecycle_configuration(Bucket="backups", LifecycleConfiguration={"Rules": [rule]})
+    client.put_bucket_lifecycle_configuration(Bucket="doctor", LifecycleConfiguration={"Rules": [rule]})
     said = wrong(store, code=0)["bucket"]
     assert "tidy deletes objects" in said["detail"]
     assert said["remedy"] == "Exclude the prefix."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -182,7 +183,7 @@ def test_missing_is_believed_at_the_second_look_only(kept: MemoryStore) -> None:
             return iter([info for info in super().list(prefix) if info.key != hidden])
 
         def stat(self, key: str) -> ObjectInfo:
-            if key not in asked:
+            if key.startswith("lineages/") and key not in asked:
                 asked.add(key)
                 return super().stat(key + "-not-yet")
             return super().stat(key)
@@ -272,6 +273,26 @@ def test_samples_find_damage_as_often_as_chance_says(store: MemoryStore, tmp_pat
     with runtime.use(runtime.Runtime(random=seeds.randbytes)):
         found = sum(not opened(store).verify(sample=0.3)["ok"] for _ in range(100))
     assert 30 - 4 * 4.6 < found < 30 + 4 * 4.6
+
+
+@pytest.mark.parametrize(
+    ("what", "blocks", "page"),
+    [("base", [12], None), ("inner", [], [0, 16]), ("root", [], [0, BLOCKS])],
+)
+def test_what_a_state_keeps_is_what_the_format_says(
+    kept: MemoryStore, what: str, blocks: list[int], page: list[int] | None
+) -> None:
+    """Section 8 of docs/format.md: `damaged`, `verification`, and the label `verified`."""
+    key, at = places(kept, 12)[what]
+    flip(kept, key, at + 3)
+    opened(kept).verify(budget_bytes=100_000)
+    state = json.loads(state_of(kept).encode())
+    (entry,) = state["damaged"]
+    assert set(entry) == {"object", "offset", "length", "blocks", "page", "foundAt"}
+    assert (entry["object"], entry["blocks"], entry["page"]) == (key.rpartition("/")[2], blocks, page)
+    assert entry["offset"] == (0 if what == "root" else at)
+    assert set(state["verification"]) == {"nextLeaf", "at"}
+    assert set(state["roots"][-1]["labels"]["verified"]) == {"at", "mode", "blocks", "damaged"}
 
 
 # ---- mending
