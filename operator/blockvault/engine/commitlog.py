@@ -111,14 +111,14 @@ class CommitLog:
 
     def trim(self, newest: int) -> int:
         """Delete commits that nobody needs: not the latest 64, nor those that probes look at. Returns how many."""
-        old = [
-            key
-            for number, keys in self.list().keys.items()
-            if number <= newest - MILESTONE and number % MILESTONE
-            for key in keys
-        ]
+        old = [key for number, keys in self.list().keys.items() if trimmable(number, newest) for key in keys]
         self._store.delete(old)
         return len(old)
+
+
+def trimmable(number: int, newest: int) -> bool:
+    """Whether nobody needs that commit any more when `newest` is the newest."""
+    return number <= newest - MILESTONE and bool(number % MILESTONE)
 
 
 def number_of(key: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from blockvault.engine import envelope, runtime
-from blockvault.engine.commitlog import CommitLog, Listed, Stored
+from blockvault.engine.commitlog import CommitLog, Listed, Stored, trimmable
 from blockvault.engine.errors import (
     BadRequest,
     CommitContention,
@@ -169,14 +169,14 @@ class Commits:
     def check_chain(self, state: State) -> None:
         """Raises StoredDataDamaged unless the commit before this one stands there and is what it was built on.
 
-        Where others have committed since, it may have been trimmed; then it is asked of their commit.
+        Where others have committed since, it may have been trimmed; then it is asked of their commit instead.
         """
         while state.number > 1 and not (state.outcomes and state.outcomes[-1].action == "choose"):
             found = self._log.get(state.number - 1)
             if found is not None and self._decode(found).commit_id == state.previous:
                 return
             newest = self._after(state.number)
-            if newest.number == state.number:
+            if not trimmable(state.number - 1, newest.number):
                 raise StoredDataDamaged(
                     f"{self._paths.commit(state.number)}: its predecessor is not the one that it was built on",
                     remedy="Somebody deleted or replaced commits by hand; keep the store as it is.",

@@ -151,8 +151,8 @@ class Repository:
         result = verify_all(self.store, found, backup_id, sample, budget_bytes, report, every_byte=every_byte)
         for row in rows:
             add(result, row)
-        if not rows:
-            strays(stored, lambda: {lineage for _, lineage in self._volumes.lineages()}, result)
+        if stored and not rows:
+            strays(self._volumes, stored - {lineage for _, lineage in self._volumes.lineages()}, result)
         if backup_id is None:
             known = {f.state.lineage: f.state.volume for f in found}
             scrub(self.store, self._facts, {**dict.fromkeys(stored), **known}, result)

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from blockvault.engine import generations, runtime
+from blockvault.engine import generations
 from blockvault.engine.commits import Commits
 from blockvault.engine.damage import SET_BACK, damage_row
 from blockvault.engine.envelope import Kind, split
 from blockvault.engine.errors import FormatUnsupported, StoredDataDamaged, WrongKey
-from blockvault.engine.fetching import SECOND_LOOK, get_whole
+from blockvault.engine.fetching import get_whole
 from blockvault.engine.generations import StoreFacts
 from blockvault.engine.names import GENERATIONS, LINEAGES, VOLUMES, LineagePaths
 from blockvault.engine.progress import VERIFYING, Progress, Report
 from blockvault.engine.verification import CURSOR, Verification, Verified
-from blockvault.engine.volumes import Volume
+from blockvault.engine.volumes import Volume, Volumes
 from blockvault.stores import BlockvaultError, ObjectNotFound, ObjectStore
 
 
@@ -121,18 +121,16 @@ def lineages_in(store: ObjectStore) -> set[str]:
     return {parts[0] for parts in keys if parts[1:2] == ["commits"]}
 
 
-def strays(stored: set[str], named: Callable[[], set[str]], result: dict[str, Any]) -> None:
-    """Lineages with commits that no volume's record names; adds to a result.
-
-    The records are to be listed after the commits, as they are made before them; and listed twice, as that may lag.
-    """
-    left = stored - named()
-    if left:
-        runtime.sleep(SECOND_LOOK)
-        left -= named()
-    for lineage in sorted(left):
-        cause = "no volume's record names this lineage, which has commits: the record was deleted"
-        add(result, damage_row(None, None, f"{LINEAGES}{lineage}/", cause))
+def strays(volumes: Volumes, lineages: set[str], result: dict[str, Any]) -> None:
+    """Of lineages that no listed record names, those that none names indeed; adds to a result."""
+    for lineage in sorted(lineages):
+        with _noting(result, None):
+            volume = volumes.unnamed(lineage)
+            if volume is not None:
+                cause = (
+                    f"no record of volume {volume!r} names this lineage, which has commits: it was deleted"
+                )
+                add(result, damage_row(None, volume, f"{LINEAGES}{lineage}/", cause))
 
 
 def unreadable(key: str, volume: str | None, error: BlockvaultError) -> dict[str, Any]:

@@ -127,6 +127,28 @@ class Volumes:
             record = self._record(info.key, None)
             yield record.volume, record.lineage
 
+    def unnamed(self, lineage_id: str) -> str | None:
+        """The volume of a lineage whose record is missing; None when it is there, or the lineage deleted or sealed.
+
+        Asks for the record by the name that the lineage's newest commit has, as listings may lag.
+        """
+        single = self._facts.single_writer
+        if self._facts.encrypted:
+            lineage = keys.unwrap_any(self._store, lineage_id, self._facts.ring, single_writer=single)
+        else:  # commits are readable without its key, which is in the record
+            lineage = lineage_of(lineage_id, bytes(32), encrypted=False, single_writer=single)
+        state = None if lineage is None else Commits(self._store, lineage).newest()
+        number = 1
+        while state is not None and state.status == ACTIVE:
+            try:
+                record = self._record(self._key(state.volume, number), state.volume)
+            except ObjectNotFound:
+                return state.volume
+            if record.lineage == lineage_id:
+                break
+            number += 1
+        return None
+
     def names(self) -> Iterator[str]:
         """All volumes that have a record, each once."""
         seen: set[str] = set()

@@ -193,6 +193,19 @@ def test_missing_is_believed_at_the_second_look_only(kept: MemoryStore) -> None:
     assert asked == {hidden}
 
 
+def test_a_record_that_no_listing_shows_yet(kept: MemoryStore, tmp_path: Path) -> None:
+    """Its lineage's commits are listed already. Nor is a volume that was deleted for good missed."""
+    backup(kept, tmp_path / "source", "w")
+    opened(kept).delete_volume("w")
+
+    class Lagging(MemoryStore):
+        def list(self, prefix: str) -> Iterator[ObjectInfo]:
+            return iter([] if prefix == "volumes/" else super().list(prefix))
+
+    result = opened(Lagging(kept.objects)).verify()
+    assert (result["damaged"], result["backups"]) == ([], [])
+
+
 def test_a_store_that_cannot_be_read_now_is_not_damaged(kept: MemoryStore) -> None:
     before = dict(kept.objects)
 
