@@ -85,7 +85,7 @@ RULES: dict[str, Change] = {
         attempts, "finish", "if attempt.parent is None or (", "if True or ("
     ),
     "trimming leaves the latest": rewritten(
-        commitlog.CommitLog, "trim", "number <= newest - MILESTONE", "number < newest"
+        commitlog, "trimmable", "number <= newest - MILESTONE", "number < newest"
     ),
     "what a standing attempt sent is not collected": rewritten(
         collect.Collector, "_candidates", "for attempt in state.attempts", "for attempt in []"

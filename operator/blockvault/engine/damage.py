@@ -21,7 +21,7 @@ BLOCKS_LOST = (
     "place, or what is left of it by --salvage."
 )
 HELPERS_LOST = "Every backup can be restored. The next backup of the volume replaces it."
-NOTHING_LOST = "Every backup can be restored. Nothing to do: it goes with the backups that use the object."
+NOTHING_LOST = "Every backup can be restored. Compacting may refuse the object; it goes with its backups."
 SUMMARY_WRONG = "Do not run `blockvault collect` on this volume. Make a backup with --full, and report this."
 RECORD_LOST = (
     "Restore what you need now, and write nothing. Bring this object back from a copy of the store or a former version "

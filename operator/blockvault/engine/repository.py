@@ -152,7 +152,9 @@ class Repository:
         for row in rows:
             add(result, row)
         if stored and not rows:
-            strays(self._volumes, stored - {lineage for _, lineage in self._volumes.lineages()}, result)
+            strays(
+                self._volumes, found, stored - {lineage for _, lineage in self._volumes.lineages()}, result
+            )
         if backup_id is None:
             known = {f.state.lineage: f.state.volume for f in found}
             scrub(self.store, self._facts, {**dict.fromkeys(stored), **known}, result)

@@ -121,16 +121,21 @@ def lineages_in(store: ObjectStore) -> set[str]:
     return {parts[0] for parts in keys if parts[1:2] == ["commits"]}
 
 
-def strays(volumes: Volumes, lineages: set[str], result: dict[str, Any]) -> None:
-    """Of lineages that no listed record names, those that none names indeed; adds to a result."""
-    for lineage in sorted(lineages):
+def strays(volumes: Volumes, found: list[Volume], unlisted: set[str], result: dict[str, Any]) -> None:
+    """Lineages that their volumes' names do not lead to; adds to a result. `unlisted`: no listed record names them."""
+    lost = {each.state.lineage: each.state.volume for each in found}
+    for each in found:
+        with _noting(result, each.state.volume):
+            if volumes.named(each.state.volume, each.state.lineage):
+                del lost[each.state.lineage]
+    for lineage in unlisted:
         with _noting(result, None):
             volume = volumes.unnamed(lineage)
             if volume is not None:
-                cause = (
-                    f"no record of volume {volume!r} names this lineage, which has commits: it was deleted"
-                )
-                add(result, damage_row(None, volume, f"{LINEAGES}{lineage}/", cause))
+                lost[lineage] = volume
+    for lineage, volume in sorted(lost.items()):
+        cause = f"no record of volume {volume!r} leads to this lineage, which has commits: it was deleted"
+        add(result, damage_row(None, volume, f"{LINEAGES}{lineage}/", cause))
 
 
 def unreadable(key: str, volume: str | None, error: BlockvaultError) -> dict[str, Any]:

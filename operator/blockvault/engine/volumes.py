@@ -138,16 +138,19 @@ class Volumes:
         else:  # commits are readable without its key, which is in the record
             lineage = lineage_of(lineage_id, bytes(32), encrypted=False, single_writer=single)
         state = None if lineage is None else Commits(self._store, lineage).newest()
+        lost = state is not None and state.status == ACTIVE and not self.named(state.volume, lineage_id)
+        return state.volume if state is not None and lost else None
+
+    def named(self, volume: str, lineage_id: str) -> bool:
+        """Whether the volume's name leads to this lineage: all records up to the one that names it are there."""
         number = 1
-        while state is not None and state.status == ACTIVE:
+        while True:
             try:
-                record = self._record(self._key(state.volume, number), state.volume)
+                if self._record(self._key(volume, number), volume).lineage == lineage_id:
+                    return True
             except ObjectNotFound:
-                return state.volume
-            if record.lineage == lineage_id:
-                break
+                return False
             number += 1
-        return None
 
     def names(self) -> Iterator[str]:
         """All volumes that have a record, each once."""

@@ -319,9 +319,26 @@ def test_records_and_keys_that_are_gone(kept: Kept) -> None:
     named = set()
     for record in kept.keys("volume"):
         found = verdict(kept, {record: None})
-        (volume,) = (name for name in "vw" if f"no record of volume {name!r} names this lineage" in found)
+        (volume,) = (name for name in "vw" if f"no record of volume {name!r} leads to this lineage" in found)
         assert f"lineages/{kept.lineage(volume)}/" in found
         named.add(volume)
     assert named == {"v", "w"}
     for wrap in kept.keys("key"):
         assert "is wrapped under none of the keys given" in verdict(kept, {wrap: None})
+
+
+@pytest.mark.parametrize("kept", KINDS, indirect=True)
+def test_the_first_of_two_records(kept: Kept) -> None:
+    """Without it nobody finds the second, although a listing shows it."""
+    former = kept.lineage("w")
+    repository = Repository.open(kept.store, kept.ring)
+    repository.delete_volume("w")
+    kept.target.write_bytes(b"again" * BLOCK)
+    backup(kept.store, kept.target, "w")
+    assert kept.lineage("w") != former
+    assert verdict(kept, {}) == ""
+    first = next(
+        key for key in kept.keys("volume") if key.replace("00000001", "00000002") in kept.keys("volume")
+    )
+    assert first.endswith("00000001")
+    assert f"lineages/{kept.lineage('w')}/: no record of volume 'w'" in verdict(kept, {first: None})
