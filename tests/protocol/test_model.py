@@ -86,7 +86,7 @@ class Found:
     unreached: set[tuple[str, str]]
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def tools() -> None:
     """Skips without spin and a C compiler, unless BLOCKVAULT_REQUIRE names spin: then it fails."""
     missing = [name for name in ("spin", "gcc") if shutil.which(name) is None]
@@ -144,6 +144,7 @@ def _unreached(text: str) -> set[tuple[str, str]]:
     return found
 
 
+@pytest.mark.usefixtures("tools")
 @pytest.mark.parametrize(
     "scope", [pytest.param(scope, marks=[pytest.mark.soak] if scope in LONG else []) for scope in SCOPES]
 )
@@ -156,6 +157,7 @@ def test_nothing_goes_wrong(scope: str, tmp_path: Path) -> None:
     assert {f"{process}: {line}" for process, line in found.unreached} == SCOPES[scope]
 
 
+@pytest.mark.usefixtures("tools")
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_rule_that_is_taken_out_is_missed(broken: str, tmp_path: Path) -> None:
     found = search(tmp_path, BROKEN[broken], *broken.split(), level="-O1")
@@ -166,17 +168,34 @@ def test_a_rule_that_is_taken_out_is_missed(broken: str, tmp_path: Path) -> None
     assert "<" not in re.sub("<<", "", violated[1]), f"not an invariant: {violated[1]}"
 
 
+def test_the_page_names_what_is_there() -> None:
+    """Tests and mistakes of the model that docs/protocol.md cites."""
+    page = MODEL.with_suffix(".md").read_text(encoding="utf-8")
+    sources = {
+        path: path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].rglob("test_*.py")
+    }
+    tests = {name for text in sources.values() for name in re.findall(r"def (test_\w+)", text)}
+    tests |= {path.stem for path in sources}
+    assert set(re.findall(r"`(test_\w+)`", page)) <= tests
+    model = MODEL.read_text(encoding="utf-8")
+    cited = re.findall(r"^\| [\d, ]+ \|([^|]*)\|", page, re.MULTILINE)
+    mistakes = {name for cell in cited for name in re.findall(r"`(\w+)`", cell)}
+    assert mistakes == set(re.findall(r"\bBREAK_([A-Z_]*[A-Z])\b", model))
+
+
 def test_every_mistake_of_the_model_is_tried() -> None:
     named = set(re.findall(r"\bBREAK_[A-Z_]*[A-Z]\b", MODEL.read_text(encoding="utf-8")))
     assert named == {name for broken in BROKEN for name in broken.split() if name.startswith("BREAK_")}
 
 
+@pytest.mark.usefixtures("tools")
 def test_the_second_line_holds(tmp_path: Path) -> None:
     """Rule 11 without rule 4: a run that lost its attempt still never names what was condemned."""
     found = search(tmp_path, "RESUME", *SECOND_LINE)
     assert found.errors == 0, found.text
 
 
+@pytest.mark.usefixtures("tools")
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(1, 13))
