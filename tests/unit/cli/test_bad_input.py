@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from blockvault.engine.hashing import ObjectChecksum
 from tests.unit.cli.support import MIB, inside, inside_json, run, words_of
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for loop devices and mounts")
@@ -92,6 +93,9 @@ def test_a_store_of_a_newer_version(place: Path) -> None:
     record = place / "store" / "blockvault"
     data = bytearray(record.read_bytes())
     data[8] += 1
+    checksum = ObjectChecksum()
+    checksum.update(data[128:])
+    data[96:128] = checksum.finish(bytes(data[:96]), "blockvault")
     record.write_bytes(data)
     done = inside("list", f"file://{place}/store", code=65)
     assert "version 2" in words_of(done)[0]
