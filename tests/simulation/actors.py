@@ -20,23 +20,28 @@ from blockvault.engine import (
     pages,
 )
 from blockvault.engine.backup import LIST
-from blockvault.engine.errors import KeyMissing, KeyRotated, WrongKey
+from blockvault.engine.errors import KeyMissing, KeyRotated, OwnedElsewhere, WrongKey
 from blockvault.stores import BlockvaultError, InvalidCredentials, StoreThrottled, StoreUnreachable
+from tests.simulation import faults
 from tests.simulation.model import Operation, Wrong, left_out, ranges_between
+from tests.simulation.needs import KINDS
 from tests.simulation.server import Crash, Machine
-from tests.simulation.world import World
+from tests.simulation.world import CLUSTERS, LISTS, PATCHES, World
 
 Step = Callable[[World, Machine, random.Random], None]
 
-# What must have happened somewhere in a few hundred seeds.
+# What must have happened somewhere in the fixed seeds, beside every kind of fault.
 ACTIONS = (
     "backup: full, Full", "backup: incremental, Compare", "backup: incremental, List", "backup repeated",
     "backup: AttemptFenced", "backup: ParentNotFound", "collect", "collect: attempts given up",
     "collect: commits trimmed", "collect: trash emptied", "collect: ListingImplausible", "compact", "delete",
     "delete a volume", "delete into the trash", "failed: InvalidCredentials", "failed: KeyRotated",
-    "failed: StoreUnreachable", "fallback: ListOfAnotherBackup", "fallback: ListWasWrong",
-    "fallback: ListsDistrusted", "list", "list that lies", "restore", "restore of a backup that a list spoiled",
-    "rot: backups spoiled", "rot: healed", "rotate", "undelete", "verify",
+    "failed: OwnedElsewhere", "failed: StoreUnreachable", "fallback: ListOfAnotherBackup",
+    "fallback: ListWasWrong", "fallback: ListsDistrusted", "fallback: ParentDamaged", "list", "list of sectors",
+    "list of blocks", "list of more", "list that lies", "restore", "restore of a backup that a list spoiled",
+    "rotate", "take over", "undelete", "verify", "rot: bit", "rot: end", "rot: gone", "rot: a root",
+    "rot: named", "rot: salvaged", "rot: healed",
+    *(f"{verb}: {what}" for verb in ("needed", "rot") for what in KINDS),
 )  # fmt: skip
 
 # What may happen to a backup without anybody's fault.
@@ -73,11 +78,15 @@ class Before:
     troubled: int
     key_changes: int
     rotating: bool
+    marks: dict[str, int]
+    commits: int
 
     @classmethod
     def now(cls, world: World, mine: Machine) -> Before:
         """As they stand now."""
-        return cls(world, mine, mine.troubled, world.key_changes, world.target is not None)
+        marks = {volume: world.owners.mark(volume) for volume in world.model.devices}
+        rotating = world.target is not None
+        return cls(world, mine, mine.troubled, world.key_changes, rotating, marks, mine.commits)
 
     def excuse(self, error: BlockvaultError) -> None:
         """An error must have a cause: trouble on the way to the store, or keys that changed. Raises Wrong otherwise.
@@ -87,10 +96,30 @@ class Before:
         world, mine = self.world, self.mine
         world.server.note(mine.name, f"failed: {error.reason}: {error}")
         rotated = self.rotating or world.key_changes > self.key_changes
+        if isinstance(error, OwnedElsewhere) and self._anothers():
+            world.did(f"failed: {error.reason}")
+            return
         trouble = isinstance(error, TROUBLE) and mine.troubled > self.troubled
         if not trouble and not (rotated and isinstance(error, OTHER_KEY)):
             raise Wrong(f"{mine.name}: {error.reason} without cause: {error}") from error
         world.did(f"failed: {error.reason}")
+
+    def may_change(self, volume: str) -> None:
+        """What it did to a volume went well. Raises Wrong when that is another cluster's for certain."""
+        world, cluster = self.world, self.world.cluster_of(self.mine)
+        if self.mine.commits == self.commits:
+            return  # it found everything done already
+        if world.theme == CLUSTERS and not world.owners.may_have_been(volume, cluster, self.marks[volume]):
+            raise Wrong(f"{self.mine.name} of {cluster} changed what belongs to another cluster")
+
+    def _anothers(self) -> bool:
+        """Whether some volume may have been another's since then; or ever, where listings lag behind."""
+        world, cluster = self.world, self.world.cluster_of(self.mine)
+        lags = faults.LAGGING in world.server.faults.rates
+        return any(
+            world.owners.may_have_been_anothers(volume, cluster, 0 if lags else since)
+            for volume, since in self.marks.items()
+        )
 
 
 def write(world: World, mine: Machine, chance: random.Random) -> None:
@@ -118,6 +147,7 @@ def back_up(
     deletions = world.model.volume_deletions[operation.volume]
     deleting = world.model.deleting[operation.volume] > 0
     world.running[operation.volume] += 1
+    world.owners.backs_up(operation.volume, world.cluster_of(mine))
     try:
         result = world.repository(mine).backup(request)
     except OVERTAKEN as error:
@@ -129,6 +159,8 @@ def back_up(
         return
     finally:
         world.running[operation.volume] -= 1
+    if operation.backup_id is None:
+        before.may_change(operation.volume)
     world.server.note(mine.name, f"{operation.id} is backup {result.backup_id[:8]}")
     if result.size != len(operation.content):
         raise Wrong(f"{operation.id}: size {result.size} instead of {len(operation.content)}")
@@ -152,17 +184,24 @@ def request_for(world: World, operation: Operation, chance: random.Random) -> Ba
         if o.backup_id and o.stored and o.volume == operation.volume
     ]
     mode = chance.choice(["compare", "compare", "list", "list", "list", "full"])
+    if world.theme in (LISTS, PATCHES) and chance.random() < 0.7:
+        mode = "list"
     if mode == "full":
         request.full = True
     elif mode == "list" and former:
-        parent = former[-1] if chance.random() < 0.6 else chance.choice(former)
+        parent = (
+            former[-1] if chance.random() < (0.9 if world.theme == LISTS else 0.6) else chance.choice(former)
+        )
         assert parent.backup_id is not None
-        step = chance.choice([512, 4096, 65536])
+        step = chance.choice([pages.SECTOR_SIZE, pages.SECTOR_SIZE, pages.BLOCK_SIZE, 16 * pages.BLOCK_SIZE])
+        grain = "sectors" if step == pages.SECTOR_SIZE else "blocks" if step == pages.BLOCK_SIZE else "more"
+        world.did(f"list of {grain}")
         ranges = ranges_between(parent.content, operation.content, step, chance)
         if parent.content == operation.content and chance.random() < 0.8:
             ranges = []
-        if chance.random() < 0.2:
-            ranges = [r for r in ranges if chance.random() < 0.8]
+        if chance.random() < (0.5 if world.theme == LISTS else 0.2):
+            left = chance.choice([0.1, 0.8])
+            ranges = [r for r in ranges if chance.random() < left]
             believed = left_out(parent.content, operation.content, ranges, pages.BLOCK_SIZE)
             if believed != operation.content:
                 operation.lied.append(believed)

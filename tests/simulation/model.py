@@ -13,10 +13,14 @@ class Wrong(AssertionError):
 
 
 class Device:
-    """A volume in use: its bytes now. Mostly of simple patterns, with holes, and some noise."""
+    """A volume in use: its bytes now. Mostly of simple patterns, with holes, and some noise.
 
-    def __init__(self, chance: random.Random, block: int, sector: int) -> None:
+    `scattered`: only single sectors are ever written to it, as by a database.
+    """
+
+    def __init__(self, chance: random.Random, block: int, sector: int, *, scattered: bool = False) -> None:
         self._chance = chance
+        self._kinds = ["sectors"] if scattered else ["sectors", "sectors", "range", "discard", "grow", "far"]
         self._block = block
         self._sector = sector
         self._former: list[bytes] = []
@@ -31,7 +35,7 @@ class Device:
         if self._former and chance.random() < 0.15:
             self._restored(chance.choice(self._former))
         for _ in range(chance.choice([0, 0, 1, 1, 2, 5])):
-            kind = chance.choice(["sectors", "sectors", "range", "discard", "grow", "far"])
+            kind = chance.choice(self._kinds)
             if kind == "sectors":
                 for _ in range(chance.randrange(1, 12)):
                     self._write(chance.randrange(1, self._sector))
@@ -99,6 +103,8 @@ class Model:
     # Backups for which deletions began (how many), and those for which one was reported done.
     doomed: Counter[str] = field(default_factory=Counter)
     deleted: set[str] = field(default_factory=set)
+    # Those that were put into the trash once.
+    in_trash: set[str] = field(default_factory=set)
     # By volume, how often all of it was deleted, and by how many at the moment.
     volume_deletions: Counter[str] = field(default_factory=Counter)
     deleting: Counter[str] = field(default_factory=Counter)

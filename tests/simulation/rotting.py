@@ -1,76 +1,313 @@
-"""After the end of a run, one object goes bad: it is found and named, and the next backup does not build on it."""
+"""After the end of a run, something in the store goes bad: what verify, restores and the next backup make of it.
+
+What must be found follows from a walk through all trees before the damage, which shares no code with verify.
+"""
 
 from __future__ import annotations
 
+import os
 import random
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
 
-from blockvault.engine import StoredDataDamaged, VolumeNotFound
+from blockvault.engine import Repository, StoredDataDamaged, VolumeNotFound, pages
+from blockvault.engine.names import ObjectName
+from blockvault.engine.pages import blocks_in
+from blockvault.engine.root import Root, Roots
+from blockvault.engine.verification import CURSOR
+from tests.simulation import needs
 from tests.simulation.actors import back_up, restore_one
+from tests.simulation.checks import owners_now
 from tests.simulation.model import Operation, Wrong
+from tests.simulation.needs import Need, needs_of
 from tests.simulation.server import Machine
-from tests.simulation.world import World
+from tests.simulation.world import EAST, World
 
 # One seed in so many.
-EVERY = 3
+EVERY = 2
+ROOT = "a root"
+ANYTHING = "anything"
+TARGETS = (ROOT, ANYTHING, *needs.KINDS)
+# Runs of verify with a budget, after which all has been looked at.
+MOST_RUNS = 60
+
+
+@dataclass
+class Backup:
+    """A backup, as it was before the damage. `based`: keys of its root and of those that its summary builds on."""
+
+    id: str
+    operation: Operation
+    root: Root
+    based: list[str]
+    needs: list[Need]
+
+    @property
+    def blocks(self) -> int:
+        """Of its volume."""
+        return blocks_in(self.root.size)
+
+
+@dataclass
+class Damage:
+    """What was done to one object. `at`: where the bit is, or where it was cut; 0 with `whole` when all is gone."""
+
+    key: str
+    how: str
+    at: int = 0
+
+    def hits(self, need: Need) -> bool:
+        """Whether these very bytes are not what they were."""
+        if need.key != self.key:
+            return False
+        if self.how == "bit":
+            return need.offset <= self.at < need.offset + need.length
+        return self.how == "gone" or need.offset + need.length > self.at
+
+    def condemns(self, need: Need) -> bool:
+        """Whether they count as damaged: pieces of an object that is not whole all do."""
+        return self.hits(need) or (
+            need.key == self.key and self.how != "bit" and need.what not in needs.PAGES
+        )
+
+
+@dataclass
+class Expected:
+    """Of one backup: blocks whose damage must be told, by object, and blocks that are lost.
+
+    `covered`: what is lost may not be needed after all, as patches that came later lie on it.
+    """
+
+    must: dict[str, set[int]] = field(default_factory=dict)
+    lost: set[int] = field(default_factory=set)
+    covered: bool = False
 
 
 def rot(world: World) -> None:
-    """Damage one object that backups need. Raises Wrong when that goes unnoticed, or takes more than it must."""
+    """Damage something that backups need. Raises Wrong when that goes unnoticed, or takes more than it must."""
     chance = world.chance_of("rot")
     if chance.randrange(EVERY):
         return
-    repository = world.calm()
     volume = chance.choice(sorted(world.model.devices))
+    repository = world.calm()
     try:
-        table = repository.list(volume)
+        backups = read_all(world, repository, volume)
     except VolumeNotFound:
         return
-    if not table:
+    if not backups:
         return
-    lineage = repository._volumes.find(volume)
-    assert lineage is not None
-    folders = tuple(lineage.lineage.paths.folders.values())
-    key = chance.choice(sorted(key for key in world.server.objects if key.startswith(folders)))
-    spoil(world, key, chance)
-    found = repository.verify(volume)
-    named = {row["object"] for row in found["damaged"]}
-    if not found["ok"] and not any(key.endswith(name) for name in named):
-        raise Wrong(f"{key} is damaged, and verify names {named}")
-    spoiled = 0
-    for row in table:
-        operation = world.model.known(row["operationId"])
-        try:
-            restore_one(world, repository, operation, row["backupId"], "observer")
-        except StoredDataDamaged:
-            spoiled += 1
-    # Bytes of an object that no backup reaches any more may be bad without harm.
-    if found["ok"] and spoiled:
-        raise Wrong(f"{key} is damaged, {spoiled} backups do not restore, and verify has found nothing")
-    world.did("rot: backups spoiled" if spoiled else "rot: nothing lost")
-    heal(world, volume, chance)
+    damage = spoil(world, repository, volume, backups, chance)
+    expected = {backup.id: expect(backup, damage) for backup in backups}
+    look(world, repository, volume, backups, damage, expected, chance)
+    salvage(world, repository, volume, backups, expected)
+    heal(world, repository, volume, chance)
 
 
-def spoil(world: World, key: str, chance: random.Random) -> None:
-    """One bit, or the end of it, or all of it."""
+def read_all(world: World, repository: Repository, volume: str) -> list[Backup]:
+    """All backups of a volume with all that they need."""
+    found = repository._volumes.find(volume)
+    if found is None:
+        raise VolumeNotFound(volume)
+    roots = Roots(repository.store, found.lineage)
+    backups = []
+    for entry in found.state.roots:
+        root = roots.read(entry)
+        name, based = ObjectName.parse(entry.object), [entry.object]
+        while (base := roots._read(name).base) is not None:
+            name = base[0]
+            based.append(str(name))
+        keys = [found.lineage.paths.root(ObjectName.parse(one)) for one in based]
+        operation = world.model.known(entry.operation)
+        backups.append(
+            Backup(entry.id, operation, root, keys, needs_of(repository.store, found.lineage, root))
+        )
+    return backups
+
+
+def spoil(
+    world: World, repository: Repository, volume: str, backups: list[Backup], chance: random.Random
+) -> Damage:
+    """Flip a bit of something chosen, cut its object, or take it away."""
+    everything = [need for backup in backups for need in backup.needs]
+    target = chance.choice([t for t in TARGETS if t in (ROOT, ANYTHING, *{n.what for n in everything})])
+    how = chance.choice(["bit", "bit", "end", "gone"])
+    at = None
+    if target == ROOT:
+        key = chance.choice(chance.choice(backups).based)
+    elif target == ANYTHING:
+        key = chance.choice(sorted({need.key for need in everything} | {b.based[0] for b in backups}))
+    else:
+        need = chance.choice([need for need in everything if need.what == target])
+        key, at = need.key, chance.randrange(need.offset, need.offset + need.length)
     stored = world.server.objects[key]
-    how = chance.choice(["bit", "end", "gone"])
-    world.server.note("rot", f"{key}: {how}")
+    damage = Damage(key, how, chance.randrange(len(stored.data)) if at is None else at)
+    world.server.note("rot", f"{key}: {target}, {how}, {damage.at}")
+    world.did(f"rot: {target}")
     world.did(f"rot: {how}")
     if how == "gone":
         del world.server.objects[key]
     elif how == "end":
-        stored.data = stored.data[: chance.randrange(len(stored.data))]
+        stored.data = stored.data[: damage.at]
     else:
         data = bytearray(stored.data)
-        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        data[damage.at] ^= 1 << chance.randrange(8)
         stored.data = bytes(data)
+    return damage
 
 
-def heal(world: World, volume: str, chance: random.Random) -> None:
-    """The next backup holds what the volume holds, whatever is damaged."""
-    operation: Operation = world.model.snapshot(volume)
+def expect(backup: Backup, damage: Damage) -> Expected:
+    """What this does to one backup."""
+    found = Expected()
+    everything = set(range(backup.blocks))
+    if damage.key in backup.based:
+        found.must[damage.key] = everything
+        if damage.key == backup.based[0]:
+            found.lost = everything
+            return found
+    hit = {(n.level, n.index) for n in backup.needs if n.what in needs.PAGES and damage.hits(n)}
+    told: set[int] = set()
+    for need in backup.needs:
+        if not damage.condemns(need) or need.below(hit, backup.root.levels):
+            continue
+        blocks = set(need.blocks(backup.blocks))
+        found.must.setdefault(need.key, set()).update(blocks)
+        told |= blocks
+        if damage.hits(need) and need.what != needs.DIGESTS:
+            found.lost |= blocks
+            found.covered = damage.how == "bit" and need.what in (needs.UNDER, needs.PATCH)
+    return found
+
+
+def look(
+    world: World,
+    repository: Repository,
+    volume: str,
+    backups: list[Backup],
+    damage: Damage,
+    expected: dict[str, Expected],
+    chance: random.Random,
+) -> None:
+    """Verify in every way. Raises Wrong for what is found where nothing is, and for what is not found."""
+    part = repository.verify(volume, sample=0.5)["damaged"]
+    compare(part, damage, expected)
+    daily: list[dict[str, Any]] = []
+    for _ in range(MOST_RUNS):
+        daily += repository.verify(volume, budget_bytes=chance.choice([500, 5_000, 50_000]))["damaged"]
+        found = repository._volumes.find(volume)
+        if found is None or not found.state.extra.get(CURSOR, {}).get("nextLeaf"):
+            break
+    compare(daily, damage, expected)
+    every_byte = chance.random() < 0.5
+    whole = repository.verify(volume, every_byte=every_byte)["damaged"]
+    compare(whole, damage, expected)
+    for backup in backups:
+        told, wanted = ranges(whole, backup), expected[backup.id].must
+        if told == wanted:
+            if ranges(daily, backup) != wanted:
+                raise Wrong(f"{backup.id}: budgets find {ranges(daily, backup)}, not {wanted}")
+            continue
+        # A bit may make no difference: nothing is said then, and everything can be restored.
+        if damage.how != "bit" or told:
+            raise Wrong(f"{damage}: verify finds {told} of {backup.id} and not {wanted}")
+        expected[backup.id] = Expected()
+    named = any(row["object"] == damage.key for row in whole)
+    if not named and (damage.how != "bit" or every_byte):
+        raise Wrong(f"{damage}: verify finds nothing")
+    world.did("rot: named" if named else "rot: makes no difference")
+
+
+def ranges(rows: list[dict[str, Any]], backup: Backup) -> dict[str, set[int]]:
+    """By object, the blocks that are said to be touched."""
+    found: dict[str, set[int]] = {}
+    for row in rows:
+        if row["backupId"] == backup.id and row["length"]:
+            end = -(-(row["offset"] + row["length"]) // pages.BLOCK_SIZE)
+            found.setdefault(row["object"], set()).update(range(row["offset"] // pages.BLOCK_SIZE, end))
+    return found
+
+
+def compare(rows: list[dict[str, Any]], damage: Damage, expected: dict[str, Expected]) -> None:
+    """Nothing is said of what is sound."""
+    for row in rows:
+        if row["object"] != damage.key or row["backupId"] not in expected:
+            raise Wrong(f"{damage}: verify names {row}")
+        end = -(-(row["offset"] + row["length"]) // pages.BLOCK_SIZE)
+        blocks = set(range(row["offset"] // pages.BLOCK_SIZE, end))
+        if not blocks <= expected[row["backupId"]].must.get(row["object"], set()):
+            raise Wrong(f"{damage}: verify says that too much is damaged: {row}")
+
+
+def salvage(
+    world: World,
+    repository: Repository,
+    volume: str,
+    backups: list[Backup],
+    expected: dict[str, Expected],
+) -> None:
+    """What is not damaged can be restored, and a restore that is not told to go on past damage does not."""
+    for backup in backups:
+        lost = expected[backup.id].lost
+        try:
+            restore_one(world, repository, backup.operation, backup.id, "observer")
+        except StoredDataDamaged as error:
+            if not lost:
+                raise Wrong(f"{backup.id} is sound, and is not restored: {error}") from error
+        else:
+            if lost and not expected[backup.id].covered:
+                raise Wrong(f"{backup.id} lost blocks {sorted(lost)}, and was restored")
+            continue
+        path = world.path("salvaged")
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        try:
+            result = repository.restore(volume, path, backup.id, salvage=True)
+        except StoredDataDamaged as error:
+            if lost != set(range(backup.blocks)):
+                raise Wrong(f"nothing of {backup.id} can be had: {error}") from error
+            continue
+        if told_lost(result.lost) != lost:
+            raise Wrong(f"{backup.id}: lost are {told_lost(result.lost)} instead of {lost}")
+        with open(path, "rb") as file:
+            found = file.read()
+        wanted = [backup.operation.content, *backup.operation.lied]
+        if not any(found == with_zeros(content, lost) for content in wanted):
+            raise Wrong(f"{backup.id}: what is left of it was not restored")
+        world.did("rot: salvaged")
+
+
+def told_lost(rows: list[dict[str, Any]]) -> set[int]:
+    """The blocks of what a restore lists as lost."""
+    return {block for row in rows for block in blocks_of(row["offset"], row["length"])}
+
+
+def blocks_of(offset: int, length: int) -> Iterator[int]:
+    """The blocks that a range touches."""
+    yield from range(offset // pages.BLOCK_SIZE, -(-(offset + length) // pages.BLOCK_SIZE))
+
+
+def with_zeros(content: bytes, lost: set[int]) -> bytes:
+    """The content with zeros in the place of these blocks."""
+    data = bytearray(content)
+    for block in lost:
+        part = data[block * pages.BLOCK_SIZE : (block + 1) * pages.BLOCK_SIZE]
+        data[block * pages.BLOCK_SIZE : (block + 1) * pages.BLOCK_SIZE] = bytes(len(part))
+    return bytes(data)
+
+
+def heal(world: World, repository: Repository, volume: str, chance: random.Random) -> None:
+    """The next backup holds what the volume holds, whatever is damaged, and nothing of it is damaged."""
+    if chance.random() < 0.5:
+        world.model.devices[volume].live()
+    operation = world.model.snapshot(volume)
+    world.clusters["healer"] = owners_now(world).get(volume, EAST)
     back_up(world, Machine("healer"), operation, chance, plain=True)
     if operation.backup_id is None:
         raise Wrong(f"{volume} cannot be backed up any more")
     restore_one(world, world.calm(), operation, operation.backup_id, "observer")
+    found = world.calm().verify(volume, operation.backup_id)
+    bad = [row for row in found["damaged"] if row["backupId"] == operation.backup_id and row["length"]]
+    if bad:
+        raise Wrong(f"the backup that was to heal is damaged itself: {bad[:3]}")
     world.did("rot: healed")

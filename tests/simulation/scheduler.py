@@ -95,8 +95,7 @@ class Scheduler:
         if self._left < 0:
             raise Stuck("an actor goes round in circles")
         me.wake = self.now + seconds
-        self._hand_over(me)
-        if self.current is not me:
+        if self._hand_over(me) is not me:
             me.gate.acquire()
         if self.error is not None:
             raise Stopped
@@ -113,15 +112,17 @@ class Scheduler:
         actor.done = True
         self._hand_over(actor)
 
-    def _hand_over(self, me: Actor | None) -> None:
+    def _hand_over(self, me: Actor | None) -> Actor | None:
+        """Whose turn it is now. From then on that one runs, so nothing may be looked at after it."""
         waiting = [actor for actor in self._actors if not actor.done]
         if not waiting:
             self._over.release()
-            return
+            return None
         following = waiting[0] if self.error is not None else self._choose(waiting, me)
         self.current = following
         if following is not me:
             following.gate.release()
+        return following
 
     def _choose(self, waiting: list[Actor], me: Actor | None) -> Actor:
         while True:

@@ -24,6 +24,8 @@ from tests.simulation.scheduler import Scheduler
 
 # How long a client goes on without success, in simulated seconds.
 PATIENCE = 60.0
+# Requests of a machine between two answers that are spoiled on their way.
+QUIET = 20
 
 _LINEAGE = re.compile(r"lineages/(\w{4})\w{28}")
 
@@ -44,26 +46,30 @@ class _Stored:
 
 
 class Machine:
-    """Where an actor runs. `troubled`: how often something went wrong on its way to the store."""
+    """Where an actor runs. `troubled`: how often something went wrong on its way to the store.
+
+    `commits`: how many it made.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.expired_until = 0.0
         self.dead = False
         self.troubled = 0
-        self._spoiled_last: set[str] = set()
+        self.requests = 0
+        self.commits = 0
+        self._spoiled_at = -QUIET
 
     def boot(self) -> None:
         """After a crash, or with fresh credentials."""
         self.dead = False
         self.expired_until = 0.0
 
-    def spoil(self, key: str) -> bool:
-        """Whether a read of this object may be spoiled now: never twice in a row, as noise does not repeat."""
-        if key in self._spoiled_last:
-            self._spoiled_last.discard(key)
+    def spoil(self) -> bool:
+        """Whether what is read now may be spoiled: noise does not come twice where something is read again."""
+        if self.requests - self._spoiled_at < QUIET:
             return False
-        self._spoiled_last.add(key)
+        self._spoiled_at = self.requests
         return True
 
 
@@ -102,6 +108,7 @@ class Server:
         """One request: its fault, its effect, its answer."""
         if machine.dead:
             raise Crash
+        machine.requests += 1
         self.scheduler.pause(self._chance.uniform(0.001, 0.05))
         fault = self.faults.draw(kind, key)
         if fault == faults.SLEEP:
@@ -121,7 +128,7 @@ class Server:
             raise StoreUnreachable(f"{key}: connection refused")
         if fault is None:
             return self._done(machine, kind, key, work, data)
-        if fault in (faults.TRUNCATED, faults.FLIPPED) and not machine.spoil(key):
+        if fault in (faults.TRUNCATED, faults.FLIPPED) and not machine.spoil():
             return self._done(machine, kind, key, work, data)
         self._count(machine, fault, kind, key)
         return self._fault(machine, fault, kind, key, work, data)
@@ -172,6 +179,7 @@ class Server:
             self.note(machine.name, f"{kind} {key}{mark}: {error.reason}")
             raise
         self.note(machine.name, f"{kind} {key}{mark}")
+        machine.commits += kind == "create" and "/commits/" in key
         return answer
 
     def _later(self, machine: Machine, kind: str, key: str, work: Callable[[], bytes]) -> None:
@@ -179,6 +187,7 @@ class Server:
             self.note(machine.name, f"{kind} {key}: lands now")
             try:
                 work()
+                machine.commits += kind == "create" and "/commits/" in key
             except (ObjectNotFound, AlreadyExists):
                 self.note(machine.name, f"{kind} {key}: too late")
 

@@ -9,9 +9,9 @@ import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 
+from tests.simulation.cast import cast
 from tests.simulation.checks import check, collect_all, finish
 from tests.simulation.rotting import rot
-from tests.simulation.upkeep import cast
 from tests.simulation.world import world
 
 

@@ -102,17 +102,17 @@ RULES: dict[str, Change] = {
 # Where it was noticed last; the first place to look.
 NOTICED = {
     "a commit is created, never overwritten": 1,
-    "a commit counts only when nothing higher is there": 18,
+    "a commit counts only when nothing higher is there": 7,
     "after a lost race it is decided again": 1,
-    "a commit needs its own attempt": 10,
-    "one backup for one operation": 53,
+    "a commit needs its own attempt": 11,
+    "one backup for one operation": 2,
     "a root is written after all that it names has arrived": 1,
-    "a list says what it was made from": 100,
-    "used bytes are counted anew without the parent": 98,
-    "trimming leaves the latest": 183,
-    "what a standing attempt sent is not collected": 59,
-    "what a dead run sent is not collected while its successor adopts it": 131,
-    "a parent is pinned": 61,
+    "a list says what it was made from": 74,
+    "used bytes are counted anew without the parent": 53,
+    "trimming leaves the latest": 1,
+    "what a standing attempt sent is not collected": 8,
+    "what a dead run sent is not collected while its successor adopts it": 170,
+    "a parent is pinned": 199,
 }
 
 

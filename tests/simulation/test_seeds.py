@@ -10,11 +10,12 @@ from collections import Counter
 import pytest
 
 from tests.simulation import faults
+from tests.simulation.__main__ import many
 from tests.simulation.actors import ACTIONS
 from tests.simulation.simulate import Outcome, run
 
-# Each found a defect once.
-FOUND = [8, 79, 89, 101, 205, 252, 434, 438, 507, 598, 668, 789, 899, 970, 10198]
+# Each found a defect once, with the cast of its time; what it met then may be met elsewhere now.
+FOUND = [58, 162, 316, 31230, 32390, 32818, 40147, 42896, 42917, 44916]
 
 # The same in every run: in these, everything that may happen does happen.
 FIXED = range(1, 301)
@@ -95,7 +96,8 @@ def test_a_seed_repeats_exactly(seed: int) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("group", range(SOAK // 500))
-def test_ten_thousand_seeds(group: int) -> None:
-    for seed in range(group * 500, group * 500 + 500):
-        proved(run(seed))
+def test_ten_thousand_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    """On all processors, telling how far it is. docs/reliability.md has the record of one such run."""
+    with capsys.disabled():
+        print()
+        assert many(range(SOAK), jobs=os.cpu_count() or 1, keep_going=True) == 0

@@ -14,6 +14,7 @@ from blockvault.engine.keys import KeyRing, VaultKey
 from blockvault.engine.runtime import Runtime
 from tests.simulation.faults import Faults
 from tests.simulation.model import Device, Model
+from tests.simulation.owners import Owners
 from tests.simulation.scale import TINY, WHOLE, scaled
 from tests.simulation.scheduler import EPOCH, Scheduler, TurnExecutor
 from tests.simulation.server import Client, Machine, Server
@@ -23,6 +24,12 @@ DAY = 86_400.0
 MOST_TURNS = 60_000
 # One seed in so many runs with blocks and sectors of their true size.
 WHOLE_EVERY = 16
+
+
+# What a seed is about. Most are about everything; some make sure that what is rare occurs.
+ALL, LISTS, PATCHES, TRASH, CLUSTERS = "everything", "lists", "patches", "trash", "clusters"
+THEMES = (ALL, ALL, ALL, ALL, LISTS, PATCHES, TRASH, CLUSTERS)
+EAST, WEST = "east", "west"
 
 
 @dataclass
@@ -39,12 +46,16 @@ class World:
     server: Server
     model: Model
     ring: KeyRing
+    theme: str = ALL
     hectic: bool = False
     target: VaultKey | None = None
     key_changes: int = 0
     given: dict[str, int] = field(default_factory=dict)
     # By volume, how many backups are being made.
     running: Counter[str] = field(default_factory=Counter)
+    owners: Owners = field(default_factory=lambda: Owners((EAST, WEST)))
+    # Where the machines stand whose cluster is certain.
+    clusters: dict[str, str] = field(default_factory=dict)
 
     def hand_out(self, ring: KeyRing) -> None:
         """Let everybody who starts from now on have these keys."""
@@ -67,7 +78,13 @@ class World:
     def repository(self, machine: Machine) -> Repository:
         """The store as a machine opens it."""
         self.given[machine.name] = self.key_changes
-        return Repository.open(self.client(machine), self.ring)
+        actor = self.cluster_of(machine) if self.theme == CLUSTERS else None
+        return Repository.open(self.client(machine), self.ring, actor=actor)
+
+    def cluster_of(self, machine: Machine) -> str:
+        """The cluster that a machine belongs to."""
+        found = self.clusters.get(machine.name)
+        return found or self.chance_of(f"{machine.name}/cluster").choice((EAST, WEST))
 
     def client(self, machine: Machine) -> Client:
         """The store as a machine reaches it."""
@@ -95,9 +112,13 @@ def world(seed: int, folder: str) -> Iterator[World]:
     scheduler = Scheduler(random.Random(f"{seed}/turns"), sticky, MOST_TURNS)
     server = Server(scheduler, random.Random(f"{seed}/server"), troubles)
     constants = WHOLE if seed % WHOLE_EVERY == 0 else TINY
-    block, sector = constants["BLOCK_SIZE"], constants["SECTOR_SIZE"]
+    block, sector = int(constants["BLOCK_SIZE"]), int(constants["SECTOR_SIZE"])
     names = ["disk"] if chance.random() < 0.7 else ["disk", "logs"]
-    devices = {name: Device(random.Random(f"{seed}/{name}"), block, sector) for name in names}
+    theme = random.Random(f"{seed}/theme").choice(THEMES)
+    devices = {
+        name: Device(random.Random(f"{seed}/{name}"), block, sector, scattered=theme == PATCHES)
+        for name in names
+    }
     ring = KeyRing(VaultKey(chance.randbytes(32))) if chance.random() < 0.4 else KeyRing()
     pools = random.Random(f"{seed}/pools")
     bound = Runtime(
@@ -122,8 +143,9 @@ def world(seed: int, folder: str) -> Iterator[World]:
     try:
         with scaled(constants), runtime.use(bound):
             made = World(
-                seed, chance, scheduler, server, Model(folder, devices), ring, hectic=chance.random() < 0.5
+                seed, chance, scheduler, server, Model(folder, devices), ring, theme, chance.random() < 0.5
             )
+            made.did(f"theme: {theme}")
             troubles.enabled = False
             Repository.init(Client(server, Machine("maker")), ring)
             troubles.enabled = True
