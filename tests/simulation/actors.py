@@ -239,7 +239,7 @@ def read(world: World, mine: Machine, chance: random.Random) -> None:
         wanted = chance.choice(sorted(listed))
         restore_one(world, repository, listed[wanted], wanted, mine.name)
         world.did("restore")
-    except (BackupNotFound, VolumeNotFound) as error:
+    except (BackupNotFound, VolumeDeleted, VolumeNotFound) as error:
         if wanted not in model.doomed and not model.volume_deletions[volume]:
             raise Wrong(f"restore of {wanted}: {error}") from error
         world.did("restore: deleted meanwhile")

@@ -193,10 +193,12 @@ def look(
     part = repository.verify(volume, sample=0.5)["damaged"]
     compare(part, damage, expected)
     daily: list[dict[str, Any]] = []
+    ends = 0  # the first run goes on from where one before the damage stopped
     for _ in range(MOST_RUNS):
         daily += repository.verify(volume, budget_bytes=chance.choice([500, 5_000, 50_000]))["damaged"]
         found = repository._volumes.find(volume)
-        if found is None or not found.state.extra.get(CURSOR, {}).get("nextLeaf"):
+        ends += found is None or not found.state.extra.get(CURSOR, {}).get("nextLeaf")
+        if ends == 2:
             break
     compare(daily, damage, expected)
     every_byte = chance.random() < 0.5

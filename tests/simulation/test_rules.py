@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from blockvault.engine import attempts, backup, collect, commitlog, commits, packs
+from blockvault.engine import (
+    attempts,
+    backup,
+    collect,
+    commitlog,
+    commits,
+    former,
+    packs,
+    trash,
+    verification,
+)
 from tests.simulation.simulate import run
 
 Change = Callable[[pytest.MonkeyPatch], None]
@@ -96,6 +106,15 @@ RULES: dict[str, Change] = {
     "a parent is pinned": rewritten(
         collect.Collector, "_needed", "for attempt in state.attempts", "for attempt in []"
     ),
+    "what belongs to another cluster is left alone": rewritten(
+        trash, "refuse_foreign", "if owner is not None and owner != actor:", "if False:"
+    ),
+    "all that is damaged is named": rewritten(
+        verification.Verification, "_take", "for bad in done.bad", "for bad in done.bad[1:]"
+    ),
+    "what was found damaged is stored anew": rewritten(
+        former.FormerLeaf, "hash_of", "if slot in self._distrusted:", "if False:"
+    ),
 }
 
 
@@ -113,6 +132,9 @@ NOTICED = {
     "what a standing attempt sent is not collected": 8,
     "what a dead run sent is not collected while its successor adopts it": 170,
     "a parent is pinned": 199,
+    "what belongs to another cluster is left alone": 10,
+    "all that is damaged is named": 1,
+    "what was found damaged is stored anew": 1,
 }
 
 
