@@ -147,6 +147,7 @@ def back_up(
     deletions = world.model.volume_deletions[operation.volume]
     deleting = world.model.deleting[operation.volume] > 0
     world.running[operation.volume] += 1
+    operation.runs += 1
     world.owners.backs_up(operation.volume, world.cluster_of(mine))
     try:
         result = world.repository(mine).backup(request)
@@ -159,7 +160,7 @@ def back_up(
         return
     finally:
         world.running[operation.volume] -= 1
-    if operation.backup_id is None:
+    if operation.runs == 1:  # else another run, of another cluster, may have made it
         before.may_change(operation.volume)
     world.server.note(mine.name, f"{operation.id} is backup {result.backup_id[:8]}")
     if result.size != len(operation.content):

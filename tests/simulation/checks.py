@@ -26,9 +26,9 @@ def finish(world: World) -> None:
     world.server.heal()
     chance = world.chance_of("finish")
     machine = Machine("finisher")
-    owners = owners_now(world)
     if world.target is not None:
         rotate(world, machine, chance)
+    owners = owners_now(world)
     for operation in list(world.model.operations.values()):
         if operation.volume in owners:
             world.clusters[machine.name] = owners[operation.volume]

@@ -86,6 +86,7 @@ class Operation:
     path: str
     backup_id: str | None = None
     lied: list[bytes] = field(default_factory=list)
+    runs: int = 0
 
     @property
     def stored(self) -> bytes | None:

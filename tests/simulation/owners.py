@@ -28,15 +28,18 @@ class Owners:
             self._history(volume).append(now | {cluster})
 
     @contextmanager
-    def takes_over(self, volume: str, cluster: str) -> Iterator[None]:
-        """Inside the block it may become that one's; when that ends well it is, unless others change it as well."""
+    def takes_over(self, volume: str, cluster: str, *, born: bool) -> Iterator[None]:
+        """Inside the block it may become that one's; when that ends well it is, unless others change it as well.
+
+        What is not `born` has no backup yet: it may be given up for another that is nobody's.
+        """
         history = self._history(volume)
         history.append(history[-1] | {cluster})
         since = self.mark(volume)
         with self._change(volume):
             yield
         if not self._changing[volume] and self.mark(volume) == since:
-            history.append(frozenset({cluster}))
+            history.append(frozenset({cluster} if born else {cluster, None}))
 
     @contextmanager
     def deletes(self, volume: str) -> Iterator[None]:

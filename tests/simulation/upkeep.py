@@ -234,7 +234,7 @@ def take_over(world: World, mine: Machine, chance: random.Random) -> None:
     before = Before.now(world, mine)
     cluster = world.cluster_of(mine)
     try:
-        with world.owners.takes_over(volume, cluster):
+        with world.owners.takes_over(volume, cluster, born=bool(backups_of(world, volume))):
             world.repository(mine).take_over(volume, cluster)
     except (VolumeNotFound, VolumeDeleted):
         return
