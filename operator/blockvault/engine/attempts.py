@@ -12,7 +12,17 @@ from blockvault.engine import runtime, trash
 from blockvault.engine.errors import AttemptFenced, ParentNotFound, VolumeDeleted
 from blockvault.engine.names import ObjectName
 from blockvault.engine.root import Roots
-from blockvault.engine.state import ACTIVE, ATTEMPTS, COMPACT, DELETED, Attempt, Outcome, RootEntry, State
+from blockvault.engine.state import (
+    ACTIVE,
+    ATTEMPTS,
+    COMPACT,
+    DELETED,
+    RESTORE,
+    Attempt,
+    Outcome,
+    RootEntry,
+    State,
+)
 
 LATEST = "latest"
 
@@ -41,7 +51,7 @@ def begin(state: State, wanted: Begin) -> tuple[State, Outcome] | None:
     trash.own(state, wanted.actor)
     parent = choose_parent(state, wanted.size, wanted.parent)
     state.epoch += 1
-    pin = None if parent is None else pin_of(parent)
+    pin = None if parent is None else trash.pin_of(parent)
     dead = [other for other in state.attempts if other.operation == wanted.operation]
     adopts = [epoch for other in dead for epoch in (other.epoch, *other.adopts)]
     alike = [other.epoch for other in dead if other.parent == pin and other.size == wanted.size]
@@ -56,9 +66,16 @@ def begin(state: State, wanted: Begin) -> tuple[State, Outcome] | None:
         patches_of=alike[-1] if alike else None,
         key=wanted.key,
     )
-    others = [other for other in state.attempts if other.operation != wanted.operation]
-    state.attempts = [*others, attempt][-ATTEMPTS:]
+    enter(state, attempt)
     return state, Outcome("", "begin", wanted.attempt, wanted.operation)
+
+
+def enter(state: State, attempt: Attempt) -> None:
+    """Add an attempt, in place of those of its operation. Of too many the oldest go, but no reader's pin."""
+    others = [other for other in state.attempts if other.operation != attempt.operation]
+    pins = [other for other in others if other.kind == RESTORE]
+    runs = [other for other in others if other.kind != RESTORE]
+    state.attempts = [*pins, *[*runs, attempt][-ATTEMPTS:]]
 
 
 def relies_on(state: State, attempt_id: str) -> bool:
@@ -148,7 +165,7 @@ def begin_compaction(state: State, attempt_id: str) -> tuple[State, Outcome] | N
     refuse_deleted(state)
     state.epoch += 1
     attempt = Attempt(attempt_id, attempt_id, state.epoch, None, 0, runtime.now(), kind=COMPACT)
-    state.attempts = [*state.attempts, attempt][-ATTEMPTS:]
+    enter(state, attempt)
     return state, Outcome("", "begin-compaction", attempt_id)
 
 
@@ -171,17 +188,6 @@ def finish_compaction(
             entry.object_checksum, entry.revision = fresh.object_checksum, fresh.revision
     trash.count(state, roots)
     return state, Outcome("", "compaction", attempt_id)
-
-
-def pin_of(entry: RootEntry) -> dict[str, object]:
-    """A backup's root at its present revision, as an attempt pins it."""
-    return {
-        "id": entry.id,
-        "revision": entry.revision,
-        "object": entry.object,
-        "bytes": entry.object_bytes,
-        "checksum": entry.object_checksum,
-    }
 
 
 def refuse_deleted(state: State) -> None:

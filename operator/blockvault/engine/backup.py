@@ -19,7 +19,6 @@ from blockvault.engine.attempts import (
     finish,
     finish_at_once,
     give_up,
-    pin_of,
     relies_on,
 )
 from blockvault.engine.blockwriter import BlockWriter
@@ -113,7 +112,7 @@ class BackupRun:
             return None
         trash.refuse_foreign(state, self._actor)
         commits = Commits(self._store, volume.lineage)
-        pin = pin_of(parent_entry)
+        pin = trash.pin_of(parent_entry)
         attempt = Attempt(self._attempt, request.operation_id, state.epoch, pin, source.size, runtime.now())
         work = Work(self._store, volume.lineage, commits, state, attempt, source, file_system)
         try:

@@ -74,7 +74,8 @@ class RestoreResult:
     `bytes_kept`: what the target held already, seen by comparing; `have`: the backup that it was told to hold, and
     did; `resumed`: an interrupted restore went on. `unreadable`: ranges [offset, length] that the backup has as zeros
     because its source could not be read. `lost`: what is damaged in the store and zero in the target, as
-    [{offset, length, object, cause}].
+    [{offset, length, object, cause}]. `unpinned`: why nothing kept the backup from being collected meanwhile; None
+    when it was pinned.
     """
 
     backup_id: str
@@ -91,3 +92,4 @@ class RestoreResult:
     have: str | None
     unreadable: list[list[int]]
     lost: list[dict[str, Any]]
+    unpinned: str | None = None

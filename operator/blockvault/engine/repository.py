@@ -17,6 +17,7 @@ from blockvault.engine.errors import BackupNotFound, EngineError, VolumeNotFound
 from blockvault.engine.generations import StoreFacts, make_or_open, open_store_record
 from blockvault.engine.keys import KeyRing
 from blockvault.engine.newroot import result_of
+from blockvault.engine.pins import Pin
 from blockvault.engine.progress import BackupResult, Report, RestoreResult, camel, quiet
 from blockvault.engine.restore import RestoreRequest, RestoreRun
 from blockvault.engine.root import Roots
@@ -107,12 +108,18 @@ class Repository:
     ) -> RestoreResult:
         """Write a backup to a device or file. The rest is explained at RestoreRequest.
 
-        Raises VolumeNotFound, BackupNotFound, BadRequest; TargetTooSmall, TargetBusy, TargetNotEmpty, before anything
-        is written; StoredDataDamaged, unless `salvage` is asked for.
+        The backup is pinned meanwhile: deleted and collected, it is still restored. Raises VolumeNotFound,
+        BackupNotFound, BadRequest; TargetTooSmall, TargetBusy, TargetNotEmpty, before anything is written;
+        StoredDataDamaged, unless `salvage` is asked for.
         """
         found = self._volume(volume)
         request = RestoreRequest(target, have, changed, resume, force, salvage, threads, report)
-        return RestoreRun(self.store, found, _entry(found.state, backup_id), request).run()
+        chosen = _entry(found.state, backup_id).id
+        held = [have] if have is not None and found.state.root(have) is not None else []
+        with Pin(self.store, found, [chosen, *held]) as pin:
+            result = RestoreRun(self.store, pin.volume, _entry(pin.volume.state, chosen), request).run()
+            result.unpinned = pin.unpinned
+            return result
 
     def verify(
         self,

@@ -18,6 +18,7 @@ from blockvault.engine.generations import Generation, StoreFacts
 from blockvault.engine.keys import KeyRing, VaultKey
 from blockvault.engine.lineage import Lineage, erased_lineage
 from blockvault.engine.names import LineagePaths
+from blockvault.engine.state import BACKUP
 from blockvault.engine.volumes import Volumes
 from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
 
@@ -188,7 +189,7 @@ class Rotation:
         return [
             {"volume": found.volume, "operationId": attempt.operation, "startedAt": attempt.started_at}
             for attempt in (state.attempts if state is not None else [])
-            if attempt.key != self._new.fingerprint
+            if attempt.kind == BACKUP and attempt.key != self._new.fingerprint
         ]
 
     def _remove_old(self, generation: Generation) -> None:

@@ -16,11 +16,14 @@ DELETED = "Deleted"
 # Kinds of attempts.
 BACKUP = "backup"
 COMPACT = "compact"
+RESTORE = "restore"
 
 # How many outcomes a state remembers: as many as the commits that are never trimmed.
 OUTCOMES = 64
 # Attempts of dead runs are dropped, oldest first, past this many; a live one that is dropped fails cleanly.
 ATTEMPTS = 32
+# So many pins of readers; more read unpinned.
+PINS = 32
 
 # What a run reports and results are made of.
 FIGURES = {
@@ -124,7 +127,7 @@ class Attempt(Record):
     """A run that may still commit. `parent` is the pinned root: {id, revision, object, bytes}, or None.
 
     A pin is of a revision: a compaction may give the backup another root object meanwhile, and the run goes on
-    with the one that it has read. `kind`: what runs.
+    with the one that it has read. `kind`: what runs; of kind `restore`, it only reads, and its epoch is 0.
 
     `adopts`: epochs of dead runs of the operation, whose objects it may name; `patches_of`: the one of them whose
     patches fit as well, as it had the same parent and size. `size`: of the volume, in bytes. `key`: fingerprint of

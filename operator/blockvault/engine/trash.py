@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from blockvault.engine import runtime
-from blockvault.engine.errors import BackupNotFound, OwnedElsewhere
+from blockvault.engine.errors import BackupNotFound, CommitContention, OwnedElsewhere
 from blockvault.engine.root import Roots
-from blockvault.engine.state import DELETED, Attempt, Outcome, RootEntry, State
+from blockvault.engine.state import DELETED, PINS, RESTORE, Attempt, Outcome, RootEntry, State
 
 TRASH = "trash"
 
@@ -78,10 +78,38 @@ def end(state: State) -> tuple[State, Outcome] | None:
     return state, Outcome("", "delete-volume")
 
 
-def pin(state: State, attempt: Attempt) -> tuple[State, Outcome] | None:
-    """Keep a root's data while it is read, whatever is deleted meanwhile."""
-    state.attempts = [*state.attempts, attempt]
-    return state, Outcome("", "pin", attempt.id, attempt.operation)
+def pin(state: State, pins: dict[str, str]) -> tuple[State, Outcome] | None:
+    """Keep roots' data while they are read, whatever is deleted meanwhile. `pins`: fresh ids, and of what backups.
+
+    Raises CommitContention when too many pins stand already.
+    """
+    entries = {pin_id: entry for pin_id, backup_id in pins.items() if (entry := state.root(backup_id))}
+    if len(entries) + sum(attempt.kind == RESTORE for attempt in state.attempts) > PINS:
+        raise CommitContention(f"volume {state.volume}: {PINS} readers have pinned backups already")
+    for pin_id, entry in entries.items():
+        kept = Attempt(pin_id, pin_id, 0, pin_of(entry), entry.size, runtime.now(), kind=RESTORE)
+        state.attempts = [*state.attempts, kept]
+    return state, Outcome("", "pin", ",".join(pins))
+
+
+def unpin(state: State, pins: dict[str, str]) -> tuple[State, Outcome] | None:
+    """Take pins out. None when they are not there any more."""
+    left = [attempt for attempt in state.attempts if attempt.id not in pins]
+    if len(left) == len(state.attempts):
+        return None
+    state.attempts = left
+    return state, Outcome("", "unpin", ",".join(pins))
+
+
+def pin_of(entry: RootEntry) -> dict[str, object]:
+    """A backup's root at its present revision, as an attempt pins it."""
+    return {
+        "id": entry.id,
+        "revision": entry.revision,
+        "object": entry.object,
+        "bytes": entry.object_bytes,
+        "checksum": entry.object_checksum,
+    }
 
 
 def refuse_foreign(state: State, actor: str | None) -> None:
