@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from blockvault.engine import runtime, trash
+from blockvault.engine.damage import Place, place_of
 from blockvault.engine.errors import AttemptFenced, ParentNotFound, VolumeDeleted
 from blockvault.engine.names import ObjectName
 from blockvault.engine.root import Roots
@@ -169,8 +170,22 @@ def begin_compaction(state: State, attempt_id: str) -> tuple[State, Outcome] | N
     return state, Outcome("", "begin-compaction", attempt_id)
 
 
+@dataclass(frozen=True)
+class Rewrite:
+    """What a compaction made: new revisions by backup id, from roots that were read (backup id: object) at the time.
+
+    `needs`: backups, as they were read, whose data the revisions name as well; without them nothing is done, as what
+    they need may be condemned. `mended`: damage that no root names any more, if there are no others than were read.
+    """
+
+    revisions: dict[str, RootEntry]
+    read: dict[str, str]
+    needs: frozenset[str] = frozenset()
+    mended: frozenset[Place] = frozenset()
+
+
 def finish_compaction(
-    state: State, attempt_id: str, revisions: dict[str, RootEntry], roots: Roots
+    state: State, attempt_id: str, made: Rewrite, roots: Roots
 ) -> tuple[State, Outcome] | None:
     """Put new revisions of roots in the place of those that stand at the revision they were made from.
 
@@ -181,9 +196,14 @@ def finish_compaction(
     if attempt is None:
         raise AttemptFenced(f"volume {state.volume}: the compaction was given up")
     state.attempts.remove(attempt)
+    standing = {entry.id for entry in state.roots if made.read.get(entry.id) == entry.object}
+    if not made.needs <= standing:
+        return state, Outcome("", "give-up", attempt_id)
+    if len(standing) == len(state.roots):
+        state.damaged = [item for item in state.damaged if place_of(item) not in made.mended]
     for entry in state.roots:
-        fresh = revisions.get(entry.id)
-        if fresh is not None and fresh.revision == entry.revision + 1:
+        fresh = made.revisions.get(entry.id)
+        if fresh is not None and entry.id in standing:
             entry.object, entry.object_bytes = fresh.object, fresh.object_bytes
             entry.object_checksum, entry.revision = fresh.object_checksum, fresh.revision
     trash.count(state, roots)

@@ -15,6 +15,7 @@ from blockvault.engine.compact import Compaction, Rewritten
 from blockvault.engine.doctor import examine
 from blockvault.engine.errors import BackupNotFound, EngineError, VolumeNotFound
 from blockvault.engine.generations import StoreFacts, make_or_open, open_store_record
+from blockvault.engine.heal import Healed, Healing
 from blockvault.engine.keys import KeyRing
 from blockvault.engine.newroot import result_of
 from blockvault.engine.pins import Pin
@@ -246,6 +247,12 @@ class Repository:
         found = self._volume(volume)
         trash.refuse_foreign(found.state, self.actor)
         return Compaction(self.store, found.lineage).run(found.state, budget=budget)
+
+    def heal(self, volume: str) -> Healed:
+        """Mend old backups: blocks known to be damaged that a later backup has stored anew with the same bytes."""
+        found = self._volume(volume)
+        trash.refuse_foreign(found.state, self.actor)
+        return Healing(self.store, found.lineage).run(found.state)
 
     def take_over(self, volume: str, actor: str) -> None:
         """Let a volume's backups belong to another cluster from now on."""

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from blockvault.engine import BackupRequest, BackupResult, KeyRing, Repository
+from blockvault.engine import BackupNotFound, BackupRequest, BackupResult, KeyRing, Repository
 from blockvault.engine.envelope import Kind
 from blockvault.engine.items import overhead
 from blockvault.engine.leaf import Leaf
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import ObjectName
 from blockvault.engine.pages import PATCHED, Inner, name_of
+from blockvault.engine.restore import RestoreRequest, RestoreRun
 from blockvault.engine.root import Root, Roots
 from blockvault.engine.tree import TreeReader
 from blockvault.stores import AlreadyExists, ObjectInfo, ObjectNotFound, Traffic
@@ -183,10 +184,14 @@ def backup(store: MemoryStore, source: Path, volume: str = "v", **options: objec
 
 
 def restored(store: MemoryStore, folder: Path, backup_id: str, volume: str = "v") -> bytes:
-    """The bytes of a backup."""
+    """The bytes of a backup, read without a pin, so that looking changes nothing."""
     target = folder / "restored"
     target.unlink(missing_ok=True)
-    opened(store).restore(volume, str(target), backup_id)
+    found = opened(store)._volumes.find(volume)
+    entry = None if found is None else found.state.root(backup_id)
+    if found is None or entry is None:
+        raise BackupNotFound(f"volume {volume!r} has no backup {backup_id}")
+    RestoreRun(store, found, entry, RestoreRequest(str(target))).run()
     return target.read_bytes()
 
 
