@@ -81,11 +81,12 @@ class Compaction:
             raise
         if not plan.sizes:
             return Rewritten()
-        state, names = self._relocation.begin(state)
+        entered, names = self._relocation.begin(state)
         try:
-            return self._rewrite(state, plan, names)
+            return self._rewrite(entered, plan, names)
         except StoredDataDamaged:
-            self._relocation.give_up(state)
+            self._relocation.give_up(entered)
+            # What the choice was made by was not pinned until then.
             if self._relocation.overtaken(state):
                 return Rewritten()
             raise

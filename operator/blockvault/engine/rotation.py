@@ -143,7 +143,10 @@ class Rotation:
         keys.wrap(self._store, found.lineage, self._new)
         again = self._unwrap(lineage_id, self._new)
         if again is None:
+            # Who wakes after a long sleep: a later rotation, or the volume's removal, took the wrap away again.
             self._refuse_third_key()
+            if Commits(self._store, self._erased(lineage_id)).is_deleted():
+                return _Opened(volume, lineage_id, None, False)
         if again is None or again.keys.raw != found.lineage.keys.raw:
             raise StoredDataDamaged(f"volume {volume}: the key of lineage {lineage_id} does not read back")
         return found
@@ -161,15 +164,16 @@ class Rotation:
             return _Opened(volume, lineage_id, new, False)
         if old is not None:
             return _Opened(volume, lineage_id, old, True)
-        single = self._facts.single_writer
-        erased = erased_lineage(lineage_id, single_writer=single)
-        if Commits(self._store, erased).is_deleted():
+        if Commits(self._store, self._erased(lineage_id)).is_deleted():
             return _Opened(volume, lineage_id, None, False)
         self._refuse_third_key()
         raise WrongKey(
             f"volume {volume}: lineage {lineage_id} opens with neither the new key nor the previous one",
             remedy="End the rotation before this one first: give the keys that it was between.",
         )
+
+    def _erased(self, lineage_id: str) -> Lineage:
+        return erased_lineage(lineage_id, single_writer=self._facts.single_writer)
 
     def _unwrap(self, lineage_id: str, key: VaultKey) -> Lineage | None:
         try:
