@@ -40,9 +40,11 @@ ACTIONS = (
     "fallback: ListWasWrong", "fallback: ListsDistrusted", "fallback: ParentDamaged", "list", "list of sectors",
     "list of blocks", "list of more", "list that lies", "restore", "restore of a backup that a list spoiled",
     "rotate", "take over", "undelete", "verify", "rot: bit", "rot: end", "rot: gone", "rot: a root",
-    "rot: named", "rot: salvaged", "rot: healed",
+    "rot: an old backup mended", "rot: named", "rot: salvaged", "rot: healed",
     *(f"{verb}: {what}" for verb in ("needed", "rot") for what in KINDS),
 )  # fmt: skip
+
+GIVEN_UP = "collect: attempts given up"
 
 # What may happen to a backup without anybody's fault.
 TROUBLE = (StoreUnreachable, StoreThrottled, InvalidCredentials)
@@ -221,6 +223,7 @@ def read(world: World, mine: Machine, chance: random.Random) -> None:
     gone = set(model.deleted)
     present = {o.backup_id: o for o in model.operations.values() if o.backup_id and o.volume == volume}
     before = Before.now(world, mine)
+    givings_up = world.server.counts[GIVEN_UP]
     wanted = None
     try:
         repository = world.repository(mine)
@@ -245,7 +248,10 @@ def read(world: World, mine: Machine, chance: random.Random) -> None:
             raise Wrong(f"restore of {wanted}: {error}") from error
         world.did("restore: deleted meanwhile")
     except StoredDataDamaged as error:
-        if wanted not in model.doomed and not model.volume_deletions[volume]:
+        # What is pinned stays, even if it is deleted; unless the pin was not made, or given up as too old.
+        given_up = world.server.counts[GIVEN_UP] > givings_up
+        unpinned = given_up or mine.troubled > before.troubled or model.volume_deletions[volume] > 0
+        if wanted not in model.doomed or not unpinned:
             before.excuse(error)
         world.did("restore: deleted meanwhile")
     except BlockvaultError as error:

@@ -77,12 +77,14 @@ class Damage:
 class Expected:
     """Of one backup: blocks whose damage must be told, by object, and blocks that are lost.
 
-    `covered`: what is lost may not be needed after all, as patches that came later lie on it.
+    `covered`: what is lost may not be needed after all, as patches that came later lie on it. `pieces`: it is blocks
+    that are damaged, and neither pages nor the root.
     """
 
     must: dict[str, set[int]] = field(default_factory=dict)
     lost: set[int] = field(default_factory=set)
     covered: bool = False
+    pieces: bool = False
 
 
 def rot(world: World) -> None:
@@ -102,7 +104,8 @@ def rot(world: World) -> None:
     expected = {backup.id: expect(backup, damage) for backup in backups}
     look(world, repository, volume, backups, damage, expected, chance)
     salvage(world, repository, volume, backups, expected)
-    heal(world, repository, volume, chance)
+    operation = heal(world, repository, volume, chance)
+    mend(world, repository, volume, backups, expected, operation)
 
 
 def read_all(world: World, repository: Repository, volume: str) -> list[Backup]:
@@ -176,6 +179,7 @@ def expect(backup: Backup, damage: Damage) -> Expected:
         told |= blocks
         if damage.hits(need) and need.what != needs.DIGESTS:
             found.lost |= blocks
+            found.pieces = need.what not in needs.PAGES
             found.covered = damage.how == "bit" and need.what in (needs.UNDER, needs.PATCH)
     return found
 
@@ -260,23 +264,27 @@ def salvage(
             if lost and not expected[backup.id].covered:
                 raise Wrong(f"{backup.id} lost blocks {sorted(lost)}, and was restored")
             continue
-        path = world.path("salvaged")
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-        try:
-            result = repository.restore(volume, path, backup.id, salvage=True)
-        except StoredDataDamaged as error:
-            if lost != set(range(backup.blocks)):
-                raise Wrong(f"nothing of {backup.id} can be had: {error}") from error
-            continue
-        if told_lost(result.lost) != lost:
-            raise Wrong(f"{backup.id}: lost are {told_lost(result.lost)} instead of {lost}")
-        with open(path, "rb") as file:
-            found = file.read()
-        wanted = [backup.operation.content, *backup.operation.lied]
-        if not any(found == with_zeros(content, lost) for content in wanted):
-            raise Wrong(f"{backup.id}: what is left of it was not restored")
+        found = left_of(world, repository, volume, backup)
+        if found != lost:
+            raise Wrong(f"{backup.id}: lost are {found} instead of {lost}")
         world.did("rot: salvaged")
+
+
+def left_of(world: World, repository: Repository, volume: str, backup: Backup) -> set[int]:
+    """Restore what can be had of a backup, and see that it is right. Returns the blocks that are lost."""
+    path = world.path("salvaged")
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    try:
+        lost = told_lost(repository.restore(volume, path, backup.id, salvage=True).lost)
+    except StoredDataDamaged:
+        return set(range(backup.blocks))
+    with open(path, "rb") as file:
+        found = file.read()
+    wanted = [backup.operation.content, *backup.operation.lied]
+    if not any(found == with_zeros(content, lost) for content in wanted):
+        raise Wrong(f"{backup.id}: what is left of it was not restored")
+    return lost
 
 
 def told_lost(rows: list[dict[str, Any]]) -> set[int]:
@@ -298,7 +306,7 @@ def with_zeros(content: bytes, lost: set[int]) -> bytes:
     return bytes(data)
 
 
-def heal(world: World, repository: Repository, volume: str, chance: random.Random) -> None:
+def heal(world: World, repository: Repository, volume: str, chance: random.Random) -> Operation:
     """The next backup holds what the volume holds, whatever is damaged, and nothing of it is damaged."""
     if chance.random() < 0.5:
         world.model.devices[volume].live()
@@ -313,3 +321,36 @@ def heal(world: World, repository: Repository, volume: str, chance: random.Rando
     if bad:
         raise Wrong(f"the backup that was to heal is damaged itself: {bad[:3]}")
     world.did("rot: healed")
+    return operation
+
+
+def mend(
+    world: World,
+    repository: Repository,
+    volume: str,
+    backups: list[Backup],
+    expected: dict[str, Expected],
+    operation: Operation,
+) -> None:
+    """Old backups get back what the new one has stored anew, where they held the same, and nothing else changes."""
+    try:
+        repository = world.repository(Machine("healer"))
+        repository.heal(volume)
+    except StoredDataDamaged:
+        world.did("rot: damage in the way of mending")
+        return
+    for backup in backups:
+        before = expected[backup.id].lost
+        after = left_of(world, repository, volume, backup)
+        if not after <= before:
+            raise Wrong(f"{backup.id}: mending lost {after - before}")
+        same = {b for b in before if block_of(backup.operation.content, b) == block_of(operation.content, b)}
+        if expected[backup.id].pieces and not backup.operation.lied and after & same:
+            raise Wrong(f"{backup.id}: blocks {after & same} were stored anew, and are not mended")
+        if after < before:
+            world.did("rot: an old backup mended")
+
+
+def block_of(content: bytes, number: int) -> bytes:
+    """One block, with zeros behind the end."""
+    return content[number * pages.BLOCK_SIZE : (number + 1) * pages.BLOCK_SIZE].ljust(pages.BLOCK_SIZE, b"\0")
