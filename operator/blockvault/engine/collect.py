@@ -143,7 +143,7 @@ class Collector:
         """Raises unless the listing and the state fit together."""
         newest = self._commits.newest(at_least=state.number) or state
         refuse_unwritable(newest)
-        ahead = listed.where(listed.epochs > newest.epoch)
+        ahead = listed.later_than(newest.epoch)
         if len(ahead):
             raise RollbackSuspected(
                 f"volume {state.volume}: {self._first(ahead)} is of a later epoch than the newest commit, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from blockvault.engine import runtime, trash
@@ -203,57 +203,47 @@ def _volume(store: ObjectStore, found: Volume, actor: str | None, seen: int) -> 
     return [*checks, *({**check, "check": name} for part in parts for check in part)]
 
 
-def _format(state: State) -> list[Check]:
-    if state.writable:
-        return []
-    told = "a newer version of Blockvault writes to it, with features that this one lacks"
-    return [finding("", FAIL, told, "Use the newer version; this one must not write to it.", DATA)]
+def _format(state: State) -> Iterator[Check]:
+    if not state.writable:
+        told = "a newer version of Blockvault writes to it, with features that this one lacks"
+        yield finding("", FAIL, told, "Use the newer version; this one must not write to it.", DATA)
 
 
-def _owner(state: State, actor: str | None) -> list[Check]:
+def _owner(state: State, actor: str | None) -> Iterator[Check]:
     owner = state.owner["cluster"] if state.owner else None
-    if owner is None:
-        return []
-    if actor is not None and owner != actor:
+    if owner is not None and actor is not None and owner != actor:
         told = f"belongs to {owner}, not to {actor}"
-        return [finding("", WARN, told, f"Write from {owner}; if that cluster is gone, act for it.")]
-    return [finding("", OK, f"belongs to {owner}")]
+        yield finding("", WARN, told, f"Write from {owner}; if that cluster is gone, act for it.")
+    elif owner is not None:
+        yield finding("", OK, f"belongs to {owner}")
 
 
-def _attempts(state: State) -> list[Check]:
-    checks = []
+def _attempts(state: State) -> Iterator[Check]:
     for attempt in state.attempts:
         age = _age(attempt.started_at)
         told = f"a {attempt.kind} has stood for {age / 3600:.1f} hours (operation {attempt.operation})"
         if age > ATTEMPT_SECONDS:
-            remedy = "Run `blockvault collect`: it counts as dead and is dropped."
-            checks.append(finding("", WARN, told, remedy))
+            yield finding("", WARN, told, "Run `blockvault collect`: it counts as dead and is dropped.")
         else:
-            checks.append(finding("", OK, told))
-    return checks
+            yield finding("", OK, told)
 
 
-def _leftovers(state: State) -> list[Check]:
-    checks = []
+def _leftovers(state: State) -> Iterator[Check]:
     if state.condemned:
         told = f"{len(state.condemned)} objects are condemned and have not been deleted"
-        remedy = "Run `blockvault collect`: a former one was interrupted, or refused."
-        checks.append(finding("", WARN, told, remedy))
+        yield finding("", WARN, told, "Run `blockvault collect`: a former one was interrupted, or refused.")
     due = len(trash.due(state))
     if due:
         told = f"{due} backups in the trash are due"
-        checks.append(finding("", WARN, told, "Run `blockvault collect`, regularly."))
-    return checks
+        yield finding("", WARN, told, "Run `blockvault collect`, regularly.")
 
 
-def _trust(state: State) -> list[Check]:
-    checks = []
+def _trust(state: State) -> Iterator[Check]:
     if state.damaged:
         told = f"{len(state.damaged)} pieces were found damaged"
         remedy = "Make a backup, which stores anew what is damaged; then run `blockvault verify`."
-        checks.append(finding("", FAIL, told, remedy, DATA))
+        yield finding("", FAIL, told, remedy, DATA)
     if state.distrusted:
         told = f"lists of changed blocks are not believed since {state.distrusted['since']}"
         remedy = "Make a backup without a list; find out why the list left something out."
-        checks.append(finding("", WARN, told, remedy))
-    return checks
+        yield finding("", WARN, told, remedy)

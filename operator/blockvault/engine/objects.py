@@ -66,6 +66,10 @@ class Objects:
         """Those that a mask chooses."""
         return Objects(self.records[mask])
 
+    def later_than(self, epoch: int) -> Objects:
+        """Those of later epochs: a state that knows of none of them is not the newest there has been."""
+        return self.where(self.epochs > epoch)
+
     def within(self, other: Objects) -> npt.NDArray[np.bool_]:
         """Of each whether `other` has it, of whatever size."""
         return summary.found_in(other._keys, self._keys)[0]

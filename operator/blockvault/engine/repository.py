@@ -144,14 +144,16 @@ class Repository:
         """
         rows: Table = []
         stored: set[str] = set()
+        unlisted: set[str] = set()
         if volume is None:
             stored = lineages_in(self.store)
 
             def failed(key: str, name: str | None, error: BlockvaultError) -> None:
                 rows.append(unreadable(key, name, error))
 
-            states = self._volumes.all(failed=failed)
-            found = sorted((f for f in states if f.state.status == ACTIVE), key=last_verified)
+            listed = list(self._volumes.all(failed=failed))
+            unlisted = stored - {each.state.lineage for each in listed}
+            found = sorted((f for f in listed if f.state.status == ACTIVE), key=last_verified)
         else:
             found = [self._volume(volume)]
             if backup_id is not None:
@@ -160,9 +162,7 @@ class Repository:
         for row in rows:
             add(result, row)
         if stored and not rows:
-            strays(
-                self._volumes, found, stored - {lineage for _, lineage in self._volumes.lineages()}, result
-            )
+            strays(self._volumes, found, unlisted, result)
         if backup_id is None:
             known = {f.state.lineage: f.state.volume for f in found}
             scrub(self.store, self._facts, {**dict.fromkeys(stored), **known}, result)

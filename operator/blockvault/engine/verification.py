@@ -356,8 +356,7 @@ class Verification:
 
     def _set_back(self, newest: State) -> list[dict[str, Any]]:
         """Objects of a later run than the newest commit knows of: commits were deleted, or replaced by older ones."""
-        listed = self._listed_objects
-        ahead = listed.where(listed.epochs > newest.epoch)
+        ahead = self._listed_objects.later_than(newest.epoch)
         if not len(ahead):
             return []
         paths = self._lineage.paths

@@ -7,10 +7,14 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from blockvault.cli import main
+from tests.embedded.s3 import S3
 
 MIB = 1 << 20
 
@@ -64,3 +68,17 @@ def words_of(done: Done | subprocess.CompletedProcess[str]) -> tuple[str, str]:
     assert len(lines) >= 2, done.stderr
     assert len(lines[1].strip()) > 10
     return lines[0], lines[1]
+
+
+@contextlib.contextmanager
+def bucket_of_the_environment(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
+    """An S3 server with that bucket; the environment says where it is and how to get in."""
+    with S3(bucket) as server:
+        for name, value in (
+            ("ACCESS_KEY_ID", server.access_key),
+            ("SECRET_ACCESS_KEY", server.secret_key),
+            ("REGION", server.region),
+            ("ENDPOINT_URL", server.endpoint),
+        ):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        yield server

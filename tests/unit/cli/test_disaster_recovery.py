@@ -10,11 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
-from tests.unit.cli.support import MIB, inside, inside_json
+from tests.unit.cli.support import MIB, bucket_of_the_environment, inside, inside_json
 
 PAGE = Path(__file__).parents[3] / "docs" / "disaster-recovery.md"
 BLOCKS = dict(re.findall(r"<!-- run: (.*?) -->\n```sh\n(.*?)```", PAGE.read_text(), re.DOTALL))
@@ -50,18 +48,9 @@ def store(request: pytest.FixtureRequest, machine: Path, monkeypatch: pytest.Mon
         fill(url, machine)
         yield url
         return
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in (("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b"), ("REGION", "us-east-1")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1").create_bucket(
-        Bucket="backups"
-    )
-    fill("s3://backups/prod", machine)
-    yield "s3://backups/prod"
-    server.stop()
+    with bucket_of_the_environment("backups", monkeypatch):
+        fill("s3://backups/prod", machine)
+        yield "s3://backups/prod"
 
 
 def fill(url: str, machine: Path) -> None:

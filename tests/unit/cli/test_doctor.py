@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
-from tests.unit.cli.support import MIB, inside, inside_json, run
+from tests.unit.cli.support import MIB, bucket_of_the_environment, inside, inside_json, run
 
 
 @pytest.fixture
@@ -91,17 +89,9 @@ def test_commits_and_owners(made: str, place: Path) -> None:
 
 @pytest.fixture
 def bucket(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Any]]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in (("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b"), ("REGION", "us-east-1")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    client: Any = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
-    client.create_bucket(Bucket="doctor")
-    inside("init", "s3://doctor/prod")
-    yield "s3://doctor/prod", client
-    server.stop()
+    with bucket_of_the_environment("doctor", monkeypatch) as server:
+        inside("init", "s3://doctor/prod")
+        yield "s3://doctor/prod", server.client()
 
 
 def test_what_a_bucket_would_do(bucket: tuple[str, Any]) -> None:
