@@ -1019,7 +1019,7 @@ end:
 /* ---------------------------------------------------------------- a restore */
 
 #ifdef READER
-/* It pins nothing: who reads a backup that is deleted or compacted meanwhile may have to begin again. */
+/* One without a pin, as where it may not write: who reads a backup that is deleted or compacted meanwhile may have to begin again. */
 proctype Reader() {
     byte root, revision, needs;
 
