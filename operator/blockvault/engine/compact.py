@@ -187,7 +187,7 @@ class Compaction:
         def move(number: int, leaf: Leaf, changes: Changes) -> Leaf | None:
             return _moved(leaf, moved, changes, overhead)
 
-        made = self._relocation.finish(state, names, plan.leaves, move, segments.sizes)
+        made = self._relocation.finish(state, state.roots, names, plan.leaves, move, segments.sizes)
         return Rewritten(len(plan.sizes), sum(segments.sizes.values()), sum(plan.sizes.values()), made)
 
     def _copy(self, plan: _Plan, segments: PackWriter) -> dict[Place, Piece]:

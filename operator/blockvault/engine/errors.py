@@ -198,6 +198,14 @@ class CommitContention(EngineError):
     remedy = "Repeat the operation; look for writers that commit in a loop."
 
 
+class ReadOvertaken(EngineError):
+    """What was read has been stored elsewhere meanwhile, and nothing kept it where it was. Nothing is damaged."""
+
+    reason = "ReadOvertaken"
+    retryable = True
+    remedy = "Repeat it: a restore goes on with what it has written."
+
+
 class RollbackSuspected(EngineError):
     """The store shows an older state than was seen before. Nothing is deleted then."""
 

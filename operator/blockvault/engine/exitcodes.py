@@ -60,6 +60,7 @@ _CODES: dict[type[store_errors.BlockvaultError], int] = {
     errors.TargetUnwritable: IO,
     errors.AttemptFenced: TEMPORARY,
     errors.CommitContention: TEMPORARY,
+    errors.ReadOvertaken: TEMPORARY,
     errors.Interrupted: TEMPORARY,
     errors.OldKeyNeeded: TEMPORARY,
     store_errors.StoreUnreachable: TEMPORARY,

@@ -76,12 +76,12 @@ class Healing:
 
     def _write(self, state: State, leaves: set[int]) -> Healed:
         entered, names = self._relocation.begin(state)
-        # What stands now as it was searched; others are left to the next time.
+        # What stands now as it was searched; others are left to the next time, but stay in the state.
         read = {entry.object for entry in state.roots}
-        entered.roots = [entry for entry in entered.roots if entry.object in read]
         try:
             made = self._relocation.finish(
                 entered,
+                [entry for entry in entered.roots if entry.object in read],
                 names,
                 leaves,
                 self._mend,

@@ -89,6 +89,7 @@ class Relocation:
     def finish(
         self,
         state: State,
+        entries: list[RootEntry],
         names: NameSource,
         numbers: set[int],
         move: Move,
@@ -96,15 +97,15 @@ class Relocation:
         needs: Callable[[], frozenset[str]] = frozenset,
         mended: Callable[[], frozenset[Place]] = frozenset,
     ) -> int:
-        """Write the next revision of every root of which `move` changes a leaf, and commit. How many there are then.
+        """Write the next revision of those roots of which `move` changes a leaf, and commit. How many there are then.
 
-        `sizes`: of objects that `move` points to and a root may not have named yet, which all must be there by now.
+        `state`: what the commit follows, if nobody else commits. `entries`: the roots of it that are looked at. `sizes`: of objects that `move` points to and a root may not have named yet, which all must be there by now.
         `needs`, `mended`: as in Rewrite, asked for when all leaves were moved.
         """
         uploads = Uploads(self.store)
         try:
             pages = page_writer(self.lineage, names, uploads)
-            made = self._revisions(state, numbers, move, sizes, pages, names)
+            made = self._revisions(entries, numbers, move, sizes, pages, names)
             uploads.finish()
             for revision in made:
                 self.store.put(revision.key, revision.data)
@@ -112,7 +113,7 @@ class Relocation:
             uploads.close()
         rewrite = Rewrite(
             {revision.entry.id: revision.entry for revision in made},
-            {entry.id: entry.object for entry in state.roots},
+            {entry.id: entry.object for entry in entries},
             needs(),
             mended(),
         )
@@ -124,7 +125,7 @@ class Relocation:
 
     def _revisions(
         self,
-        state: State,
+        entries: list[RootEntry],
         numbers: set[int],
         move: Move,
         sizes: dict[ObjectName, int],
@@ -133,7 +134,7 @@ class Relocation:
     ) -> list[_Revision]:
         memo: Memo = {}
         drafts: list[tuple[RootEntry, Root, np.void, Changes]] = []
-        for entry in state.roots:
+        for entry in entries:
             root = self.roots.read(entry)
             changes = Changes()
             reader = TreeReader(self.store, self.lineage, root.top, root.levels)

@@ -13,7 +13,7 @@ from blockvault.engine.collect import ATTEMPT_SECONDS, Collected, Collector
 from blockvault.engine.commits import Commits
 from blockvault.engine.compact import Compaction, Rewritten
 from blockvault.engine.doctor import examine
-from blockvault.engine.errors import BackupNotFound, EngineError, VolumeNotFound
+from blockvault.engine.errors import BackupNotFound, EngineError, StoredDataDamaged, VolumeNotFound
 from blockvault.engine.generations import StoreFacts, make_or_open, open_store_record
 from blockvault.engine.heal import Healed, Healing
 from blockvault.engine.keys import KeyRing
@@ -111,14 +111,20 @@ class Repository:
 
         The backup is pinned meanwhile: deleted and collected, it is still restored. Raises VolumeNotFound,
         BackupNotFound, BadRequest; TargetTooSmall, TargetBusy, TargetNotEmpty, before anything is written;
-        StoredDataDamaged, unless `salvage` is asked for.
+        StoredDataDamaged, unless `salvage` is asked for; what `Pin.refuse_gone` raises, where there was no pin.
         """
         found = self._volume(volume)
         request = RestoreRequest(target, have, changed, resume, force, salvage, threads, report)
         chosen = _entry(found.state, backup_id).id
         held = [have] if have is not None and found.state.root(have) is not None else []
         with Pin(self.store, found, [chosen, *held]) as pin:
-            result = RestoreRun(self.store, pin.volume, _entry(pin.volume.state, chosen), request).run()
+            try:
+                result = RestoreRun(self.store, pin.volume, _entry(pin.volume.state, chosen), request).run()
+            except StoredDataDamaged:
+                pin.refuse_gone()
+                raise
+            if result.lost:
+                pin.refuse_gone()
             result.unpinned = pin.unpinned
             return result
 

@@ -186,6 +186,9 @@ def test_others_in_the_middle(store: MemoryStore, tmp_path: Path, contents: Cont
         racing.before = at_call(at, partial(act, racing.view()))
         done.add(opened(racing).heal("v").roots)
         racing.before = lambda *_: None
+        left = [entry.id for entry in state_of(racing).roots]
+        assert left[: len(ids) - (gone is not None)] == [one for one in ids if one != gone]
+        assert len(left) == len(ids) + (1 if gone is None else -1), f"request {at}"
         for _ in range(2):
             for entry in state_of(racing).roots:
                 if entry.id not in ids[:3]:

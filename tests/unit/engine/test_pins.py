@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from blockvault.engine import BackupNotFound, RestoreResult
+from blockvault.engine import BackupNotFound, EngineError, RestoreResult, StoredDataDamaged, VolumeDeleted
 from blockvault.engine.compact import Compaction
+from blockvault.engine.errors import ReadOvertaken
 from blockvault.engine.pins import Pin
 from blockvault.engine.state import ATTEMPTS, PINS, State
 from blockvault.stores import AccessDenied
@@ -36,10 +37,18 @@ def made(store: MemoryStore, tmp_path: Path) -> dict[str, bytes]:
     return contents
 
 
-def restore(store: MemoryStore, folder: Path, backup_id: str) -> tuple[RestoreResult, bytes]:
+def restore(
+    store: MemoryStore, folder: Path, backup_id: str, *, salvage: bool = False
+) -> tuple[RestoreResult, bytes]:
     target = folder / "target"
     target.unlink(missing_ok=True)
-    return opened(store).restore("v", str(target), backup_id), target.read_bytes()
+    return opened(store).restore("v", str(target), backup_id, salvage=salvage), target.read_bytes()
+
+
+def compact(store: MemoryStore) -> None:
+    found = opened(store)._volumes.find("v")
+    assert found is not None
+    assert Compaction(store, found.lineage).run(found.state, alive_share=0.9, budget=1 << 40).roots
 
 
 def state_of(store: MemoryStore) -> State:
@@ -69,9 +78,7 @@ def test_deleted_and_collected_while_it_is_restored(
     def gone() -> None:
         calm = opened(store.view())
         calm.delete("v", first)
-        found = calm._volumes.find("v")
-        assert found is not None
-        Compaction(store.view(), found.lineage).run(found.state, alive_share=0.9, budget=1 << 40)
+        compact(store.view())
         (done,) = calm.collect("v")
         assert done.given_up == []
 
@@ -150,3 +157,60 @@ def test_pins_and_runs_do_not_push_each_other_out(
     for pin in entered:
         pin.__exit__(None, None, None)
     assert {attempt.kind for attempt in state_of(store).attempts} == {"backup"}
+
+
+@pytest.mark.parametrize("salvage", [False, True])
+@pytest.mark.parametrize("pinned", [True, False], ids=["given up", "never pinned"])
+@pytest.mark.parametrize("what", ["deleted", "compacted", "all deleted"])
+def test_what_went_because_nothing_kept_it_is_no_damage(
+    store: MemoryStore, tmp_path: Path, made: dict[str, bytes], what: str, pinned: bool, salvage: bool
+) -> None:
+    """A pin goes when it is too old, and not everybody may pin: the error says what became of the backup."""
+    first, last = list(made)[0], list(made)[-1]
+    reader = store.view()
+    wanted = first if what == "deleted" else last
+
+    def gone() -> None:
+        calm = opened(store.view())
+        if what == "all deleted":
+            calm.delete_volume("v")
+        else:
+            calm.delete("v", first)
+            compact(store.view())
+        calm.collect("v", attempt_seconds=-1)
+
+    def hook(_: int, kind: str, key: str) -> None:
+        if kind == "create" and not pinned:
+            raise AccessDenied(f"{key}: these credentials only read")
+        if kind == "get" and "/pages/" in key:
+            reader.before = lambda *_: None
+            gone()
+
+    reader.before = hook
+    kinds = {"deleted": BackupNotFound, "compacted": ReadOvertaken, "all deleted": VolumeDeleted}
+    with pytest.raises(EngineError) as caught:
+        restore(reader, tmp_path, wanted, salvage=salvage)
+    assert type(caught.value) is kinds[what]
+    if what == "deleted":
+        assert ("too old" if pinned else "only read") in str(caught.value)
+    if what == "compacted":
+        assert restore(store, tmp_path, wanted)[1] == made[wanted]
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_damage_is_still_called_damage(
+    store: MemoryStore, tmp_path: Path, made: dict[str, bytes], pinned: bool
+) -> None:
+    last = list(made)[-1]
+    for key in [key for key in store.objects if "/segments/" in key]:
+        del store.objects[key]
+    reader = store.view()
+    if not pinned:
+        reader.before = lambda _, kind, key: (
+            (_ for _ in ()).throw(AccessDenied(key)) if kind == "create" else None
+        )
+    with pytest.raises(StoredDataDamaged):
+        restore(reader, tmp_path, last)
+    result, content = restore(store, tmp_path, last, salvage=True)
+    assert result.lost
+    assert not any(content)

@@ -208,3 +208,24 @@ def test_a_run_of_the_other_branch_cannot_commit(store: Lax, tmp_path: Path) -> 
     assert newest.attempts == []
     assert newest.epoch == found.state.epoch + 1
     assert [end["backups"] for end in opened(store).branches("v")] == [two["backups"]] == [one["backups"]]
+
+
+def test_who_restores_is_no_second_writer(store: Lax, tmp_path: Path) -> None:
+    """A pin would be a commit, and two at once cannot be told apart: reading never stops the writer."""
+    content = write(tmp_path / "source", 1)
+    backup(store, tmp_path / "source")
+    reader, commits = store.view(), {key for key in store.objects if "/commits/" in key}
+
+    def meanwhile(number: int, kind: str, key: str) -> None:
+        if kind == "create" or "/segments/" in key:
+            reader.before = lambda *_: None
+            backup(store.view(), tmp_path / "source", full=True)
+
+    reader.before = meanwhile
+    result = opened(reader).restore("v", str(tmp_path / "target"))
+    assert (tmp_path / "target").read_bytes() == content
+    assert "one writer" in str(result.unpinned)
+    assert len({key for key in store.objects if "/commits/" in key} - commits) == 2
+    check_usage(store)
+    backup(store, tmp_path / "source")
+    assert len(opened(store).branches("v")) == 1
