@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from blockvault.engine import runtime, trash
 from blockvault.engine.damage import Place, place_of
-from blockvault.engine.errors import AttemptFenced, ParentNotFound, VolumeDeleted
+from blockvault.engine.errors import AttemptFenced, OperationEnded, ParentNotFound, VolumeDeleted
 from blockvault.engine.names import ObjectName
 from blockvault.engine.root import Roots
 from blockvault.engine.state import (
@@ -26,6 +26,9 @@ from blockvault.engine.state import (
 )
 
 LATEST = "latest"
+
+# What the outcome of a commit is called that made a backup.
+MADE = "backup"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ def begin(state: State, wanted: Begin) -> tuple[State, Outcome] | None:
     """Enter an attempt that pins its parent. It takes over what a former run of the same operation sent."""
     refuse_deleted(state)
     trash.refuse_foreign(state, wanted.actor)
+    refuse_ended(state, wanted.operation)
     if state.root_of(wanted.operation) is not None:
         return None
     trash.own(state, wanted.actor)
@@ -143,7 +147,7 @@ def finish(
         state.distrusted = {"since": runtime.now(), "reason": "a block that a list left out had changed"}
     elif compared:
         state.distrusted = None
-    return state, Outcome("", "backup", attempt.id, entry.operation, entry.id)
+    return state, Outcome("", MADE, attempt.id, entry.operation, entry.id)
 
 
 def finish_at_once(
@@ -158,7 +162,7 @@ def finish_at_once(
         return None
     state.roots.append(entry)
     state.used_bytes += added
-    return state, Outcome("", "backup", attempt.id, entry.operation, entry.id)
+    return state, Outcome("", MADE, attempt.id, entry.operation, entry.id)
 
 
 def begin_compaction(state: State, attempt_id: str) -> tuple[State, Outcome] | None:
@@ -214,6 +218,22 @@ def refuse_deleted(state: State) -> None:
     """Raises VolumeDeleted."""
     if state.status != ACTIVE:
         raise VolumeDeleted(f"volume {state.volume}: its data was deleted")
+
+
+def refuse_ended(state: State, operation: str) -> None:
+    """Raises OperationEnded when its backup was made, and deleted since, as far as the state remembers.
+
+    Else a run that slept, or that somebody started once more, would bring back what was deleted.
+    """
+    entry = state.root_of(operation)
+    if entry is not None and trash.in_trash(entry):
+        until = entry.labels[trash.TRASH]["until"]
+        raise OperationEnded(
+            f"volume {state.volume}: backup {entry.id}, which operation {operation} made, is in the trash until {until}"
+        )
+    made = any(one.action == MADE and one.operation == operation for one in state.outcomes)
+    if entry is None and (made or any(operation in one.ended for one in state.outcomes)):
+        raise OperationEnded(f"volume {state.volume}: the backup that operation {operation} made was deleted")
 
 
 def choose_parent(state: State, size: int, wanted: str | None) -> RootEntry | None:

@@ -19,13 +19,21 @@ from blockvault.engine.attempts import (
     finish,
     finish_at_once,
     give_up,
+    refuse_ended,
     relies_on,
 )
 from blockvault.engine.blockwriter import BlockWriter
 from blockvault.engine.changes import block_ranges
 from blockvault.engine.commits import Commits
 from blockvault.engine.devices import Source
-from blockvault.engine.errors import AttemptFenced, BadRequest, EngineError, KeyRotated, StoredDataDamaged
+from blockvault.engine.errors import (
+    AttemptFenced,
+    BadRequest,
+    EngineError,
+    KeyRotated,
+    OperationEnded,
+    StoredDataDamaged,
+)
 from blockvault.engine.filesystems import PROBE_SIZE, detect
 from blockvault.engine.hashing import ZERO
 from blockvault.engine.leaf import Leaf
@@ -83,6 +91,7 @@ class BackupRun:
                 ranges = block_ranges(self._request.changed.ranges, source.size)
             file_system = detect(source.head(PROBE_SIZE))
             volume = self._volumes.find_or_make(self._request.volume)
+            refuse_ended(volume.state, self._request.operation_id)
             done = volume.state.root_of(self._request.operation_id)
             if done is not None:
                 return result_of(volume.state, done)
@@ -351,7 +360,7 @@ class BackupRun:
     def _result(self, final: State, entry: RootEntry) -> BackupResult:
         stored = final.root_of(entry.operation)
         if stored is None:
-            raise AttemptFenced(
+            raise OperationEnded(
                 f"volume {self._request.volume}: the backup was deleted as soon as it was made"
             )
         self._progress.bytes_stored = int(entry.figures["bytesStored"])

@@ -132,7 +132,8 @@ class Collector:
             current.attempts = [a for a in current.attempts if not self._dead(a.started_at)]
             if removed is None and len(current.attempts) == before:
                 return None
-            return current, Outcome("", "tidy", root=removed[1].root if removed else None)
+            root, ended = (removed[1].root, removed[1].ended) if removed else (None, [])
+            return current, Outcome("", "tidy", root=root, ended=ended)
 
         return self._commits.update(decide, state)
 

@@ -190,6 +190,14 @@ class AttemptFenced(EngineError):
     remedy = "Nothing, if the other run succeeds; else repeat the operation."
 
 
+class OperationEnded(AttemptFenced):
+    """The operation made its backup before, and that was deleted since. It is not made again."""
+
+    reason = "OperationEnded"
+    retryable = False
+    remedy = "Nothing, if the deletion was meant; else bring it back with `undelete`, or make another backup."
+
+
 class CommitContention(EngineError):
     """Others committed each time before us."""
 

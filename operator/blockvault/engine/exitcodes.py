@@ -49,6 +49,7 @@ _CODES: dict[type[store_errors.BlockvaultError], int] = {
     errors.BackupNotFound: NOT_FOUND,
     errors.ParentNotFound: NOT_FOUND,
     errors.VolumeDeleted: NOT_FOUND,
+    errors.OperationEnded: NOT_FOUND,
     errors.SourceNotFound: NOT_FOUND,
     errors.TargetNotFound: NOT_FOUND,
     errors.TargetTooSmall: NOT_FOUND,

@@ -20,8 +20,9 @@ class Pin:
     """Pins backups while the block runs. `volume` is how the volume stands then: read from its state's roots.
 
     A reader may have no right to write, and the store may be full or locked: then it reads unpinned, and `unpinned`
-    says why. So it does where the store is for one writer, as the pin might meet what that one writes. The pin of a reader that died is dropped by collect, as soon as it is older than runs may be.
-    Raises BackupNotFound, VolumeDeleted, when they have gone since `volume` was read.
+    says why. So it does where the store is for one writer, as the pin might meet what that one writes. The pin of a
+    reader that died is dropped by collect, as soon as it is older than runs may be. Raises BackupNotFound,
+    VolumeDeleted, when they have gone since `volume` was read.
     """
 
     def __init__(self, store: ObjectStore, volume: Volume, backup_ids: Iterable[str]) -> None:

@@ -99,7 +99,8 @@ class Relocation:
     ) -> int:
         """Write the next revision of those roots of which `move` changes a leaf, and commit. How many there are then.
 
-        `state`: what the commit follows, if nobody else commits. `entries`: the roots of it that are looked at. `sizes`: of objects that `move` points to and a root may not have named yet, which all must be there by now.
+        `state`: what the commit follows, if nobody else commits. `entries`: the roots of it that are looked at.
+        `sizes`: of objects that `move` points to and a root may not have named yet, which all must be there by now.
         `needs`, `mended`: as in Rewrite, asked for when all leaves were moved.
         """
         uploads = Uploads(self.store)

@@ -155,13 +155,17 @@ class Attempt(Record):
 
 @dataclass
 class Outcome(Record):
-    """What a recent commit did: a proof that it counted, for whoever made it."""
+    """What a recent commit did: a proof that it counted, for whoever made it.
+
+    `ended`: operations whose backups it removed.
+    """
 
     commit: str
     action: str
     attempt: str | None = None
     operation: str | None = None
     root: str | None = None
+    ended: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -51,8 +51,8 @@ def remove(state: State, backup_ids: set[str], roots: Roots) -> tuple[State, Out
         return None
     state.roots = [entry for entry in state.roots if entry.id not in backup_ids]
     count(state, roots)
-    last = gone[-1]
-    return state, Outcome("", "delete", operation=last.operation, root=",".join(entry.id for entry in gone))
+    ended = [entry.operation for entry in gone]
+    return state, Outcome("", "delete", root=",".join(entry.id for entry in gone), ended=ended)
 
 
 def due(state: State) -> set[str]:

@@ -166,7 +166,7 @@ def test_what_went_because_nothing_kept_it_is_no_damage(
     store: MemoryStore, tmp_path: Path, made: dict[str, bytes], what: str, pinned: bool, salvage: bool
 ) -> None:
     """A pin goes when it is too old, and not everybody may pin: the error says what became of the backup."""
-    first, last = list(made)[0], list(made)[-1]
+    first, last = next(iter(made)), list(made)[-1]
     reader = store.view()
     wanted = first if what == "deleted" else last
 

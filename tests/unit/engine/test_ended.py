@@ -1,0 +1,116 @@
+"""An operation whose backup was deleted stays ended: a run that comes late does not bring it back."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from blockvault.engine import AttemptFenced, BackupResult, ChangedList, OperationEnded, exit_code
+from blockvault.engine.commits import Commits
+from blockvault.engine.exitcodes import NOT_FOUND
+from blockvault.engine.state import OUTCOMES, Outcome, State
+from blockvault.mover import words
+from tests.unit.engine.support import MemoryStore, at_call, backup, check_usage, opened
+
+pytestmark = pytest.mark.usefixtures("small")
+
+BLOCK = 4096
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "source").write_bytes(random.Random(1).randbytes(12 * BLOCK))
+    return tmp_path / "source"
+
+
+def state_of(store: MemoryStore) -> State:
+    found = opened(store)._volumes.find("v")
+    assert found is not None
+    return found.state
+
+
+def run(store: MemoryStore, source: Path) -> BackupResult:
+    return backup(store, source, operation_id="op")
+
+
+@pytest.mark.parametrize("keep", [0.0, 1000.0], ids=["for good", "into the trash"])
+def test_deleted_at_every_request_of_a_second_run(store: MemoryStore, source: Path, keep: float) -> None:
+    """The rival makes the operation's backup, and somebody deletes it; whenever the other run wakes, it stays so."""
+    backup(store, source)
+    counting = MemoryStore(dict(store.objects))
+    run(counting, source)
+    refused = 0
+    for at in range(1, counting.calls + 1):
+        racing = MemoryStore(dict(store.objects))
+
+        def rival(calm: MemoryStore) -> None:
+            made = run(calm, source).backup_id
+            assert opened(calm).delete("v", made, keep_seconds=keep)
+            opened(calm).collect("v")
+
+        racing.before = at_call(at, partial(rival, racing.view()))
+        try:
+            run(racing, source)
+        except OperationEnded:
+            refused += 1
+        except AttemptFenced:
+            pass  # the rival took the operation over after this run had begun
+        racing.before = lambda *_: None
+        assert [entry["backupId"] for entry in opened(racing).list("v") if entry["operationId"] == "op"] == [
+            entry.id for entry in state_of(racing).roots if "trash" in entry.labels
+        ]
+        assert len(state_of(racing).roots) == (2 if keep else 1)
+        with pytest.raises(OperationEnded):
+            run(racing, source)
+        assert not [one for one in state_of(racing).attempts if one.operation == "op"]
+        check_usage(racing)
+    assert refused > 3
+
+
+def test_also_where_nothing_changed(store: MemoryStore, source: Path) -> None:
+    """One commit makes such a backup, and it is as much refused."""
+    parent = backup(store, source)
+    unchanged = partial(backup, store, source, operation_id="op", changed=ChangedList([], parent.backup_id))
+    opened(store).delete("v", unchanged().backup_id)
+    with pytest.raises(OperationEnded):
+        unchanged()
+    assert len(state_of(store).roots) == 1
+
+
+def test_what_comes_back_from_the_trash_is_the_result_again(store: MemoryStore, source: Path) -> None:
+    made = run(store, source)
+    opened(store).delete("v", made.backup_id, keep_seconds=1000)
+    with pytest.raises(OperationEnded, match="in the trash until"):
+        run(store, source)
+    opened(store).undelete("v", made.backup_id)
+    assert run(store, source).backup_id == made.backup_id
+
+
+def test_a_trash_that_was_emptied_is_remembered(
+    store: MemoryStore, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long ago the backup was made, the commit that removed it tells."""
+    others = [backup(store, source, operation_id=f"other-{n}").backup_id for n in range(2)]
+    others.append(run(store, source).backup_id)
+    for backup_id in others:
+        opened(store).delete("v", backup_id, keep_seconds=0.001)
+    found = opened(store)._volumes.find("v")
+    assert found is not None
+    for _ in range(OUTCOMES):
+        Commits(store, found.lineage).update(lambda state: (state, Outcome("", "note")), found.state)
+    monkeypatch.setattr("blockvault.engine.runtime.now", lambda: "2999-01-01T00:00:00Z")
+    (done,) = opened(store).collect("v")
+    assert len(done.emptied) == 3
+    for operation in ("other-0", "other-1", "op"):
+        with pytest.raises(OperationEnded, match="was deleted"):
+            backup(store, source, operation_id=operation)
+
+
+def test_no_job_repeats_it() -> None:
+    error = OperationEnded("gone")
+    assert exit_code(error) == NOT_FOUND
+    assert words.failure(error)["error"]["retryable"] is False
+    assert words.failure(error)["error"]["reason"] == "OperationEnded"
