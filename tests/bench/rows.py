@@ -1,0 +1,66 @@
+"""What a benchmark row is: a piece of work that is measured, and the goals that its figures are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One figure and what it should be: at most the limit, or at least it. Units are in the text."""
+
+    text: str
+    value: float
+    limit: float
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Whether the figure is as good as the limit or better."""
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+@dataclass
+class Outcome:
+    """What a row found: a table (medians), its goals, and what a reader must know of how it was measured.
+
+    `samples` holds every single measurement, by name, in the order it was taken; plots and medians come from it.
+    """
+
+    columns: list[str]
+    lines: list[list[Cell]]
+    goals: list[Goal]
+    notes: list[str] = field(default_factory=list)
+    samples: dict[str, list[float]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, with whether each goal was met."""
+        goals = [{**asdict(goal), "met": goal.met} for goal in self.goals]
+        return {**asdict(self), "goals": goals}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One run: where it may write, how large the work is, how often each measurement is made."""
+
+    scratch: Path
+    full: bool  # the sizes of docs/performance.md; otherwise small ones that show that the row works
+    rounds: int
+
+    def size(self, full: int, small: int) -> int:
+        """The number for this run's scale."""
+        return full if self.full else small
+
+
+@dataclass(frozen=True)
+class Row:
+    """A benchmark of its own; rows do not depend on each other."""
+
+    name: str  # for --rows, stable
+    title: str  # a heading in docs/performance.md
+    run: Callable[[Bench], Outcome]
