@@ -7,6 +7,7 @@ a crash at any moment leaves the former state. The rules are argued in docs/form
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from blockvault.engine import envelope, runtime
 from blockvault.engine.commitlog import CommitLog, Listed, Stored, trimmable
@@ -18,14 +19,18 @@ from blockvault.engine.errors import (
     TwoWriters,
 )
 from blockvault.engine.lineage import Lineage
-from blockvault.engine.state import ACTIVE, DELETED, OUTCOMES, Outcome, State
+from blockvault.engine.state import ACTIVE, DELETED, EMPTY, OUTCOMES, Outcome, State
 from blockvault.stores import AlreadyExists, ObjectStore
 
 # Each lost race means that somebody else got through; so many in a row mean that something is wrong.
 MAX_LOST_RACES = 100
 
-# The clear section of a lineage's last commit.
+# What clear sections say, for those who have no key: a lineage's last commit; that nothing is in it; a last commit that
+# was made without the key.
 _TERMINAL = b'{"status":"Deleted"}'
+_EMPTY = b'{"empty":true}'
+_ABANDONED = b'{"empty":true,"status":"Deleted"}'
+_TOLD = {_TERMINAL: DELETED, _ABANDONED: DELETED, _EMPTY: EMPTY}
 
 Decision = tuple[State, Outcome]
 
@@ -234,16 +239,37 @@ class Commits:
         self._store.delete(key for key, state in states.items() if state.commit_id in by_id)
         return following
 
-    def is_deleted(self) -> bool:
-        """Whether the newest commit is the terminal one. Takes no key."""
+    def told(self) -> str | None:
+        """What the newest commit tells those who have no key: DELETED, EMPTY (also before the first), or nothing."""
         found, _ = self._newest_object(0)
-        return found is not None and (
-            _status(envelope.split(envelope.Kind.COMMIT, found.key, found.data)) == DELETED
-        )
+        return EMPTY if found is None else _TOLD.get(_parts(found).clear)
+
+    def abandon(self) -> bool:
+        """End a lineage that nothing is in, without its key. False when something is in it. See docs/format.md.
+
+        Whoever still has the key may commit at the same time: one of the two is first, and the other one sees it.
+        Raises FormatUnsupported, TwoWriters, CommitContention.
+        """
+        for _ in range(MAX_LOST_RACES):
+            found, listed = self._newest_object(0)
+            refuse_doubled(State(self._paths.lineage, self._paths.lineage), listed.doubled)
+            if found is not None:
+                parts = _parts(found)
+                told = _TOLD.get(parts.clear)
+                if told != EMPTY:
+                    return told == DELETED
+                if not parts.writable:
+                    raise FormatUnsupported(f"{found.key}: this program must not add to it")
+            key = self._log.new_key(1 if found is None else found.number + 1)
+            # A number that is taken, or was free because it was trimmed, is not the newest when we look again.
+            with suppress(AlreadyExists):
+                self._store.create(key, envelope.seal(envelope.Kind.COMMIT, key, b"", clear=_ABANDONED))
+        raise CommitContention(f"lineage {self._paths.lineage}: others commit each time before it is ended")
 
     def _seal(self, key: str, state: State) -> bytes:
-        # The terminal commit outlives the lineage's key, so it says what it is in the clear as well.
-        clear = _TERMINAL if state.status == DELETED else b""
+        # The terminal commit outlives the lineage's key, and the first ones may be under a key that was given up: then
+        # others have to know without it that there is nothing to lose.
+        clear = _TERMINAL if state.status == DELETED else _EMPTY if state.empty else b""
         return envelope.seal(
             envelope.Kind.COMMIT, key, state.encode(), clear=clear, cipher=self._lineage.cipher
         )
@@ -251,27 +277,46 @@ class Commits:
     def _decode(self, found: Stored) -> State:
         number, key, data = found
         if self._lineage.erased:
-            return self._last(number, key, data)
+            return self._last(found)
+        if self._lineage.cipher is not None and _parts(found).clear == _ABANDONED:
+            return self._abandoned(found)
         opened = envelope.unseal(envelope.Kind.COMMIT, key, data, self._lineage.cipher)
         try:
             state = State.from_json(envelope.facts_of(key, opened.body))
         except (ValueError, TypeError, KeyError) as error:
             raise StoredDataDamaged(f"{key}: {error}") from error
-        terminal = opened.clear == _TERMINAL
-        if (
-            state.number != number
-            or state.lineage != self._paths.lineage
-            or (state.status == DELETED) != terminal
-        ):
+        if state.number != number or state.lineage != self._paths.lineage:
             raise StoredDataDamaged(f"{key}: holds commit {state.number} of lineage {state.lineage}")
+        told = EMPTY if state.status == ACTIVE and state.empty else state.status
+        if _TOLD.get(opened.clear, ACTIVE) != told:
+            raise StoredDataDamaged(f"{key}: its clear section does not say what it holds")
         state.writable = opened.writable
         return state
 
-    def _last(self, number: int, key: str, data: bytes) -> State:
+    def _last(self, found: Stored) -> State:
         """The last state of a lineage whose key was erased: all that is left to know is that it was deleted."""
-        if _status(envelope.split(envelope.Kind.COMMIT, key, data)) != DELETED:
-            raise StoredDataDamaged(f"{key}: cannot be opened, as the key of its lineage was erased")
-        return State(self._paths.lineage, "", number=number, status=DELETED)
+        if _TOLD.get(_parts(found).clear) != DELETED:
+            raise StoredDataDamaged(f"{found.key}: cannot be opened, as the key of its lineage was erased")
+        return State(self._paths.lineage, "", number=found.number, status=DELETED)
+
+    def _abandoned(self, found: Stored) -> State:
+        """The last state of a lineage that was ended without its key, for who has it: believed only if it was empty.
+
+        Everybody who may write to the store can make such a commit, so what it ends is looked at.
+        """
+        state = State(self._paths.lineage, "")
+        if found.number > 1:
+            before = self._log.get(found.number - 1)
+            if before is None or not (state := self._decode(before)).empty or state.status != ACTIVE:
+                raise StoredDataDamaged(
+                    f"{found.key}: not encrypted, and ends a lineage that is not known to be empty",
+                    remedy="Somebody without the key made this commit; delete it, and the backups are there again.",
+                )
+        parts = _parts(found)
+        state.attempts, state.status, state.number = [], DELETED, found.number
+        state.previous, state.commit_id = state.commit_id or None, parts.object_id.hex()
+        state.writable = parts.writable
+        return state
 
 
 def refuse_unwritable(state: State) -> None:
@@ -292,5 +337,5 @@ def refuse_doubled(state: State, keys: list[str]) -> None:
         )
 
 
-def _status(parts: envelope.Parts) -> str:
-    return DELETED if parts.clear == _TERMINAL else ACTIVE
+def _parts(found: Stored) -> envelope.Parts:
+    return envelope.split(envelope.Kind.COMMIT, found.key, found.data)

@@ -12,6 +12,8 @@ from blockvault.engine.names import ObjectName
 
 ACTIVE = "Active"
 DELETED = "Deleted"
+# Of a lineage that is active and holds nothing; only commits' clear sections say so.
+EMPTY = "Empty"
 
 # Kinds of attempts.
 BACKUP = "backup"
@@ -208,6 +210,11 @@ class State(Record):
             _check_map(item, object=str, offset=int, blocks=list)
         for key in self.condemned:
             ObjectName.parse(str(key).rpartition("/")[2])
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody could read anything of it: no backups, not in the trash either, and none pinned by a run."""
+        return not self.roots and all(attempt.parent is None for attempt in self.attempts)
 
     def encode(self) -> bytes:
         """The body of a commit."""

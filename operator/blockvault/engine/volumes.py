@@ -19,7 +19,7 @@ from blockvault.engine.generations import StoreFacts
 from blockvault.engine.hashing import volume_name_hash
 from blockvault.engine.lineage import Lineage, erased_lineage, lineage_of, new_lineage
 from blockvault.engine.names import STORE, VOLUMES, volume_key
-from blockvault.engine.state import ACTIVE, State
+from blockvault.engine.state import ACTIVE, DELETED, EMPTY, State
 from blockvault.stores import AlreadyExists, BlockvaultError, ObjectNotFound, ObjectStore
 
 # Told of the record's key, the volume's name if that much could be read, and the error.
@@ -78,9 +78,14 @@ class Volumes:
                 record = self._record(key, volume)
             except ObjectNotFound:
                 record = self._create(key, volume)
-            found = self._newest(record, probe=False)
+            lineage = self._open(record)
+            if lineage is None:
+                # Ended, its name is free for the next; if not, something came into it, and it is opened anew.
+                number += self._sealed(record).abandon()
+                continue
+            found = self._state_of(lineage, record, probe=False)
             if found is None:
-                return Volume(self._open(record), State(record.lineage, volume))
+                return Volume(lineage, State(record.lineage, volume))
             if found.state.status == ACTIVE:
                 return found
             number += 1
@@ -168,9 +173,12 @@ class Volumes:
     def _hash(self, volume: str) -> str:
         return volume_name_hash(self._facts.name_key, volume)
 
-    def _newest(self, record: _Record, *, probe: bool = True) -> Volume | None:
-        """The lineage's newest state; None before its first commit."""
+    def _newest(self, record: _Record) -> Volume | None:
+        """The lineage's newest state; None before its first commit, and where no key opens it but nothing is in it."""
         lineage = self._open(record)
+        return None if lineage is None else self._state_of(lineage, record)
+
+    def _state_of(self, lineage: Lineage, record: _Record, *, probe: bool = True) -> Volume | None:
         # Of an erased lineage only the last commit can be read, so it has to be found.
         state = Commits(self._store, lineage).newest(probe=probe or lineage.erased)
         if state is None:
@@ -178,26 +186,40 @@ class Volumes:
         state.volume = state.volume or record.volume  # an erased lineage cannot tell
         return Volume(lineage, state)
 
-    def _open(self, record: _Record) -> Lineage:
-        """The lineage with its key."""
+    def _open(self, record: _Record) -> Lineage | None:
+        """The lineage with its key; None when it is under a key that was given up, and nothing is in it.
+
+        Raises KeyRotated, WrongKey.
+        """
         single = self._facts.single_writer
         if record.key is not None:
             return lineage_of(
                 record.lineage, bytes.fromhex(record.key), encrypted=False, single_writer=single
             )
-        found = keys.unwrap_any(self._store, record.lineage, self._facts.ring, single_writer=single)
+        ring = self._facts.ring
+        found = keys.unwrap_any(self._store, record.lineage, ring, single_writer=single)
         if found is not None:
             return found
         # The key of a deleted lineage may have been erased, but its last commit says so in the clear. Whoever has
         # not the newest key cannot know that it was erased, and must not take that commit's word for it.
         generations.refuse_old_key(self._store, self._facts)
-        erased = erased_lineage(record.lineage, single_writer=single)
-        if Commits(self._store, erased).is_deleted():
-            return erased
+        told = self._sealed(record).told()
+        if told == DELETED:
+            return erased_lineage(record.lineage, single_writer=single)
+        if told == EMPTY:
+            return None
+        # A rotation may have come to it meanwhile.
+        found = keys.unwrap_any(self._store, record.lineage, ring, single_writer=single)
+        if found is not None:
+            return found
         raise WrongKey(
             f"volume {record.volume}: lineage {record.lineage} is wrapped under none of the keys given",
             remedy="Give the former key as well; `blockvault key rotate` wraps what it missed.",
         )
+
+    def _sealed(self, record: _Record) -> Commits:
+        """The commits of a lineage that cannot be opened."""
+        return Commits(self._store, erased_lineage(record.lineage, single_writer=self._facts.single_writer))
 
     def _create(self, key: str, volume: str) -> _Record:
         lineage = new_lineage(

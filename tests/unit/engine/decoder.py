@@ -103,6 +103,15 @@ class Decoder:
             self.key = bytes.fromhex(json.loads(self.body(wrapped, KEY, derive("vault key", key)))["key"])
         newest = max(k for k in objects if k.startswith(self.base + "commits/"))
         self.state: dict[str, Any] = json.loads(self.body(newest, COMMIT, self.key))
+        nothing = not self.state["roots"] and not any(each["parent"] for each in self.state["attempts"])
+        status = (
+            {"status": "Deleted"}
+            if self.state["status"] == "Deleted"
+            else {"empty": True}
+            if nothing
+            else None
+        )
+        assert self.clear(newest) == status
         number, _, random = newest.removeprefix(self.base + "commits/").partition("-")
         assert (self.state["number"], len(number), bool(random)) == (int(number), 16, self.single_writer)
 
@@ -137,9 +146,9 @@ class Decoder:
         )
         return codec, object_id, clear, plain
 
-    def clear(self, key: str) -> dict[str, Any]:
+    def clear(self, key: str) -> Any:
         _, _, length, _ = self.header(key, self.objects[key][10])
-        return dict(json.loads(self.objects[key][128 : 128 + length]))
+        return json.loads(self.objects[key][128 : 128 + length]) if length else None
 
     def body(self, key: str, kind: int, secret: bytes) -> bytes:
         codec, object_id, clear, plain = self.header(key, kind)

@@ -28,19 +28,22 @@ def sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     return store
 
 
-def forge_deletion(store: MemoryStore) -> None:
+def forge_deletion(store: MemoryStore, clear: bytes = b'{"status":"Deleted"}') -> None:
     """A further commit, not encrypted, that says that the lineage is deleted."""
     newest = max(key for key in store.objects if "/commits/" in key)
     folder, _, number = newest.rpartition("/")
     key = f"{folder}/{int(number) + 1:016d}"
     state = {"lineage": key.split("/")[1], "volume": "v", "number": int(number) + 1, "status": "Deleted"}
-    clear = b'{"status":"Deleted"}'
     store.objects[key] = envelope.seal(envelope.Kind.COMMIT, key, json.dumps(state).encode(), clear=clear)
 
 
-def test_a_deletion_that_nobody_with_the_key_has_made(sealed: MemoryStore, tmp_path: Path) -> None:
-    """Else a collector would erase the volume for whoever can add one object to the store."""
-    forge_deletion(sealed)
+@pytest.mark.parametrize("clear", [b'{"status":"Deleted"}', b'{"empty":true,"status":"Deleted"}'])
+def test_a_deletion_that_nobody_with_the_key_has_made(sealed: MemoryStore, clear: bytes) -> None:
+    """Else a collector would erase the volume for whoever can add one object to the store.
+
+    Only a lineage that holds nothing may be ended without its key.
+    """
+    forge_deletion(sealed, clear)
     before = dict(sealed.objects)
     for act in (lambda r: r.list("v"), lambda r: r.collect(), lambda r: r.usage()):
         with pytest.raises(StoredDataDamaged, match="not encrypted"):

@@ -16,6 +16,7 @@ from blockvault.engine import (
     KeyRotated,
     Repository,
     VaultKey,
+    VolumeDeleted,
     WrongKey,
     generations,
 )
@@ -207,6 +208,85 @@ def test_a_writer_that_died_before_it_was_confirmed_does_not_count(
         save(MemoryStore(objects), source, "new", OLD)
     save(MemoryStore(objects), source, "new", NEW)
     assert content(MemoryStore(objects), tmp_path, "new", NEW) == source.read_bytes()
+
+
+def test_a_writer_that_died_with_a_key_that_is_gone_blocks_nobody(
+    objects: dict[str, bytes], tmp_path: Path, source: Path
+) -> None:
+    """It slept while the key was rotated, woke, and died at each of its requests; nobody has its key any more."""
+    counting = MemoryStore(dict(objects))
+    save(counting, source, "new", OLD)
+    abandoned = 0
+    for at in range(1, counting.calls + 1):
+        for after in (False, True):
+            copy = dict(objects)
+            store = CrashingStore(copy, at, after=after)
+            began: list[bool] = []
+
+            def sleep(
+                number: int,
+                kind: str,
+                key: str,
+                copy: dict[str, bytes] = copy,
+                began: list[bool] = began,
+                die: Callable[[int, str, str], None] = store.before,
+            ) -> None:
+                if kind == "create" and not began:
+                    began.append(True)
+                    rotate(MemoryStore(copy))
+                die(number, kind, key)
+
+            store.before = sleep
+            with suppress(Crash, KeyRotated):
+                save(store, source, "new", OLD)
+            assert len(Repository.open(MemoryStore(copy), KeyRing(NEW if began else OLD)).list()) == 3
+            if not began:
+                continue
+            further = dict(copy)
+            save(MemoryStore(copy), source, "new", NEW)
+            assert content(MemoryStore(copy), tmp_path, "new", NEW) == source.read_bytes()
+            abandoned += sum(b'{"empty":true,"status":"Deleted"}' in copy[key] for key in copy)
+            assert rotate(MemoryStore(further), THIRD, NEW).old_key_removed
+            save(MemoryStore(further), source, "new", THIRD)
+            assert len(Repository.open(MemoryStore(further), KeyRing(THIRD)).list()) == 4
+    assert abandoned > 2
+
+
+def test_a_writer_that_wakes_after_its_volume_was_set_free(
+    objects: dict[str, bytes], tmp_path: Path, source: Path
+) -> None:
+    """With a key that was rotated, at each request: it is refused, and what others made meanwhile stays."""
+    counting = MemoryStore(dict(objects))
+    creations: list[int] = []
+    counting.before = lambda number, kind, _: creations.append(number) if kind == "create" else None
+    save(counting, source, "new", OLD)
+    first = creations[0]
+    for at in range(first, counting.calls + 1):
+        copy = dict(objects)
+        store = MemoryStore(copy)
+        rotated: list[RotationResult] = []
+
+        def meanwhile(
+            number: int,
+            kind: str,
+            key: str,
+            at: int = at,
+            copy: dict[str, bytes] = copy,
+            rotated: list[RotationResult] = rotated,
+        ) -> None:
+            if number == first:
+                rotated.append(rotate(MemoryStore(copy)))
+            if number == at:
+                save(MemoryStore(copy), source, "new", NEW)
+
+        store.before = meanwhile
+        with pytest.raises((KeyRotated, VolumeDeleted)):
+            save(store, source, "new", OLD)
+        assert len(rotated) == 1
+        if store.calls < at:  # it was refused before
+            save(MemoryStore(copy), source, "new", NEW)
+        assert len(Repository.open(MemoryStore(copy), KeyRing(NEW)).list("new")) == 1
+        assert content(MemoryStore(copy), tmp_path, "new", NEW) == source.read_bytes()
 
 
 def test_its_successor_with_both_keys_wraps_it(objects: dict[str, bytes], source: Path) -> None:
