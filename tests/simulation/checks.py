@@ -7,12 +7,11 @@ from collections import Counter
 from blockvault.engine import VolumeNotFound, commitlog
 from blockvault.engine.collect import ATTEMPT_SECONDS, Collected
 from blockvault.engine.envelope import Kind
-from blockvault.engine.errors import EngineError, OwnedElsewhere, RollbackSuspected
+from blockvault.engine.errors import EngineError, OwnedElsewhere
 from blockvault.engine.names import ObjectName
 from blockvault.engine.root import Roots
 from blockvault.engine.volumes import Volume
 from blockvault.stores import ObjectStore
-from tests.simulation import faults
 from tests.simulation.actors import back_up, restore_one
 from tests.simulation.model import Wrong
 from tests.simulation.needs import live_bytes, needs_of
@@ -48,25 +47,8 @@ def owners_now(world: World) -> dict[str, str]:
 def collect_all(world: World) -> None:
     """When runs of before count as dead, a collect leaves nothing but what the backups need."""
     world.scheduler.pause(ATTEMPT_SECONDS + 5 * DAY)  # clocks may be wrong by two days
-    owners = owners_now(world)
     for volume in sorted(world.model.devices):
-        for _ in range(3):
-            try:
-                collect(world, volume)
-                break
-            except RollbackSuspected:
-                if faults.SLEEP not in world.server.faults.rates:
-                    raise
-                # What is left of a begin that did not count; the next backups' epochs are above it.
-                world.did("collect: RollbackSuspected")
-                world.clusters["observer"] = owners.get(volume, EAST)
-                back_up(
-                    world,
-                    Machine("observer"),
-                    world.model.snapshot(volume),
-                    world.chance_of(volume),
-                    plain=True,
-                )
+        collect(world, volume)
         again = collect(world, volume)
         if again:
             raise Wrong(f"a second collect finds more: {again}")

@@ -11,7 +11,6 @@ from blockvault.engine.errors import (
     AttemptFenced,
     ListingImplausible,
     OwnedElsewhere,
-    RollbackSuspected,
     VolumeDeleted,
     VolumeNotFound,
 )
@@ -19,7 +18,6 @@ from blockvault.engine.keys import KeyRing, VaultKey
 from blockvault.engine.rotation import Rotation
 from blockvault.engine.state import Outcome
 from blockvault.stores import BlockvaultError
-from tests.simulation import faults
 from tests.simulation.actors import Before
 from tests.simulation.model import Wrong
 from tests.simulation.server import Machine
@@ -163,12 +161,6 @@ def collect(
         world.did("collect: ListingImplausible")
         if not world.server.faults.enabled:
             raise Wrong(f"a collect stops although nothing is wrong: {error}") from error
-    except RollbackSuspected as error:
-        # A run that slept for long after it read the state may begin with a commit that does not count, and leave
-        # objects of an epoch that nobody knows of, until the next run begins.
-        if faults.SLEEP not in world.server.faults.rates:
-            raise Wrong(f"a collect stops although nothing is wrong: {error}") from error
-        world.did("collect: RollbackSuspected")
     except BlockvaultError as error:
         before.excuse(error)
 

@@ -56,6 +56,9 @@ from blockvault.stores import ObjectStore, StoreError
 
 LATEST = "latest"
 
+# Seconds in which nobody makes and trims so many commits that a number is free again.
+FRESH_SECONDS = 2.0
+
 # Why a list that was given was not used.
 OTHER_PARENT = "ListOfAnotherBackup"
 LIST_WRONG = "ListWasWrong"
@@ -80,6 +83,7 @@ class BackupRun:
         self._changes = Changes()
         self._progress = Progress()
         self._started = runtime.monotonic()
+        self._read_at = (self._started, runtime.wall())
 
     def run(self) -> BackupResult:
         """Make the backup, or give back the one that this operation made before."""
@@ -90,6 +94,7 @@ class BackupRun:
             if self._request.changed is not None:
                 ranges = block_ranges(self._request.changed.ranges, source.size)
             file_system = detect(source.head(PROBE_SIZE))
+            self._read_at = (runtime.monotonic(), runtime.wall())
             volume = self._volumes.find_or_make(self._request.volume)
             refuse_ended(volume.state, self._request.operation_id)
             done = volume.state.root_of(self._request.operation_id)
@@ -157,7 +162,7 @@ class BackupRun:
         state = commits.update(
             lambda current: begin(current, wanted),
             volume.state,
-            check=lambda made: relies_on(made, self._attempt),
+            check=lambda made: relies_on(made, self._attempt) or self._slept(),
         )
         if not state.roots:
             self._confirm(volume.lineage, commits, state)
@@ -181,6 +186,16 @@ class BackupRun:
             with suppress(StoreError, EngineError):
                 commits.update(lambda current: give_up(current, self._attempt), state)
             raise
+
+    def _slept(self) -> bool:
+        """Whether so much time has passed since the state was read that the beginning may not count.
+
+        If it does not, others do not know the epoch: what is uploaded under it looks to them as if the store had been
+        set back, and collect stops until the next run begins. Some clocks stand still while a machine sleeps, others
+        are set; one that shows it is enough.
+        """
+        monotonic, wall = self._read_at
+        return runtime.monotonic() - monotonic > FRESH_SECONDS or abs(runtime.wall() - wall) > FRESH_SECONDS
 
     def _is_fenced(self, commits: Commits) -> bool:
         with suppress(StoreError, EngineError):

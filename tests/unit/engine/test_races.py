@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from blockvault.engine import (
     Repository,
     StoredDataDamaged,
     envelope,
+    runtime,
 )
 from blockvault.engine.commitlog import MILESTONE
 from blockvault.engine.commits import Commits
@@ -240,6 +242,52 @@ def test_a_run_that_slept_before_it_began(
         with pytest.raises(AttemptFenced):
             backup(slow, source, operation_id="op")
         assert Repository.open(store).find_operation("v", "op") is None
+    check_usage(store)
+
+
+@pytest.mark.parametrize("clock", ["monotonic", "wall"])
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_run_that_sees_by_a_clock_that_it_slept(
+    store: MemoryStore, source: Path, tmp_path: Path, clock: str, dies: bool
+) -> None:
+    """It begins anew, so that all it uploads is under an epoch that others know: they can go on collecting."""
+    backup(store, source)
+    content = source.read_bytes()
+    source.write_bytes(content[: 20 * BLOCK] + b"new" + content[20 * BLOCK + 3 :])
+    slow = MemoryStore(store.objects)
+    asleep = [0.0]
+
+    def die(number: int, kind: str, key: str) -> None:
+        if dies and "/roots/" in key and kind == "put":
+            raise Crash
+
+    def sleep(number: int, kind: str, key: str) -> None:
+        if kind == "create":
+            asleep[0] += 3600.0
+            slow.before = die
+            calm = Repository.open(store.view())
+            found = calm._volumes.find("v")
+            assert found is not None
+            for _ in range(MILESTONE + 70):
+                found = replace(found, state=Commits(store.view(), found.lineage).update(note, found.state))
+            (done,) = calm.collect("v", attempt_seconds=1000)
+            assert done.trimmed_commits
+
+    slow.before = sleep
+    shown = {clock: lambda: getattr(time, {"wall": "time"}.get(clock, clock))() + asleep[0]}
+    with runtime.use(runtime.Runtime(**shown)):
+        if dies:
+            with pytest.raises(Crash):
+                backup(slow, source)
+        else:
+            made = backup(slow, source)
+            assert restored(store, tmp_path, made.backup_id) == source.read_bytes()
+    state = Repository.open(store)._volumes.find("v")
+    assert state is not None
+    known = state.state.epoch
+    uploaded = [int(key.split("/segments/")[1][:8], 16) for key in store.objects if "/segments/" in key]
+    assert max(uploaded) == known
+    Repository.open(store).collect("v")
     check_usage(store)
 
 
