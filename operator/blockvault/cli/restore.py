@@ -79,6 +79,8 @@ def restore(
         output.as_json(result)
     else:
         _table(volume, result)
+    if result["unpinned"]:
+        output.warn(f"nothing kept the backup from being collected while it was read: {result['unpinned']}")
     if result["lost"]:
         lost = sum(item["length"] for item in result["lost"])
         raise DataLost(

@@ -11,7 +11,8 @@ from blockvault.cli.options import PROGRESS, STORE, Settings, common
 from blockvault.cli.seen import known
 from blockvault.cli.showing import Display
 from blockvault.cli.values import PERCENT, SIZE
-from blockvault.engine import BadRequest, StoredDataDamaged
+from blockvault.engine import BadRequest, Repository, StoredDataDamaged
+from blockvault.stores import BlockvaultError
 
 
 @click.command()
@@ -37,6 +38,12 @@ from blockvault.engine import BadRequest, StoredDataDamaged
     is_flag=True,
     help="Check whole objects as well, with what no backup needs of them; that reads all of it twice.",
 )
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Then mend old backups: a damaged block that a later backup has stored anew with the same bytes is taken "
+    "from there.",
+)
 @PROGRESS
 @common
 def verify(
@@ -46,6 +53,7 @@ def verify(
     sample: float | None,
     budget: int | None,
     every_byte: bool,
+    repair: bool,
     progress: str,
     settings: Settings,
 ) -> None:
@@ -54,13 +62,15 @@ def verify(
     Without --sample and --budget everything that a backup needs is read, once, however many backups share it. With
     them, blocks are read as they say, and all else: records, commits, roots, pages, and that every object is there
     with its size. What was found is kept in the store: `blockvault show` tells of it, and the next backup of the
-    volume stores anew what was damaged. Damage that was found makes the exit code 65.
+    volume stores anew what was damaged, as far as the volume still holds it; after that, --repair mends the backups
+    before it as well. Damage that was found makes the exit code 65, also when it was mended: verify once more.
 
     \b
     Examples:
       blockvault verify s3://backups/prod
       blockvault verify s3://backups/prod --budget 50G
       blockvault verify s3://backups/prod --volume db --backup latest --sample 10%
+      blockvault verify s3://backups/prod --volume db --repair
     """
     if backup_id is not None and volume is None:
         raise BadRequest("--backup is one of a volume: name that with --volume")
@@ -82,6 +92,8 @@ def verify(
             seen=known(repository),
             report=display.of,
         )
+    if repair:
+        result["repaired"] = _repair(repository, result)
     if settings.json:
         output.as_json(result)
     else:
@@ -96,6 +108,21 @@ def verify(
             f"{store}: {len(objects)} damaged objects, which touch {len(backups)} backups",
             remedy="Each line of the result says what to do; docs/disaster-recovery.md has more.",
         )
+
+
+def _repair(repository: Repository, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was mended of each volume that has damage; where that stopped, `error` says why."""
+    repaired = []
+    for volume in dict.fromkeys(row["volume"] for row in result["damaged"] if row["volume"]):
+        row = {"volume": volume, "blocks": 0, "backups": 0, "error": None}
+        try:
+            healed = repository.heal(volume)
+        except BlockvaultError as error:
+            row["error"] = str(error)
+        else:
+            row.update(blocks=healed.blocks, backups=healed.roots)
+        repaired.append(row)
+    return repaired
 
 
 def _table(result: dict[str, Any]) -> None:
@@ -124,5 +151,8 @@ def _table(result: dict[str, Any]) -> None:
                 row["object"].rpartition("/")[2] for row in result["damaged"] if row["remedy"] == remedy
             )
             click.echo(f"\n{', '.join(names)}:\n  {remedy}")
+    for row in result.get("repaired", []):
+        mended = f"{row['blocks']} damaged blocks were mended, in {row['backups']} backups"
+        click.echo(f"\nVolume {row['volume']}: {row['error'] or mended}.")
     size = output.size(result["checkedBytes"])
     click.echo(f"{result['checkedBlocks']} blocks were read back, {size} of them from the store.")

@@ -98,3 +98,12 @@ def test_past_damage_on_request_with_a_list_of_what_was_lost(kept: tuple[Path, s
     expected[lost["offset"] : lost["offset"] + BLOCK] = bytes(BLOCK)
     assert (place / "target").read_bytes() == bytes(expected)
     assert "LOST AT" in inside(*arguments, "--salvage", "--force", code=65).stdout
+
+
+def test_a_restore_that_nothing_pins_says_so(place: Path) -> None:
+    store = f"file://{place}/alone"
+    inside("init", store, "--single-writer")
+    inside("backup", str(place / "volume"), store, "--volume", "v")
+    done = inside("restore", store, str(place / "out"), "--volume", "v")
+    assert "nothing kept the backup from being collected" in done.stderr
+    assert (place / "out").read_bytes() == (place / "volume").read_bytes()

@@ -196,3 +196,18 @@ def test_volumes_that_are_not_there(made: tuple[str, list[str]]) -> None:
     store, _ = made
     inside("verify", store, "--volume", "x", code=66)
     inside("verify", store, "--volume", "v", "--backup", "f" * 32, code=66)
+
+
+def test_old_backups_are_mended_with_what_a_later_one_has_stored_anew(
+    made: tuple[str, list[str]], place: Path
+) -> None:
+    store, _ = made
+    assert inside_json("verify", store, "--repair")["repaired"] == []
+    flip(objects(place, store, "segments")[1], 1000)
+    # Nothing has stored the block anew yet.
+    done = run("verify", store, "--repair", code=65)
+    assert "Volume v: 0 damaged blocks were mended, in 0 backups." in done.stdout
+    inside("backup", str(place / "volume"), store, "--volume", "v")
+    mended = inside_json("verify", store, "--repair", code=65)["repaired"]
+    assert mended == [{"volume": "v", "blocks": 2, "backups": 2, "error": None}]
+    assert inside_json("verify", store)["ok"]
