@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import random
+from pathlib import Path
+
 import pytest
 
 from blockvault.engine import Repository, rotation
-from tests.unit.engine.support import MemoryStore, shrink_scale
+from tests.unit.engine.support import MemoryStore, backup, shrink_scale
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +27,16 @@ def store() -> MemoryStore:
     made.traffic.requests.clear()
     made.calls = 0
     return made
+
+
+@pytest.fixture
+def kept(small: None, store: MemoryStore, tmp_path: Path) -> tuple[MemoryStore, bytes, str]:
+    """A store with a backup of 60 blocks, some zero; its content and id."""
+    content = (
+        random.Random(1).randbytes(20 * 4096)
+        + bytes(20 * 4096)
+        + random.Random(2).randbytes(19 * 4096)
+        + b"tail"
+    )
+    (tmp_path / "source").write_bytes(content)
+    return store, content, backup(store, tmp_path / "source").backup_id

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from blockvault.engine.leaf import Leaf
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import ObjectName
 from blockvault.engine.pages import PATCHED, Inner, name_of
+from blockvault.engine.progress import RestoreResult
 from blockvault.engine.restore import RestoreRequest, RestoreRun
 from blockvault.engine.root import Root, Roots
 from blockvault.engine.tree import TreeReader
@@ -244,3 +246,13 @@ def reached(store: MemoryStore, lineage: Lineage, root: Root) -> dict[ObjectName
                 assert piece.digests is not None
                 found[piece.digests.name] += 8 * (piece.mask.bit_count() or 64) + extra
     return dict(found)
+
+
+def restore(store: MemoryStore, target: Path, backup_id: str, **how: Any) -> RestoreResult:
+    """A backup of volume v, to a file."""
+    return opened(store).restore("v", str(target), backup_id, **how)
+
+
+def marker(target: Path) -> Path:
+    """The note beside a file that is being restored to."""
+    return Path(f"{target}.blockvault-partial")
