@@ -130,7 +130,7 @@ NOTICED = {
     "used bytes are counted anew without the parent": 53,
     "trimming leaves the latest": 1,
     "what a standing attempt sent is not collected": 8,
-    "what a dead run sent is not collected while its successor adopts it": 170,
+    "what a dead run sent is not collected while its successor adopts it": 374,
     "a parent is pinned": 199,
     "what belongs to another cluster is left alone": 10,
     "all that is damaged is named": 1,

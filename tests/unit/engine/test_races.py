@@ -298,7 +298,7 @@ def test_a_replaced_predecessor_is_noticed() -> None:
     assert other is not None
     other.commit_id = "0" * 32
     body = other.encode()
-    chain.store.objects[key] = envelope.seal(envelope.Kind.COMMIT, key, body)
+    chain.store.objects[key] = envelope.seal(envelope.Kind.COMMIT, key, body, clear=b'{"empty":true}')
     with pytest.raises(StoredDataDamaged, match="predecessor"):
         chain.commits.update(note, chain.state)
 
