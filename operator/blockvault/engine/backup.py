@@ -83,7 +83,7 @@ class BackupRun:
         self._changes = Changes()
         self._progress = Progress()
         self._started = runtime.monotonic()
-        self._read_at = (self._started, runtime.wall())
+        self._started_wall = runtime.wall()
 
     def run(self) -> BackupResult:
         """Make the backup, or give back the one that this operation made before."""
@@ -94,7 +94,6 @@ class BackupRun:
             if self._request.changed is not None:
                 ranges = block_ranges(self._request.changed.ranges, source.size)
             file_system = detect(source.head(PROBE_SIZE))
-            self._read_at = (runtime.monotonic(), runtime.wall())
             volume = self._volumes.find_or_make(self._request.volume)
             refuse_ended(volume.state, self._request.operation_id)
             done = volume.state.root_of(self._request.operation_id)
@@ -188,14 +187,14 @@ class BackupRun:
             raise
 
     def _slept(self) -> bool:
-        """Whether so much time has passed since the state was read that the beginning may not count.
+        """Whether so much time has passed, since before the state was read, that the beginning may not count.
 
         If it does not, others do not know the epoch: what is uploaded under it looks to them as if the store had been
         set back, and collect stops until the next run begins. Some clocks stand still while a machine sleeps, others
         are set; one that shows it is enough.
         """
-        monotonic, wall = self._read_at
-        return runtime.monotonic() - monotonic > FRESH_SECONDS or abs(runtime.wall() - wall) > FRESH_SECONDS
+        passed = runtime.monotonic() - self._started
+        return max(passed, abs(runtime.wall() - self._started_wall)) > FRESH_SECONDS
 
     def _is_fenced(self, commits: Commits) -> bool:
         with suppress(StoreError, EngineError):

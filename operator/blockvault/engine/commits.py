@@ -144,7 +144,7 @@ class Commits:
         are there, and their states, which list the last outcomes, do not know of it.
         """
         number, found, listed = self._log.highest(made.number)
-        refuse_doubled(made, listed.doubled)
+        refuse_doubled(made.volume, listed.doubled)
         if number == made.number:
             if made.number == 1 or self._follows(made, before, listed):
                 return True, made
@@ -252,7 +252,7 @@ class Commits:
         """
         for _ in range(MAX_LOST_RACES):
             found, listed = self._newest_object(0)
-            refuse_doubled(State(self._paths.lineage, self._paths.lineage), listed.doubled)
+            refuse_doubled(f"of lineage {self._paths.lineage}", listed.doubled)
             if found is not None:
                 parts = _parts(found)
                 told = _TOLD.get(parts.clear)
@@ -275,12 +275,13 @@ class Commits:
         )
 
     def _decode(self, found: Stored) -> State:
-        number, key, data = found
+        number, key = found.number, found.key
+        parts = _parts(found)
         if self._lineage.erased:
-            return self._last(found)
-        if self._lineage.cipher is not None and _parts(found).clear == _ABANDONED:
-            return self._abandoned(found)
-        opened = envelope.unseal(envelope.Kind.COMMIT, key, data, self._lineage.cipher)
+            return self._last(found, parts)
+        if self._lineage.cipher is not None and parts.clear == _ABANDONED:
+            return self._abandoned(found, parts)
+        opened = envelope.decode(key, parts, self._lineage.cipher)
         try:
             state = State.from_json(envelope.facts_of(key, opened.body))
         except (ValueError, TypeError, KeyError) as error:
@@ -293,13 +294,13 @@ class Commits:
         state.writable = opened.writable
         return state
 
-    def _last(self, found: Stored) -> State:
+    def _last(self, found: Stored, parts: envelope.Parts) -> State:
         """The last state of a lineage whose key was erased: all that is left to know is that it was deleted."""
-        if _TOLD.get(_parts(found).clear) != DELETED:
+        if _TOLD.get(parts.clear) != DELETED:
             raise StoredDataDamaged(f"{found.key}: cannot be opened, as the key of its lineage was erased")
         return State(self._paths.lineage, "", number=found.number, status=DELETED)
 
-    def _abandoned(self, found: Stored) -> State:
+    def _abandoned(self, found: Stored, parts: envelope.Parts) -> State:
         """The last state of a lineage that was ended without its key, for who has it: believed only if it was empty.
 
         Everybody who may write to the store can make such a commit, so what it ends is looked at.
@@ -312,7 +313,6 @@ class Commits:
                     f"{found.key}: not encrypted, and ends a lineage that is not known to be empty",
                     remedy="Somebody without the key made this commit; delete it, and the backups are there again.",
                 )
-        parts = _parts(found)
         state.attempts, state.status, state.number = [], DELETED, found.number
         state.previous, state.commit_id = state.commit_id or None, parts.object_id.hex()
         state.writable = parts.writable
@@ -321,18 +321,18 @@ class Commits:
 
 def refuse_unwritable(state: State) -> None:
     """Raises FormatUnsupported when a newer version stored what this one would lose; TwoWriters."""
-    refuse_doubled(state, state.doubled)
+    refuse_doubled(state.volume, state.doubled)
     if not state.writable:
         raise FormatUnsupported(
             f"volume {state.volume}: its lineage uses features that this program must not write with"
         )
 
 
-def refuse_doubled(state: State, keys: list[str]) -> None:
+def refuse_doubled(volume: str, keys: list[str]) -> None:
     """Raises TwoWriters when a number is there twice."""
     if keys:
         raise TwoWriters(
-            f"volume {state.volume}: two programs wrote at once to a store that cannot tell them apart; "
+            f"volume {volume}: two programs wrote at once to a store that cannot tell them apart; "
             f"each has written its own {', '.join(keys)}"
         )
 

@@ -108,7 +108,7 @@ def seal(
 class Parts:
     """An object whose checksum is right, not yet decoded."""
 
-    kind: int
+    kind: Kind
     codec: int
     encrypted: bool
     writable: bool
@@ -145,7 +145,7 @@ def split(kind: Kind, key: str, data: bytes) -> Parts:
     if found != kind or len(data) != HEADER_SIZE + clear_size + stored:
         raise StoredDataDamaged(f"{key}: header does not fit (kind {found}, {len(data)} bytes)")
     return Parts(
-        found,
+        kind,
         codec_id,
         bool(to_read & ENCRYPTED),
         not to_write & ~KNOWN_TO_WRITE,
@@ -168,15 +168,18 @@ def intact(key: str, data: bytes) -> bool:
 
 
 def unseal(kind: Kind, key: str, data: bytes, cipher: Cipher | None = None) -> Opened:
-    """Check and decode what was read under `key`.
+    """Check and decode what was read under `key`: `split` and `decode` in one."""
+    return decode(key, split(kind, key, data), cipher)
 
-    With a cipher, a body that is not encrypted is refused: it would be a forgery. Raises StoredDataDamaged,
-    FormatUnsupported.
+
+def decode(key: str, parts: Parts, cipher: Cipher | None = None) -> Opened:
+    """Decode what was checked.
+
+    With a cipher, a body that is not encrypted is refused: it would be a forgery. Raises StoredDataDamaged.
     """
-    parts = split(kind, key, data)
     if parts.encrypted != (cipher is not None):
         raise StoredDataDamaged(f"{key}: {'' if parts.encrypted else 'not '}encrypted, unlike its lineage")
-    if parts.plain > _LARGEST.get(kind, _LARGEST_RECORD):
+    if parts.plain > _LARGEST.get(parts.kind, _LARGEST_RECORD):
         raise StoredDataDamaged(f"{key}: announces {parts.plain} bytes")
     stored: bytes | memoryview = parts.stored
     try:

@@ -16,7 +16,7 @@ from blockvault.engine.commits import Commits
 from blockvault.engine.errors import BadRequest, KeyRotated, StoredDataDamaged, WrongKey
 from blockvault.engine.generations import Generation, StoreFacts
 from blockvault.engine.keys import KeyRing, VaultKey
-from blockvault.engine.lineage import Lineage, erased_lineage
+from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import LineagePaths
 from blockvault.engine.state import BACKUP, DELETED, EMPTY
 from blockvault.engine.volumes import Volumes
@@ -145,7 +145,7 @@ class Rotation:
         if again is None:
             # Who wakes after a long sleep: a later rotation, or the volume's removal, took the wrap away again.
             self._refuse_third_key()
-            if self._sealed(lineage_id).told() == DELETED:
+            if self._volumes.sealed(lineage_id).told() == DELETED:
                 return _Opened(volume, lineage_id, None, False)
         if again is None or again.keys.raw != found.lineage.keys.raw:
             raise StoredDataDamaged(f"volume {volume}: the key of lineage {lineage_id} does not read back")
@@ -164,20 +164,17 @@ class Rotation:
             return _Opened(volume, lineage_id, new, False)
         if old is not None:
             return _Opened(volume, lineage_id, old, True)
-        told = self._sealed(lineage_id).told()
+        sealed = self._volumes.sealed(lineage_id)
+        told = sealed.told()
         if told != DELETED:
             self._refuse_third_key()
         # Nothing is in it, and a writer that slept made it under a still older key: its name is set free.
-        if told == DELETED or (told == EMPTY and self._sealed(lineage_id).abandon()):
+        if told == DELETED or (told == EMPTY and sealed.abandon()):
             return _Opened(volume, lineage_id, None, False)
         raise WrongKey(
             f"volume {volume}: lineage {lineage_id} opens with neither the new key nor the previous one",
             remedy="End the rotation before this one first: give the keys that it was between.",
         )
-
-    def _sealed(self, lineage_id: str) -> Commits:
-        """The commits of a lineage that cannot be opened."""
-        return Commits(self._store, erased_lineage(lineage_id, single_writer=self._facts.single_writer))
 
     def _unwrap(self, lineage_id: str, key: VaultKey) -> Lineage | None:
         try:

@@ -81,7 +81,8 @@ class Volumes:
             lineage = self._open(record)
             if lineage is None:
                 # Ended, its name is free for the next; if not, something came into it, and it is opened anew.
-                number += self._sealed(record).abandon()
+                if self.sealed(record.lineage).abandon():
+                    number += 1
                 continue
             found = self._state_of(lineage, record, probe=False)
             if found is None:
@@ -131,6 +132,10 @@ class Volumes:
         for info in list(self._store.list(VOLUMES)):
             record = self._record(info.key, None)
             yield record.volume, record.lineage
+
+    def sealed(self, lineage_id: str) -> Commits:
+        """The commits of a lineage that no key opens: what their clear sections tell."""
+        return Commits(self._store, erased_lineage(lineage_id, single_writer=self._facts.single_writer))
 
     def unnamed(self, lineage_id: str) -> str | None:
         """The volume of a lineage whose record is missing; None when it is there, or the lineage deleted or sealed.
@@ -203,7 +208,7 @@ class Volumes:
         # The key of a deleted lineage may have been erased, but its last commit says so in the clear. Whoever has
         # not the newest key cannot know that it was erased, and must not take that commit's word for it.
         generations.refuse_old_key(self._store, self._facts)
-        told = self._sealed(record).told()
+        told = self.sealed(record.lineage).told()
         if told == DELETED:
             return erased_lineage(record.lineage, single_writer=single)
         if told == EMPTY:
@@ -216,10 +221,6 @@ class Volumes:
             f"volume {record.volume}: lineage {record.lineage} is wrapped under none of the keys given",
             remedy="Give the former key as well; `blockvault key rotate` wraps what it missed.",
         )
-
-    def _sealed(self, record: _Record) -> Commits:
-        """The commits of a lineage that cannot be opened."""
-        return Commits(self._store, erased_lineage(record.lineage, single_writer=self._facts.single_writer))
 
     def _create(self, key: str, volume: str) -> _Record:
         lineage = new_lineage(

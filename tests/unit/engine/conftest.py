@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
 
 from blockvault.engine import Repository, rotation
-from tests.unit.engine.support import MemoryStore, backup, shrink_scale
+from tests.unit.engine.support import SMALL, MemoryStore, backup, noise, shrink_scale
 
 
 @pytest.fixture(autouse=True)
@@ -32,11 +31,6 @@ def store() -> MemoryStore:
 @pytest.fixture
 def kept(small: None, store: MemoryStore, tmp_path: Path) -> tuple[MemoryStore, bytes, str]:
     """A store with a backup of 60 blocks, some zero; its content and id."""
-    content = (
-        random.Random(1).randbytes(20 * 4096)
-        + bytes(20 * 4096)
-        + random.Random(2).randbytes(19 * 4096)
-        + b"tail"
-    )
+    content = noise(20) + bytes(20 * SMALL["BLOCK_SIZE"]) + noise(19, 2) + b"tail"
     (tmp_path / "source").write_bytes(content)
     return store, content, backup(store, tmp_path / "source").backup_id

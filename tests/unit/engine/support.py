@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import sys
 import threading
 from collections import Counter
@@ -22,6 +23,7 @@ from blockvault.engine.pages import PATCHED, Inner, name_of
 from blockvault.engine.progress import RestoreResult
 from blockvault.engine.restore import RestoreRequest, RestoreRun
 from blockvault.engine.root import Root, Roots
+from blockvault.engine.state import State
 from blockvault.engine.tree import TreeReader
 from blockvault.stores import AlreadyExists, ObjectInfo, ObjectNotFound, Traffic
 
@@ -127,7 +129,7 @@ class CrashingStore(MemoryStore):
             raise Crash(f"{kind} {key}")
 
 
-def at_call(wanted: int, action: Callable[[], None]) -> Hook:
+def at_call(wanted: int, action: Callable[[], object]) -> Hook:
     """A hook that acts once, at request number `wanted`."""
 
     def hook(number: int, kind: str, key: str) -> None:
@@ -174,6 +176,18 @@ RING = KeyRing()
 def opened(store: MemoryStore) -> Repository:
     """The store, opened with the keys of the test."""
     return Repository.open(store, RING)
+
+
+def state_of(store: MemoryStore, volume: str = "v") -> State:
+    """The newest state of a volume that is there."""
+    found = opened(store)._volumes.find(volume)
+    assert found is not None
+    return found.state
+
+
+def noise(blocks: int, seed: int = 1) -> bytes:
+    """Small blocks that do not compress."""
+    return random.Random(seed).randbytes(blocks * SMALL["BLOCK_SIZE"])
 
 
 def backup(store: MemoryStore, source: Path, volume: str = "v", **options: object) -> BackupResult:

@@ -31,6 +31,7 @@ from tests.unit.engine.support import (
     check_usage,
     opened,
     restored,
+    state_of,
 )
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -42,12 +43,6 @@ DATA = ("/segments/", "/pages/", "/roots/")
 def write(path: Path, seed: int, blocks: int = 30) -> Path:
     path.write_bytes(random.Random(seed).randbytes(blocks * BLOCK))
     return path
-
-
-def state_of(store: MemoryStore, volume: str = "v") -> State:
-    found = opened(store)._volumes.find(volume)
-    assert found is not None
-    return found.state
 
 
 def data_of(store: MemoryStore) -> set[str]:

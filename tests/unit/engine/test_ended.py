@@ -11,9 +11,9 @@ import pytest
 from blockvault.engine import AttemptFenced, BackupResult, ChangedList, OperationEnded, exit_code
 from blockvault.engine.commits import Commits
 from blockvault.engine.exitcodes import NOT_FOUND
-from blockvault.engine.state import OUTCOMES, Outcome, State
+from blockvault.engine.state import OUTCOMES, Outcome
 from blockvault.mover import words
-from tests.unit.engine.support import MemoryStore, at_call, backup, check_usage, opened
+from tests.unit.engine.support import MemoryStore, at_call, backup, check_usage, opened, state_of
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -24,12 +24,6 @@ BLOCK = 4096
 def source(tmp_path: Path) -> Path:
     (tmp_path / "source").write_bytes(random.Random(1).randbytes(12 * BLOCK))
     return tmp_path / "source"
-
-
-def state_of(store: MemoryStore) -> State:
-    found = opened(store)._volumes.find("v")
-    assert found is not None
-    return found.state
 
 
 def run(store: MemoryStore, source: Path) -> BackupResult:

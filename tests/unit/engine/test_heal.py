@@ -11,7 +11,6 @@ import pytest
 from blockvault.engine import KeyRing, Repository, StoredDataDamaged, VaultKey
 from blockvault.engine.leaf import Leaf
 from blockvault.engine.root import Roots
-from blockvault.engine.state import State
 from blockvault.engine.tree import TreeReader
 from tests.unit.engine import support
 from tests.unit.engine.support import (
@@ -23,6 +22,7 @@ from tests.unit.engine.support import (
     check_usage,
     opened,
     restored,
+    state_of,
 )
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -60,12 +60,6 @@ def contents(
     assert not opened(store).verify("v")["ok"]
     made[backup(store, source).backup_id] = source.read_bytes()
     return made
-
-
-def state_of(store: MemoryStore) -> State:
-    found = opened(store)._volumes.find("v")
-    assert found is not None
-    return found.state
 
 
 def leaf_of(store: MemoryStore, number: int, block: int) -> Leaf:

@@ -12,9 +12,9 @@ from blockvault.engine import BackupNotFound, EngineError, RestoreResult, Stored
 from blockvault.engine.compact import Compaction
 from blockvault.engine.errors import ReadOvertaken
 from blockvault.engine.pins import Pin
-from blockvault.engine.state import ATTEMPTS, PINS, State
+from blockvault.engine.state import ATTEMPTS, PINS
 from blockvault.stores import AccessDenied
-from tests.unit.engine.support import Crash, MemoryStore, backup, check_usage, opened
+from tests.unit.engine.support import Crash, MemoryStore, backup, check_usage, opened, state_of
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -49,12 +49,6 @@ def compact(store: MemoryStore) -> None:
     found = opened(store)._volumes.find("v")
     assert found is not None
     assert Compaction(store, found.lineage).run(found.state, alive_share=0.9, budget=1 << 40).roots
-
-
-def state_of(store: MemoryStore) -> State:
-    found = opened(store)._volumes.find("v")
-    assert found is not None
-    return found.state
 
 
 def at_first(kind: str, part: str, store: MemoryStore, action: Callable[[], None]) -> None:

@@ -16,7 +16,7 @@ from blockvault.engine import BadRequest, Repository, TargetNotEmpty
 from blockvault.engine import restore as restores
 from blockvault.engine.hashing import Buffer
 from blockvault.engine.target import Target
-from tests.unit.engine.support import MemoryStore, backup, marker, restore, shrink_scale
+from tests.unit.engine.support import MemoryStore, backup, marker, noise, restore, shrink_scale
 
 BLOCK = 4096
 MIB = 1024 * 1024
@@ -45,10 +45,6 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> type[Watched]:
     monkeypatch.setattr(Watched, "written", Counter())
     monkeypatch.setattr(Watched, "zeroed", Counter())
     return Watched
-
-
-def noise(blocks: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(blocks * BLOCK)
 
 
 def test_a_target_that_holds_something_is_refused(

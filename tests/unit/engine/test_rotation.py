@@ -1,4 +1,4 @@
-"""Rotation of the vault's key: at any crash, by several people at once, and against new volumes."""
+"""Rotation of the vault's key: at any crash, and by several people at once."""
 
 from __future__ import annotations
 
@@ -9,47 +9,20 @@ from pathlib import Path
 import pytest
 
 from blockvault.engine import (
-    BackupRequest,
     BadRequest,
-    Interrupted,
     KeyRing,
     KeyRotated,
     Repository,
     VaultKey,
-    VolumeDeleted,
     WrongKey,
     generations,
 )
-from blockvault.engine.rotation import Rotation, RotationResult, wrapped_under
+from blockvault.engine.rotation import Rotation, RotationResult
 from blockvault.stores import ObjectInfo
+from tests.unit.engine.rotating import NEW, OLD, THIRD, VOLUMES, content, rotate, save, three_volumes, under
 from tests.unit.engine.support import Crash, CrashingStore, MemoryStore, at_call
 
 pytestmark = pytest.mark.usefixtures("small")
-
-OLD, NEW, THIRD = (VaultKey(bytes([salt]) * 32) for salt in (1, 2, 3))
-VOLUMES = ("a", "b", "c")
-
-
-def save(store: MemoryStore, source: Path, volume: str, *keys: VaultKey) -> str:
-    opened = Repository.open(store, KeyRing(*keys))
-    return opened.backup(BackupRequest(str(source), volume, threads=1)).backup_id
-
-
-def rotate(store: MemoryStore, new: VaultKey = NEW, old: VaultKey = OLD) -> RotationResult:
-    return Rotation(store, KeyRing(new, old)).run()
-
-
-def content(store: MemoryStore, folder: Path, volume: str, *keys: VaultKey) -> bytes:
-    target = folder / "restored"
-    target.unlink(missing_ok=True)
-    Repository.open(store, KeyRing(*keys)).restore(volume, str(target))
-    return target.read_bytes()
-
-
-def under(store: MemoryStore, *keys: VaultKey) -> set[tuple[str, ...]]:
-    """The sets of keys that lineages are wrapped under."""
-    facts = generations.open_store_record(store, KeyRing(*keys))
-    return {tuple(each["fingerprints"]) for each in wrapped_under(store, facts)}
 
 
 @pytest.fixture
@@ -61,11 +34,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def objects(source: Path) -> dict[str, bytes]:
     """An encrypted store with three volumes."""
-    store = MemoryStore()
-    Repository.init(store, KeyRing(OLD))
-    for volume in VOLUMES:
-        save(store, source, volume, OLD)
-    return store.objects
+    return three_volumes(source)
 
 
 def test_the_new_key_opens_all_and_the_old_one_nothing(
@@ -153,179 +122,6 @@ def test_two_people_with_different_keys(objects: dict[str, bytes]) -> None:
         rotate(MemoryStore(copy), winner, OLD)
         assert under(MemoryStore(copy), winner) == {(winner.fingerprint,)}
     assert 0 < lost < counting.calls
-
-
-def test_a_volume_begun_meanwhile_is_wrapped_refused_or_caught(
-    objects: dict[str, bytes], tmp_path: Path, source: Path
-) -> None:
-    """The rotation runs at each of the writer's requests."""
-    counting = MemoryStore(dict(objects))
-    save(counting, source, "new", OLD)
-    ends = set()
-    for at in range(1, counting.calls + 1):
-        copy = dict(objects)
-        store = MemoryStore(copy)
-        results: list[RotationResult] = []
-        store.before = at_call(at, lambda c=copy, r=results: r.append(rotate(MemoryStore(c))))  # type: ignore[misc]
-        try:
-            save(store, source, "new", OLD)
-            # The run stood when the rotation came by: the old key stays until it is asked again.
-            assert content(MemoryStore(copy), tmp_path, "new", NEW) == source.read_bytes()
-            ends.add("made" if results[0].old_key_removed else "waited for")
-            assert rotate(MemoryStore(copy)).old_key_removed
-        except KeyRotated:
-            ends.add("refused")
-        # Whatever happened, the old key can go, and the name is not lost.
-        save(MemoryStore(copy), source, "new", NEW)
-        assert content(MemoryStore(copy), tmp_path, "new", NEW) == source.read_bytes()
-        assert len({each["volume"] for each in Repository.open(MemoryStore(copy), KeyRing(NEW)).list()}) == 4
-    assert {"refused", "waited for"} <= ends
-
-
-def test_a_writer_that_died_before_it_was_confirmed_does_not_count(
-    objects: dict[str, bytes], tmp_path: Path, source: Path
-) -> None:
-    """The next writer with the old key sees it, puts nothing in, and lets the name go."""
-    store = MemoryStore(objects)
-
-    def first_commit(number: int, kind: str, key: str) -> None:
-        if kind == "create" and key.endswith("commits/0000000000000001"):
-            raise Crash
-
-    store.after = first_commit
-    hidden: dict[str, bytes] = {}
-
-    def sleep(number: int, kind: str, key: str) -> None:
-        # The rotation passes after the key was wrapped and before the volume has a record.
-        if kind == "create" and key.startswith("volumes/") and not hidden:
-            hidden["done"] = b""
-            assert rotate(MemoryStore(objects)).old_key_removed
-
-    store.before = sleep
-    with pytest.raises(Crash):
-        save(store, source, "new", OLD)
-    with pytest.raises(KeyRotated):
-        save(MemoryStore(objects), source, "new", OLD)
-    save(MemoryStore(objects), source, "new", NEW)
-    assert content(MemoryStore(objects), tmp_path, "new", NEW) == source.read_bytes()
-
-
-def test_a_writer_that_died_with_a_key_that_is_gone_blocks_nobody(
-    objects: dict[str, bytes], tmp_path: Path, source: Path
-) -> None:
-    """It slept while the key was rotated, woke, and died at each of its requests; nobody has its key any more."""
-    counting = MemoryStore(dict(objects))
-    save(counting, source, "new", OLD)
-    abandoned = 0
-    for at in range(1, counting.calls + 1):
-        for after in (False, True):
-            copy = dict(objects)
-            store = CrashingStore(copy, at, after=after)
-            began: list[bool] = []
-
-            def sleep(
-                number: int,
-                kind: str,
-                key: str,
-                copy: dict[str, bytes] = copy,
-                began: list[bool] = began,
-                die: Callable[[int, str, str], None] = store.before,
-            ) -> None:
-                if kind == "create" and not began:
-                    began.append(True)
-                    rotate(MemoryStore(copy))
-                die(number, kind, key)
-
-            store.before = sleep
-            with suppress(Crash, KeyRotated):
-                save(store, source, "new", OLD)
-            assert len(Repository.open(MemoryStore(copy), KeyRing(NEW if began else OLD)).list()) == 3
-            if not began:
-                continue
-            further = dict(copy)
-            save(MemoryStore(copy), source, "new", NEW)
-            assert content(MemoryStore(copy), tmp_path, "new", NEW) == source.read_bytes()
-            abandoned += sum(b'{"empty":true,"status":"Deleted"}' in copy[key] for key in copy)
-            assert rotate(MemoryStore(further), THIRD, NEW).old_key_removed
-            save(MemoryStore(further), source, "new", THIRD)
-            assert len(Repository.open(MemoryStore(further), KeyRing(THIRD)).list()) == 4
-    assert abandoned > 2
-
-
-def test_a_writer_that_wakes_after_its_volume_was_set_free(
-    objects: dict[str, bytes], tmp_path: Path, source: Path
-) -> None:
-    """With a key that was rotated, at each request: it is refused, and what others made meanwhile stays."""
-    counting = MemoryStore(dict(objects))
-    creations: list[int] = []
-    counting.before = lambda number, kind, _: creations.append(number) if kind == "create" else None
-    save(counting, source, "new", OLD)
-    first = creations[0]
-    for at in range(first, counting.calls + 1):
-        copy = dict(objects)
-        store = MemoryStore(copy)
-        rotated: list[RotationResult] = []
-
-        def meanwhile(
-            number: int,
-            kind: str,
-            key: str,
-            at: int = at,
-            copy: dict[str, bytes] = copy,
-            rotated: list[RotationResult] = rotated,
-        ) -> None:
-            if number == first:
-                rotated.append(rotate(MemoryStore(copy)))
-            if number == at:
-                save(MemoryStore(copy), source, "new", NEW)
-
-        store.before = meanwhile
-        with pytest.raises((KeyRotated, VolumeDeleted)):
-            save(store, source, "new", OLD)
-        assert len(rotated) == 1
-        if store.calls < at:  # it was refused before
-            save(MemoryStore(copy), source, "new", NEW)
-        assert len(Repository.open(MemoryStore(copy), KeyRing(NEW)).list("new")) == 1
-        assert content(MemoryStore(copy), tmp_path, "new", NEW) == source.read_bytes()
-
-
-def test_its_successor_with_both_keys_wraps_it(objects: dict[str, bytes], source: Path) -> None:
-    store = MemoryStore(objects)
-
-    def sleep(number: int, kind: str, key: str) -> None:
-        if kind == "create" and key.startswith("volumes/") and len(store.objects) == len(objects):
-            store.before = lambda *_: None
-            rotate(MemoryStore(objects))
-
-    def die(number: int, kind: str, key: str) -> None:
-        if kind == "create" and key.endswith("commits/0000000000000001"):
-            raise Crash
-
-    store.before, store.after = sleep, die
-    with pytest.raises(Crash):
-        save(store, source, "new", OLD)
-    save(MemoryStore(objects), source, "new", NEW, OLD)
-    assert len(Repository.open(MemoryStore(objects), KeyRing(NEW)).list("new")) == 1
-
-
-def test_a_run_with_the_old_key_keeps_it(objects: dict[str, bytes], tmp_path: Path, source: Path) -> None:
-    """Until it has ended: then another rotation takes the old key away."""
-    request = BackupRequest(str(source), "a", operation_id="op", full=True, threads=1)
-
-    def stop(_: object) -> None:
-        raise Interrupted("stopped")
-
-    request.report = stop
-    with pytest.raises(Interrupted):
-        Repository.open(MemoryStore(objects), KeyRing(OLD)).backup(request)
-    result = rotate(MemoryStore(objects))
-    assert not result.old_key_removed
-    assert [(run["volume"], run["operationId"]) for run in result.waiting_for] == [("a", "op")]
-    assert under(MemoryStore(objects), NEW) == {tuple(sorted((OLD.fingerprint, NEW.fingerprint)))}
-    assert content(MemoryStore(objects), tmp_path, "a", OLD) == source.read_bytes()
-    again = BackupRequest(str(source), "a", operation_id="op", full=True, threads=1)
-    Repository.open(MemoryStore(objects), KeyRing(NEW)).backup(again)
-    assert rotate(MemoryStore(objects)).old_key_removed
 
 
 def test_lineages_that_neither_key_opens_stop_it_before_it_begins(objects: dict[str, bytes]) -> None:

@@ -15,11 +15,10 @@ from blockvault.engine.backup import PARENT_DAMAGED
 from blockvault.engine.damage import REMEMBERED, Found, merge
 from blockvault.engine.names import ObjectName
 from blockvault.engine.root import Roots
-from blockvault.engine.state import State
 from blockvault.engine.tree import TreeReader
 from blockvault.stores import AccessDenied, ObjectInfo, StoreUnreachable
 from tests.unit.engine import support
-from tests.unit.engine.support import MemoryStore, backup, check_usage, opened, restored
+from tests.unit.engine.support import MemoryStore, backup, check_usage, opened, restored, state_of
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -43,12 +42,6 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
             file.write(random.Random(seed).randbytes(70))
         backup(store, source)
     return store
-
-
-def state_of(store: MemoryStore) -> State:
-    found = opened(store)._volumes.find("v")
-    assert found is not None
-    return found.state
 
 
 def ids(store: MemoryStore) -> list[str]:
