@@ -130,6 +130,11 @@ print(result.backup_id, store.traffic.bytes_up)
 """
 
 
+def stored_in(place: Path) -> int:
+    """Bytes of whole segments in a directory store."""
+    return sum(path.stat().st_size for path in place.glob("lineages/*/segments/*") if ".tmp" not in path.name)
+
+
 def test_killed_at_random(tmp_path: Path) -> None:
     """kill -9 of a real process, again and again: in all at most 64 MiB more is sent each time than is needed."""
     size = 400 * 1024 * 1024
@@ -144,23 +149,21 @@ def test_killed_at_random(tmp_path: Path) -> None:
         process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(place), str(source)], stdout=subprocess.PIPE
         )
-        time.sleep(0.6 + chance.random())
+        # By what is stored, not by the time: a fast machine would be done before it is killed.
+        wanted = stored_in(place) + chance.randrange(size // 6)
+        while process.poll() is None and stored_in(place) <= wanted:
+            time.sleep(0.002)
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
             kills += 1
         process.wait()
-    segments = sum(
-        path.stat().st_size for path in place.glob("lineages/*/segments/*") if ".tmp" not in path.name
-    )
+    segments = stored_in(place)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(place), str(source)], capture_output=True, text=True, check=True
     )
     backup_id, sent = done.stdout.split()
     assert kills
     assert int(sent) <= size * 1.01 - segments + (64 << 20) or segments >= size
-    total = sum(
-        path.stat().st_size for path in place.glob("lineages/*/segments/*") if ".tmp" not in path.name
-    )
-    assert total <= size * 1.01 + kills * (64 << 20)
+    assert stored_in(place) <= size * 1.01 + kills * (64 << 20)
     Repository.open(store).restore("v", str(tmp_path / "restored"), backup_id)
     assert subprocess.run(["cmp", str(source), str(tmp_path / "restored")], check=False).returncode == 0
