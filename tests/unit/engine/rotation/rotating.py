@@ -38,12 +38,3 @@ def under(store: MemoryStore, *keys: VaultKey) -> set[tuple[str, ...]]:
     """The sets of keys that lineages are wrapped under."""
     facts = generations.open_store_record(store, KeyRing(*keys))
     return {tuple(each["fingerprints"]) for each in wrapped_under(store, facts)}
-
-
-def three_volumes(source: Path) -> dict[str, bytes]:
-    """The objects of an encrypted store with a backup of each volume."""
-    store = MemoryStore()
-    Repository.init(store, KeyRing(OLD))
-    for volume in VOLUMES:
-        save(store, source, volume, OLD)
-    return store.objects

@@ -19,22 +19,10 @@ from blockvault.engine import (
 )
 from blockvault.engine.rotation import Rotation, RotationResult
 from blockvault.stores import ObjectInfo
-from tests.unit.engine.rotating import NEW, OLD, THIRD, VOLUMES, content, rotate, save, three_volumes, under
+from tests.unit.engine.rotation.rotating import NEW, OLD, THIRD, VOLUMES, content, rotate, save, under
 from tests.unit.engine.support import Crash, CrashingStore, MemoryStore, at_call
 
 pytestmark = pytest.mark.usefixtures("small")
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    (tmp_path / "source").write_bytes(bytes(range(1, 251)) * 100)
-    return tmp_path / "source"
-
-
-@pytest.fixture
-def objects(source: Path) -> dict[str, bytes]:
-    """An encrypted store with three volumes."""
-    return three_volumes(source)
 
 
 def test_the_new_key_opens_all_and_the_old_one_nothing(

@@ -16,22 +16,10 @@ from blockvault.engine import (
     VolumeDeleted,
 )
 from blockvault.engine.rotation import RotationResult
-from tests.unit.engine.rotating import NEW, OLD, THIRD, content, rotate, save, three_volumes, under
+from tests.unit.engine.rotation.rotating import NEW, OLD, THIRD, content, rotate, save, under
 from tests.unit.engine.support import Crash, CrashingStore, MemoryStore, at_call
 
 pytestmark = pytest.mark.usefixtures("small")
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    (tmp_path / "source").write_bytes(bytes(range(1, 251)) * 100)
-    return tmp_path / "source"
-
-
-@pytest.fixture
-def objects(source: Path) -> dict[str, bytes]:
-    """An encrypted store with three volumes."""
-    return three_volumes(source)
 
 
 def test_a_volume_begun_meanwhile_is_wrapped_refused_or_caught(
