@@ -28,6 +28,7 @@ TINY: dict[str, float] = {
     "OUTCOMES": 8,
     "KEEP_STORED": 4,
     "KEEP_ZERO": 2,
+    "KEEP_EDGES": 1,
     "CHECKED": 4,
     # With so few entries, a patch of a page is seldom half as large as the page.
     "PATCH_SHARE": 1.5,

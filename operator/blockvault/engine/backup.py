@@ -247,7 +247,8 @@ class BackupRun:
             adoption = Adoption(self._store, work.lineage, self._adopts(work), work.attempt.patches_of)
             blocks = BlockWriter(work.lineage, segments, pages, self._changes, adoption)
             tree = TreeWriter(reader, levels_for(size), work.lineage, pages, self._changes)
-            sampler = samples.Sampler(parent.samples if parent is not None and mode == LIST else {})
+            carried = parent.samples if parent is not None and mode == LIST else {}
+            sampler = samples.Sampler(blocks_in(size), carried)
             top = self._scan(work, reader, plan, mode, blocks, tree, sampler, uploads)
             segments.flush()
             pages.flush()
@@ -259,8 +260,9 @@ class BackupRun:
         self._report(uploads)
         for sizes in (segments.sizes, pages.sizes, adoption.sizes):
             self._changes.set_sizes(sizes)
-        sampled = sampler.finish(blocks_in(size))
-        return Made(parent_entry, parent, top, names, mode, sampled, uploads.bytes_sent, work.fallback)
+        return Made(
+            parent_entry, parent, top, names, mode, sampler.finish(), uploads.bytes_sent, work.fallback
+        )
 
     def _adopts(self, work: Work) -> list[int]:
         """Epochs whose blocks may be there already: of dead runs, and what this one has sent in vain."""
@@ -296,11 +298,16 @@ class BackupRun:
 
     def _lies(self, work: Work, parent: Root, plan: Ranges) -> bool:
         """Whether a block that the list leaves out has changed."""
-        for block, digest in samples.to_check(parent.samples, plan):
-            view = work.source.read(block * BLOCK_SIZE, BLOCK_SIZE)
-            if (ZERO if is_zero(view) else work.lineage.keys.block(view)) != digest:
-                return True
-        return False
+        source, keys = work.source, work.lineage.keys
+
+        def differs(sample: tuple[int, bytes]) -> bool:
+            offset = sample[0] * BLOCK_SIZE
+            if source.is_hole(offset, BLOCK_SIZE):
+                return sample[1] != ZERO
+            view = source.read(offset, BLOCK_SIZE)
+            return (ZERO if is_zero(view) else keys.block(view)) != sample[1]
+
+        return samples.any_of(samples.to_check(parent.samples, plan), differs)
 
     def _scan(
         self,

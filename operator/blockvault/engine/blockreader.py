@@ -31,6 +31,9 @@ GAP = 512 * 1024
 LARGEST_READ = 4 * 1024 * 1024
 # Blocks decoded by one task: what compresses well must not take more memory than what does not.
 MOST_PIECES = 32
+# Pieces among which neighbours are looked for, of as many leaves as have so many: of a large volume of which little is
+# wanted, a leaf has few.
+TOGETHER = 256
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,6 @@ class Damage:
         )
 
 
-class _Wanted(NamedTuple):
-    slot: int
-    position: int
-    piece: Piece
-
-
 @dataclass
 class _Leaf:
     """A leaf whose blocks are being fetched. `parts` holds pieces of blocks that are not complete yet."""
@@ -67,8 +64,18 @@ class _Leaf:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-class _Fetched(NamedTuple):
+class _Wanted(NamedTuple):
     state: _Leaf
+    slot: int
+    position: int
+    piece: Piece
+
+    @property
+    def block(self) -> int:
+        return self.state.first + self.slot
+
+
+class _Fetched(NamedTuple):
     run: list[_Wanted]
     data: memoryview | None
 
@@ -111,14 +118,21 @@ class BlockReader:
                 if len(decoding) > 2 * decoders:
                     decoding.popleft().result()
 
+        def fetch_all(pieces: list[_Wanted]) -> None:
+            for run in runs(pieces, _place, gap=GAP, largest=LARGEST_READ):
+                for start in range(0, len(run), MOST_PIECES):
+                    fetching.append(fetch.submit(self._fetch, run[start : start + MOST_PIECES]))
+                    pass_on(self._threads)
+
         try:
+            waiting: list[_Wanted] = []
             for number, leaf, slots in wanted:
-                state = _Leaf(number * FANOUT, leaf)
-                for run in runs(self._pieces(leaf, slots), _place, gap=GAP, largest=LARGEST_READ):
-                    for start in range(0, len(run), MOST_PIECES):
-                        fetching.append(fetch.submit(self._fetch, state, run[start : start + MOST_PIECES]))
-                        pass_on(self._threads)
+                waiting += self._pieces(number, leaf, slots)
+                if len(waiting) >= TOGETHER:
+                    fetch_all(waiting)
+                    waiting = []
                 yield number
+            fetch_all(waiting)
             pass_on(0)
             while decoding:
                 decoding.popleft().result()
@@ -126,49 +140,51 @@ class BlockReader:
             for pool in (fetch, decode):
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _pieces(self, leaf: Leaf, slots: list[int]) -> list[_Wanted]:
+    def _pieces(self, number: int, leaf: Leaf, slots: list[int]) -> list[_Wanted]:
+        state = _Leaf(number * FANOUT, leaf)
         return [
-            _Wanted(slot, position, piece)
+            _Wanted(state, slot, position, piece)
             for slot in slots
             for position, piece in enumerate(leaf.pieces(slot))
         ]
 
-    def _fetch(self, state: _Leaf, run: list[_Wanted]) -> _Fetched:
+    def _fetch(self, run: list[_Wanted]) -> _Fetched:
         name, start, _ = _place(run[0])
         _, last, length = _place(run[-1])
         try:
             data = get(self._store, self._lineage.paths.segment(name), start, last + length - start)
         except ObjectNotFound:
-            return _Fetched(state, run, None)
-        return _Fetched(state, run, memoryview(data))
+            return _Fetched(run, None)
+        return _Fetched(run, memoryview(data))
 
     def _decode(self, fetched: _Fetched) -> None:
-        state, run, data = fetched
+        run, data = fetched
         if data is None:
             for wanted in run:
-                self._fail(state, wanted, "segment is missing")
+                self._fail(wanted, "segment is missing")
             return
         done: list[tuple[int, Buffer]] = []
         start = run[0].piece.offset
         for wanted in run:
             offset = wanted.piece.offset - start
-            block = self._piece(state, wanted, data[offset : offset + wanted.piece.length])
+            block = self._piece(wanted, data[offset : offset + wanted.piece.length])
             if block is not None:
-                done.append((state.first + wanted.slot, block))
+                done.append((wanted.block, block))
         if done:
             done.sort(key=lambda item: item[0])
             self._sink(done)
 
-    def _piece(self, state: _Leaf, wanted: _Wanted, stored: Buffer) -> Buffer | None:
+    def _piece(self, wanted: _Wanted, stored: Buffer) -> Buffer | None:
         """The block that this piece completes; None where others are awaited, or something is damaged."""
         try:
-            plain = self._open(state, wanted, stored)
+            plain = self._open(wanted, stored)
         except CodecError:
             # Once more before it counts as damage: the way from the store may have been at fault.
-            again = self._again(state, wanted)
+            again = self._again(wanted)
             if again is None:
                 return None
             plain = again
+        state = wanted.state
         if not state.leaf.patches(wanted.slot):
             return plain
         with state.lock:
@@ -177,47 +193,46 @@ class BlockReader:
             if len(parts) < 1 + len(state.leaf.patches(wanted.slot)):
                 return None
             del state.parts[wanted.slot]
-        return self._whole(state, wanted, parts)
+        return self._whole(wanted, parts)
 
-    def _again(self, state: _Leaf, wanted: _Wanted) -> bytes | None:
+    def _again(self, wanted: _Wanted) -> bytes | None:
         """A piece, fetched by itself; None when it is damaged."""
         piece = wanted.piece
         try:
             stored = get(self._store, self._lineage.paths.segment(piece.name), piece.offset, piece.length)
-            return self._open(state, wanted, stored)
+            return self._open(wanted, stored)
         except ObjectNotFound:
-            self._fail(state, wanted, "segment is missing")
+            self._fail(wanted, "segment is missing")
         except CodecError as error:
-            self._fail(state, wanted, str(error))
+            self._fail(wanted, str(error))
         return None
 
-    def _open(self, state: _Leaf, wanted: _Wanted, stored: Buffer) -> bytes:
+    def _open(self, wanted: _Wanted, stored: Buffer) -> bytes:
         """The plain bytes of a piece; of a block without patches, checked against its hash."""
         piece = wanted.piece
         kind, plain = (BLOCK_PATCH, piece.plain) if piece.mask else (BLOCK, BLOCK_SIZE)
-        head = Head(state.first + wanted.slot, kind, 0, piece.codec, plain, piece.mask)
+        head = Head(wanted.block, kind, 0, piece.codec, plain, piece.mask)
         data = items.unpack(self._lineage, piece.name, piece.offset, head, stored)
-        if not state.leaf.patches(wanted.slot) and self._lineage.keys.block(data) != state.leaf.hash_of(
-            wanted.slot
-        ):
+        leaf = wanted.state.leaf
+        if not leaf.patches(wanted.slot) and self._lineage.keys.block(data) != leaf.hash_of(wanted.slot):
             raise CodecError("the hash does not match")
         return data
 
-    def _whole(self, state: _Leaf, wanted: _Wanted, parts: dict[int, bytes]) -> Buffer | None:
+    def _whole(self, wanted: _Wanted, parts: dict[int, bytes]) -> Buffer | None:
         """The block that base and patches make; None when it is damaged."""
-        slot = wanted.slot
+        state, slot = wanted.state, wanted.slot
         block = self._laid(state, slot, parts)
         if block is None:
             # A piece by itself has no hash where nothing is encrypted, so all are fetched once more.
             for position, piece in enumerate(state.leaf.pieces(slot)):
-                plain = self._again(state, _Wanted(slot, position, piece))
+                plain = self._again(_Wanted(state, slot, position, piece))
                 if plain is None:
                     return None
                 parts[position] = plain
             block = self._laid(state, slot, parts)
         if block is None:
             cause = "the hash of base and patches together does not match"
-            self._fail(state, self._blamed(state, wanted), cause)
+            self._fail(self._blamed(wanted), cause)
         return block
 
     def _laid(self, state: _Leaf, slot: int, parts: dict[int, bytes]) -> Buffer | None:
@@ -227,24 +242,25 @@ class BlockReader:
             sectors.lay(block, patch.mask, parts[position])
         return block if self._lineage.keys.block(block) == state.leaf.hash_of(slot) else None
 
-    def _blamed(self, state: _Leaf, wanted: _Wanted) -> _Wanted:
+    def _blamed(self, wanted: _Wanted) -> _Wanted:
         """The piece of a block that is at fault: that whose object as a whole does not check."""
-        for position, piece in enumerate(state.leaf.pieces(wanted.slot)):
+        for position, piece in enumerate(wanted.state.leaf.pieces(wanted.slot)):
             key = self._lineage.paths.segment(piece.name)
             try:
                 envelope.split(envelope.Kind.SEGMENT, key, get_whole(self._store, key, expected=True))
             except (ObjectNotFound, StoredDataDamaged):
-                return _Wanted(wanted.slot, position, piece)
+                return wanted._replace(position=position, piece=piece)
         return wanted
 
-    def _fail(self, state: _Leaf, wanted: _Wanted, cause: str) -> None:
+    def _fail(self, wanted: _Wanted, cause: str) -> None:
+        state = wanted.state
         with state.lock:
             first = wanted.slot not in state.failed
             state.failed.add(wanted.slot)
         if first:
             piece = wanted.piece
             key = self._lineage.paths.segment(piece.name)
-            self._on_damage(Damage(state.first + wanted.slot, key, piece.offset, piece.length, cause))
+            self._on_damage(Damage(wanted.block, key, piece.offset, piece.length, cause))
 
 
 def _place(wanted: _Wanted) -> tuple[ObjectName, int, int]:

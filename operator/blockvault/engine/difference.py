@@ -28,6 +28,9 @@ def _below(new: TreeReader, old: TreeReader, level: int, index: int, leaves: int
         if index == 0 and level > min(new.levels, old.levels) + 1 and 0 not in slots:
             slots.insert(0, 0)  # the lower tree has no page here to compare with
     reach = FANOUT ** (level - 1)
+    if level > 1:
+        for tree in (new, old):
+            tree.prefetch(level - 1, (index * FANOUT + slot for slot in slots))
     for slot in slots:
         child = index * FANOUT + slot
         if child * reach >= leaves:

@@ -99,14 +99,14 @@ class Leaf:
         self.origin = origin
         self._names: list[ObjectName] = []
         self._numbers: dict[ObjectName, int] = {}
-        self._patches: dict[int, list[Piece]] = {}
+        self._patches: dict[int, list[Piece] | _Rows] = {}
 
     def copy(self) -> Leaf:
         """One that can be changed without changing this."""
         made = Leaf(self.entries.copy(), self.origin.copy() if self.origin else None)
         made._names = list(self._names)
         made._numbers = dict(self._numbers)
-        made._patches = {slot: list(patches) for slot, patches in self._patches.items()}
+        made._patches = dict(self._patches)  # what it holds is replaced, never changed
         return made
 
     @property
@@ -144,7 +144,10 @@ class Leaf:
 
     def patches(self, slot: int) -> list[Piece]:
         """The patches on the base, oldest first."""
-        return self._patches.get(slot, [])
+        found = self._patches.get(slot, [])
+        if isinstance(found, _Rows):
+            found = self._patches[slot] = found.pieces()
+        return found
 
     def pieces(self, slot: int) -> list[Piece]:
         """Base and patches, in the order in which they are laid on each other; empty for a zero block."""
@@ -254,19 +257,28 @@ class Leaf:
         with_digests = stored & (entries["digests_object"] > 0)
         entries["digests_object"][with_digests] = map_[entries["digests_object"][with_digests] - 1] + 1
         self.entries[slots] = entries
-        rows = table.tolist()
         for slot, first, number in zip(
             slots, entries["first_patch"].tolist(), entries["patches"].tolist(), strict=True
         ):
             self._patches.pop(slot, None)
             if number:
-                self._patches[slot] = [_piece(row, names) for row in rows[first : first + number]]
+                self._patches[slot] = _Rows(table[first : first + number], names)
 
 
-def _piece(row: tuple[int, int, int, int, int, bytes, int, int], names: list[ObjectName]) -> Piece:
-    mask, obj, offset, length, codec, _, digests, digests_offset = row
-    spot = Spot(names[digests - 1], digests_offset) if digests else None
-    return Piece(names[obj], offset, length, codec, mask, spot)
+class _Rows(NamedTuple):
+    """Patches as they stand in a page: a sixth of what they take as pieces, and most are never asked for."""
+
+    table: Entries
+    names: list[ObjectName]
+
+    def pieces(self) -> list[Piece]:
+        return [
+            Piece(
+                self.names[obj], offset, length, codec, mask,
+                Spot(self.names[digests - 1], digests_offset) if digests else None,
+            )
+            for mask, obj, offset, length, codec, _, digests, digests_offset in self.table.tolist()
+        ]  # fmt: skip
 
 
 def _check(entries: Entries, table: Entries, names: int) -> None:

@@ -11,14 +11,16 @@ from blockvault.engine.former import FormerLeaf
 from blockvault.engine.leaf import Leaf
 from blockvault.engine.pages import BLOCK_SIZE, FANOUT, blocks_in
 from blockvault.engine.scan import BATCH_BLOCKS, BATCH_SIZE, Batch
-from blockvault.engine.tree import TreeReader
+from blockvault.engine.tree import TOGETHER, TreeReader
 
 Ranges = list[tuple[int, int]]
+Planned = tuple[FormerLeaf, Ranges]
 MakeFormer = Callable[[int, Leaf | None, "set[int] | None"], FormerLeaf]
 MakeGroup = Callable[[list[FormerLeaf]], object]
 
-# Leaves whose digests are fetched together. Without a list it is not known which will be wanted, so fewer.
-LISTED_GROUP = 32
+# Leaves whose digests are fetched together: of a list so many that they have this many blocks of it. Without one it is
+# not known which will be wanted, so fewer.
+LISTED_BLOCKS = 1024
 COMPARED_GROUP = 4
 
 
@@ -33,7 +35,10 @@ def everything(source: Source, parent: TreeReader, parent_blocks: int) -> Ranges
 def present(tree: TreeReader, blocks: int) -> Iterator[tuple[int, int]]:
     """Block ranges of the leaves that a tree has, below block number `blocks`."""
     leaves = -(-blocks // FANOUT)
-    for group in range(-(-leaves // FANOUT)):
+    groups = -(-leaves // FANOUT)
+    for group in range(groups):
+        if group % TOGETHER == 0:
+            tree.prefetch(1, range(group, min(group + TOGETHER, groups)))
         kinds = tree.inner(1, group).entries["kind"]
         for slot in range(min(FANOUT, leaves - group * FANOUT)):
             if kinds[slot]:
@@ -61,16 +66,32 @@ def batches(
     digests are then fetched together, else those of a few.
     """
     found = _formers(plan, reader, make, listed=listed)
-    while members := list(islice(found, LISTED_GROUP if listed else COMPARED_GROUP)):
+    for members in _by_blocks(found) if listed else _by_number(found):
         group([former for former, _ in members])
         for former, ranges in members:
             for first, end in ranges:
                 yield Batch(first, end, former)
 
 
-def _formers(
-    plan: Ranges, reader: TreeReader, make: MakeFormer, *, listed: bool
-) -> Iterator[tuple[FormerLeaf, Ranges]]:
+def _by_blocks(found: Iterator[Planned]) -> Iterator[list[Planned]]:
+    members: list[Planned] = []
+    blocks = 0
+    for former, ranges in found:
+        members.append((former, ranges))
+        blocks += count(ranges)
+        if blocks >= LISTED_BLOCKS:
+            yield members
+            members, blocks = [], 0
+    if members:
+        yield members
+
+
+def _by_number(found: Iterator[Planned]) -> Iterator[list[Planned]]:
+    while members := list(islice(found, COMPARED_GROUP)):
+        yield members
+
+
+def _formers(plan: Ranges, reader: TreeReader, make: MakeFormer, *, listed: bool) -> Iterator[Planned]:
     leaves = reader.leaves(_leaf_numbers(plan))
     for number, members in groupby(split(plan, BATCH_BLOCKS), key=lambda piece: piece[0] // FANOUT):
         found, leaf = next(leaves)

@@ -186,6 +186,9 @@ class RestoreRun:
             if isinstance(leaf, StoredDataDamaged):
                 written.page_damaged(first, first + count, leaf)
                 continue
+            if leaf is None and base is None:
+                written.zero(first, first + count)
+                continue
             slots: Iterable[int] = range(count)
             if base is not None and not isinstance(old, StoredDataDamaged):
                 slots = [s for s in slots if _hash(leaf, s) != _hash(old, s) or base.unknown(first + s)]
@@ -194,7 +197,7 @@ class RestoreRun:
                 if leaf is not None and leaf.stored(slot):
                     stored.append(slot)
                 else:
-                    written.zero(first + slot)
+                    written.zero(first + slot, first + slot + 1)
             if leaf is not None and stored:
                 yield number, leaf, stored
 

@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from blockvault.engine import runtime
 from blockvault.engine.hashing import SIZE, ZERO
+from blockvault.engine.pages import FANOUT
 
-# How many are kept of stored and of zero blocks, and how many are read by one check.
-KEEP_STORED = 384
-KEEP_ZERO = 128
-CHECKED = 256
+# How many are kept: of stored and of zero blocks by chance, and of unchanged neighbours of blocks that changed.
+KEEP_STORED = 1024
+KEEP_ZERO = 256
+KEEP_EDGES = 256
+# How many are read by one check: of one wrong block in two hundred, so many miss all once in two hundred runs.
+CHECKED = 1024
+# Edges of changed runs that are offered of one leaf.
+EDGES_OF_LEAF = 8
+
+THREADS = 8
 
 _RECORD = struct.Struct("<Q32s")
 RECORD_SIZE = _RECORD.size
@@ -55,46 +62,79 @@ class _Reservoir:
 
 
 class Sampler:
-    """Chooses the samples of a backup while its leaves go by. `carried`: those of the parent."""
+    """Chooses the samples of a backup of so many `blocks` while its leaves go by. `carried`: those of the parent."""
 
-    def __init__(self, carried: Samples) -> None:
+    def __init__(self, blocks: int, carried: Samples) -> None:
         self._chance = random.Random(runtime.random(8))  # noqa: S311 - guards against mistakes, not attackers
         self._hashes: Samples = {}
         self._stored = _Reservoir(KEEP_STORED, self._chance)
         self._zero = _Reservoir(KEEP_ZERO, self._chance)
+        self._edges = _Reservoir(KEEP_EDGES, self._chance)
+        self._blocks = blocks
+        # So many of each leaf that a small volume's leaves, too, give enough to choose from.
+        self._of_leaf = max(2, -(-4 * KEEP_STORED * FANOUT // max(blocks, 1)))
         self._carried = dict(carried)
 
     def leaf(self, first: int, count: int, hashes: bytes | None, changed: Iterable[int] = ()) -> None:
         """A leaf as the backup has it: its first block, blocks in the volume, and hashes (None: all zero).
 
-        A few of its blocks are offered: some by chance, and neighbours of those that changed.
+        Some of its blocks are offered by chance, and neighbours of those that changed, as lists are wrong by rounding.
         """
-        blocks = [self._chance.randrange(count) for _ in range(2)]
-        blocks += [slot + step for slot in list(changed)[:4] for step in (-1, 1) if 0 <= slot + step < count]
-        for slot in blocks:
-            digest = ZERO if hashes is None else hashes[slot * SIZE : slot * SIZE + SIZE]
-            self._hashes[first + slot] = digest
-            (self._zero if digest == ZERO else self._stored).offer(first + slot)
+
+        def note(slot: int) -> int:
+            block = first + slot
+            if block not in self._hashes:
+                self._hashes[block] = ZERO if hashes is None else hashes[slot * SIZE : slot * SIZE + SIZE]
+            return block
+
+        for slot in self._chance.sample(range(count), min(self._of_leaf, count)):
+            self._offer(note(slot))
+        touched = set(changed)
+        edges = sorted({slot + step for slot in touched for step in (-1, 1)} - touched)
+        inside = [slot for slot in edges if 0 <= slot < count]
+        for slot in self._chance.sample(inside, min(EDGES_OF_LEAF, len(inside))):
+            self._edges.offer(note(slot))
+        for block in (0, self._blocks - 1):
+            if first <= block < first + count:
+                note(block - first)
         for slot in range(count) if self._carried else ():
             if first + slot in self._carried:
-                self._carried[first + slot] = (
-                    ZERO if hashes is None else hashes[slot * SIZE : slot * SIZE + SIZE]
-                )
+                self._carried.pop(first + slot)
+                self._offer(note(slot))
 
-    def finish(self, blocks: int) -> Samples:
-        """The samples of the backup, of a volume of so many blocks."""
+    def _offer(self, block: int) -> None:
+        (self._zero if self._hashes[block] == ZERO else self._stored).offer(block)
+
+    def finish(self) -> Samples:
+        """The samples of the backup."""
         for block, digest in self._carried.items():
-            if block < blocks and block not in self._hashes:
+            if block < self._blocks:
                 self._hashes[block] = digest
-                (self._zero if digest == ZERO else self._stored).offer(block)
-        return {block: self._hashes[block] for block in [*self._stored.kept, *self._zero.kept]}
+                self._offer(block)
+        ends = [block for block in (0, self._blocks - 1) if block in self._hashes]
+        chosen = [*self._stored.kept, *self._zero.kept, *self._edges.kept, *ends]
+        return {block: self._hashes[block] for block in chosen}
 
 
 def to_check(samples: Samples, covered: list[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
-    """Up to 256 samples by chance, outside of the block ranges that a list covers."""
+    """Samples outside of the block ranges that a list covers: at most CHECKED, by chance."""
     rest = [item for item in sorted(samples.items()) if not _inside(item[0], covered)]
     chance = random.Random(runtime.random(8))  # noqa: S311
     yield from chance.sample(rest, min(CHECKED, len(rest)))
+
+
+def any_of(chosen: Iterable[tuple[int, bytes]], differs: Callable[[tuple[int, bytes]], bool]) -> bool:
+    """Whether one of these samples differs. Raises the first error.
+
+    Many are read at a time: they lie all over the volume, and a device across a network takes a while for each.
+    """
+    pool = runtime.executor(THREADS, "samples")
+    try:
+        futures = [pool.submit(differs, sample) for sample in chosen]
+        return any(future.result() for future in futures)
+    finally:
+        # Waits for reads on their way, as an error closes the volume.
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _inside(block: int, ranges: list[tuple[int, int]]) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from contextlib import suppress
+from itertools import groupby, islice
 
 import numpy as np
 
@@ -32,8 +33,14 @@ from blockvault.stores import ObjectNotFound, ObjectStore
 # Pages that lie this close are fetched by one request.
 GAP = 64 * 1024
 LARGEST_READ = 4 * 1024 * 1024
-# Inner pages kept for each level: the reader runs ahead of the writer by less than two of them.
-KEPT = 8
+# Pages of a level that are read together: where few blocks of a large volume are wanted, each lies in another leaf and
+# below another inner page, and asking for those one by one would take a request each.
+TOGETHER = 512
+# Decoded bytes of leaves that are read together. Of a page patch it is not known how large its base is.
+LEAVES_BYTES = 8 * 1024 * 1024
+BASE_BYTES = 32 * 1024
+# Inner pages of 12 KiB kept for each level: the reader runs ahead of the writer by less than twice TOGETHER.
+KEPT = 2 * TOGETHER
 
 
 class TreeReader:
@@ -64,28 +71,69 @@ class TreeReader:
         self, wanted: Iterable[int]
     ) -> Iterator[tuple[int, Leaf | StoredDataDamaged | None]]:
         """As `leaves`, but a page that cannot be read gives its error in its place, and its neighbours follow."""
-        for group, members in groupby(wanted, key=lambda index: index // FANOUT):
-            numbers = list(members)
+        for numbers in _by_groups(wanted):
+            self.prefetch(1, {number // FANOUT for number in numbers})
+            for portion in self._portions(numbers):
+                refs = {n: ref for n, ref in portion if isinstance(ref, np.void)}
+                pages = self.load(0, list(refs), list(refs.values()))
+                for number, ref in portion:
+                    page = ref if isinstance(ref, StoredDataDamaged) else pages.get(number)
+                    assert not isinstance(page, Inner)
+                    yield number, page
+
+    def _portions(self, numbers: list[int]) -> Iterator[list[tuple[int, np.void | StoredDataDamaged | None]]]:
+        """These leaves with their references, as many at a time as may be in memory; None: all blocks are zero."""
+        portion: list[tuple[int, np.void | StoredDataDamaged | None]] = []
+        count = size = 0
+        for number in numbers:
+            found: np.void | StoredDataDamaged | None = None
             try:
-                inner = self.inner(1, group)
+                ref = self.inner(1, number // FANOUT).entries[number % FANOUT]
+                if ref["kind"] != ABSENT:
+                    found = ref
+                    count += 1
+                    size += int(ref["plain"]) + (BASE_BYTES if ref["kind"] == PATCHED else 0)
             except StoredDataDamaged as error:
-                yield from ((number, error) for number in numbers)
-                continue
-            refs = {
-                n: inner.entries[n % FANOUT] for n in numbers if inner.entries[n % FANOUT]["kind"] != ABSENT
-            }
-            pages = self.load(0, list(refs), list(refs.values()))
-            for number in numbers:
-                page = pages.get(number)
-                assert not isinstance(page, Inner)
-                yield number, page
+                found = error
+            portion.append((number, found))
+            if count >= TOGETHER or size >= LEAVES_BYTES:
+                yield portion
+                portion, count, size = [], 0, 0
+        if portion:
+            yield portion
+
+    def prefetch(self, level: int, indexes: Iterable[int]) -> None:
+        """Read inner pages that `inner` will be asked for, together. What is damaged is left for `inner` to tell."""
+        kept = self._inner.setdefault(level, OrderedDict())
+        lacking = sorted(index for index in set(indexes) if index not in kept and self._inside(level, index))
+        if level >= self.levels or len(lacking) < 2:
+            return
+        self.prefetch(level + 1, {index // FANOUT for index in lacking})
+        refs: dict[int, np.void] = {}
+        for index in lacking:
+            with suppress(StoredDataDamaged):
+                ref = self.inner(level + 1, index // FANOUT).entries[index % FANOUT]
+                if ref["kind"] != ABSENT:
+                    refs[index] = ref
+        for index, page in self.load(level, list(refs), list(refs.values())).items():
+            if isinstance(page, Inner):
+                self._keep(level, index, page)
+
+    def _inside(self, level: int, index: int) -> bool:
+        return level <= self.levels and index < FANOUT ** (self.levels - level)
+
+    def _keep(self, level: int, index: int, page: Inner) -> None:
+        kept = self._inner.setdefault(level, OrderedDict())
+        kept[index] = page
+        if len(kept) > KEPT:
+            kept.popitem(last=False)
 
     def inner(self, level: int, index: int) -> Inner:
         """The inner page. Raises StoredDataDamaged.
 
         All absent outside the tree. Above the top there is one whose first child is the top.
         """
-        if level > self.levels or index >= FANOUT ** (self.levels - level):
+        if not self._inside(level, index):
             page = Inner()
             if level == self.levels + 1 and index == 0:
                 page.entries[0] = self.top
@@ -105,9 +153,7 @@ class TreeReader:
         if isinstance(found, StoredDataDamaged):
             raise found
         assert isinstance(found, Inner)
-        kept[index] = found
-        if len(kept) > KEPT:
-            kept.popitem(last=False)
+        self._keep(level, index, found)
         return found
 
     def load(
@@ -236,3 +282,10 @@ class TreeReader:
         return StoredDataDamaged(
             f"{self._lineage.paths.pages(name_of(ref))}: page at offset {ref['offset']}: {cause}"
         )
+
+
+def _by_groups(numbers: Iterable[int]) -> Iterator[list[int]]:
+    """Ascending numbers of leaves, those below TOGETHER inner pages at a time."""
+    groups = (list(members) for _, members in groupby(numbers, key=lambda number: number // FANOUT))
+    while some := list(islice(groups, TOGETHER)):
+        yield [number for members in some for number in members]

@@ -28,7 +28,7 @@ from blockvault.engine.summary import Changes, Records
 from blockvault.engine.tree import TreeReader
 from blockvault.stores import ObjectStore
 
-# Leaves read together; each may be there in as many versions as there are roots.
+# Pages of a level that are read together; each may be there in as many versions as there are roots.
 TOGETHER = 16
 
 # Distinct references to one page, each with the roots that have it: bit n for root n.
@@ -62,39 +62,33 @@ class Walk:
 
     def leaves(self) -> Iterator[tuple[int, list[tuple[Leaf, int]]]]:
         """(number, versions with the roots that have them) of every leaf that is not all zero, ascending."""
-        yield from self._below(max(self._tops, default=0), 0, {})
+        top = max(self._tops, default=0)
+        yield from self._below(top, {0: {}})
 
-    def _below(self, level: int, index: int, refs: Sharing) -> Iterator[tuple[int, list[tuple[Leaf, int]]]]:
-        if index == 0:
+    def _below(self, level: int, wanted: dict[int, Sharing]) -> Iterator[tuple[int, list[tuple[Leaf, int]]]]:
+        """The leaves below these pages of a level, ascending."""
+        if 0 in wanted:
             # Here the trees of volumes that were smaller begin.
             for raw, roots in self._tops.get(level, {}).items():
-                _share(refs, raw, roots)
-        if level == 0:
-            yield from self._leaves({index: refs} if refs else {})
-            return
-        children: dict[int, Sharing] = {}
-        for page, roots in self._load(level, {index: refs}).get(index, []):
-            assert isinstance(page, Inner)
-            for slot in np.flatnonzero(page.entries["kind"]).tolist():
-                _share(children.setdefault(slot, {}), page.entries[slot].tobytes(), roots)
-        if index == 0 and any(below < level for below in self._tops):
-            children.setdefault(0, {})
-        if level == 1:
-            numbers = {index * FANOUT + slot: shared for slot, shared in sorted(children.items())}
-            if index == 0:
-                for raw, roots in self._tops.get(0, {}).items():
-                    _share(numbers[0], raw, roots)
-            yield from self._leaves(numbers)
-            return
-        for slot, shared in sorted(children.items()):
-            yield from self._below(level - 1, index * FANOUT + slot, shared)
-
-    def _leaves(self, wanted: dict[int, Sharing]) -> Iterator[tuple[int, list[tuple[Leaf, int]]]]:
-        numbers = list(wanted)
+                _share(wanted[0], raw, roots)
+        numbers = sorted(index for index, refs in wanted.items() if refs or (index == 0 and level))
         for start in range(0, len(numbers), TOGETHER):
             some = {number: wanted[number] for number in numbers[start : start + TOGETHER]}
-            for number, versions in self._load(0, some).items():
-                yield number, [(page, roots) for page, roots in versions if isinstance(page, Leaf)]
+            for index, pages in self._load(level, some).items():
+                if level == 0:
+                    yield index, [(page, roots) for page, roots in pages if isinstance(page, Leaf)]
+                else:
+                    yield from self._below(level - 1, self._children(level, index, pages))
+
+    def _children(self, level: int, index: int, pages: list[tuple[Leaf | Inner, int]]) -> dict[int, Sharing]:
+        children: dict[int, Sharing] = {}
+        for page, roots in pages:
+            assert isinstance(page, Inner)
+            for slot in np.flatnonzero(page.entries["kind"]).tolist():
+                _share(children.setdefault(index * FANOUT + slot, {}), page.entries[slot].tobytes(), roots)
+        if index == 0 and any(below < level for below in self._tops):
+            children.setdefault(0, {})
+        return children
 
     def _load(self, level: int, wanted: dict[int, Sharing]) -> dict[int, list[tuple[Leaf | Inner, int]]]:
         """All versions of these pages of a level. What is damaged goes to `damaged`."""

@@ -61,13 +61,12 @@ class Writeback:
                 self._unsynced = 0
             self._target.sync()
 
-    def zero(self, block: int) -> None:
-        """A block is zero. Neighbours are joined, so that the kernel zeroes long ranges at once. One thread only."""
-        first, end = self._zeros
-        if block != end:
+    def zero(self, first: int, end: int) -> None:
+        """Blocks [first, end) are zero. Neighbours are joined: the kernel zeroes long ranges at once. Of one thread."""
+        if first != self._zeros[1]:
             self.flush()
-            first = block
-        self._zeros = (first, block + 1)
+            self._zeros = (first, end)
+        self._zeros = (self._zeros[0], end)
 
     def flush(self) -> None:
         """Zero what was collected. Raises TargetUnwritable."""

@@ -260,7 +260,7 @@ def test_the_decoder_meets_every_feature(encrypted: bool) -> None:
 def test_stores_that_were_written_once_stay_readable(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By engine and decoder; and the engine can add to them."""
+    """By engine and decoder; and the engine verifies them, adds to them, deletes, collects and compacts in them."""
     golden = json.loads(path.read_text())
     objects = {key: b64decode(data) for key, data in golden["objects"].items()}
     key = bytes.fromhex(golden["key"]) if golden["key"] else None
@@ -287,6 +287,16 @@ def test_stores_that_were_written_once_stay_readable(
     copy = MemoryStore(dict(objects))
     made = backup(copy, source, golden["volume"], full=True)
     assert restored(copy, tmp_path, made.backup_id, golden["volume"]) == content
+    kept = {backup_id: decoder.read(backup_id) for backup_id in list(golden["backups"])[1:]}
+    repository = opened(copy)
+    assert repository.verify(every_byte=True)["damaged"] == []
+    assert repository.delete(golden["volume"], next(iter(golden["backups"])))
+    repository.collect()
+    repository.compact(golden["volume"])
+    repository.collect()
+    assert repository.verify(every_byte=True)["damaged"] == []
+    for backup_id, old in {**kept, made.backup_id: content}.items():
+        assert restored(copy, tmp_path, backup_id, golden["volume"]) == old
 
 
 def test_there_are_such_stores() -> None:

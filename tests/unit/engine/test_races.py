@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -321,8 +321,20 @@ def test_a_lineage_with_unknown_features_is_not_written(store: MemoryStore, sour
     store.objects[key] = with_feature(store.objects[key], key, offset=24)
     with pytest.raises(FormatUnsupported, match="must not write"):
         backup(store, source)
-    with pytest.raises(FormatUnsupported):
-        Repository.open(store).delete("v", made.backup_id)
+    before = dict(store.objects)
+    writes: list[Callable[[Repository], object]] = [
+        lambda repository: repository.delete("v", made.backup_id),
+        lambda repository: repository.delete("v", made.backup_id, keep_seconds=60),
+        lambda repository: repository.delete_volume("v"),
+        lambda repository: repository.collect("v"),
+        lambda repository: repository.compact("v"),
+        lambda repository: repository.heal("v"),
+        lambda repository: repository.take_over("v", "other"),
+    ]
+    for write in writes:
+        with pytest.raises(FormatUnsupported):
+            write(Repository.open(store))
+    assert store.objects == before
     assert restored(store, source.parent, made.backup_id) == source.read_bytes()
     store.objects[key] = with_feature(store.objects[key], key, offset=16)
     with pytest.raises(FormatUnsupported, match="features 0x80"):
