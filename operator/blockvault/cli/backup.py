@@ -48,7 +48,9 @@ from blockvault.stores import BlockvaultError
     "--parent", metavar="ID", help="Backup to build on: an id, its beginning, or latest (the default)."
 )
 @click.option(
-    "--skip-unreadable", is_flag=True, help="Store zeros for sectors that cannot be read, and record them."
+    "--skip-unreadable",
+    is_flag=True,
+    help="Store zeros for sectors that cannot be read, record them, and read them again the next time.",
 )
 @click.option(
     "--operation-id", metavar="ID", help="One id makes one backup: repeated, it goes on or is done."

@@ -121,6 +121,8 @@ class BackupRun:
             return None  # another commit in between might not be noticed
         if listed.parent not in (None, parent_entry.id) or state.distrusted or state.damaged:
             return None
+        if parent_entry.figures["unreadable"]:
+            return None  # what the list says of them is of no use: see _plan
         if any(other.operation == request.operation_id for other in state.attempts):
             return None
         trash.refuse_foreign(state, self._actor)
@@ -283,9 +285,11 @@ class BackupRun:
         if parent is None or parent_entry is None:
             return everything(work.source, reader, 0), FULL
         if ranges is not None and listed is not None:
-            # Past the parent's end nothing can be compared with; what was found damaged is looked at again.
+            # Past the parent's end nothing can be compared with; what was found damaged is looked at again, and so
+            # is what could not be read: it is zero in the parent, which is not what the list calls unchanged.
             grown = [(parent.size // BLOCK_SIZE, blocks)] if size > parent.size else []
-            plan = union(ranges, [*grown, *((b, b + 1) for b in work.damaged_blocks if b < blocks)])
+            again = block_ranges(parent.unreadable, size)
+            plan = union(ranges, [*grown, *again, *((b, b + 1) for b in work.damaged_blocks if b < blocks)])
             if listed.parent not in (None, parent_entry.id):
                 work.fallback = OTHER_PARENT  # made from another backup, it says nothing about this one
             elif work.state.distrusted:
@@ -304,7 +308,9 @@ class BackupRun:
             offset = sample[0] * BLOCK_SIZE
             if source.is_hole(offset, BLOCK_SIZE):
                 return sample[1] != ZERO
-            view = source.read(offset, BLOCK_SIZE)
+            view = source.peek(offset, BLOCK_SIZE)
+            if view is None:
+                return False  # it cannot be read, which is no lie
             return (ZERO if is_zero(view) else keys.block(view)) != sample[1]
 
         return samples.any_of(samples.to_check(parent.samples, plan), differs)

@@ -147,6 +147,14 @@ class SourceChanged(EngineError):
     remedy = "Back up a snapshot, or a volume that nobody resizes meanwhile; the backup was not made."
 
 
+class SourceGone(EngineError):
+    """The volume went away while it was read: a device that was detached, a path to it that broke."""
+
+    reason = "SourceGone"
+    retryable = True
+    remedy = "See in the kernel's log why it went and attach it again, then repeat: what was sent is not sent again."
+
+
 class TargetNotFound(EngineError):
     """The device or file to restore to cannot be opened."""
 
@@ -176,7 +184,7 @@ class TargetNotEmpty(EngineError):
 
 
 class TargetUnwritable(EngineError):
-    """Writing the target failed; what it holds now is incomplete."""
+    """Writing the target failed; what it holds now is incomplete, unless it says that nothing was written."""
 
     reason = "TargetUnwritable"
     remedy = "Check the device and the kernel's log, then restore again."

@@ -59,6 +59,7 @@ _CODES: dict[type[store_errors.BlockvaultError], int] = {
     errors.SourceUnreadable: IO,
     errors.SourceChanged: IO,
     errors.TargetUnwritable: IO,
+    errors.SourceGone: TEMPORARY,
     errors.AttemptFenced: TEMPORARY,
     errors.CommitContention: TEMPORARY,
     errors.ReadOvertaken: TEMPORARY,

@@ -84,6 +84,12 @@ class Root:
         return None if base is None else (ObjectName.parse(base["object"]), int(base["bytes"]))
 
     @property
+    def unreadable(self) -> list[tuple[int, int]]:
+        """Ranges (offset, length) that are zero here because the volume could not be read."""
+        # The last sector may end behind the volume, as some versions have noted it.
+        return [(int(o), min(int(n), self.size - int(o))) for o, n in self.facts["unreadable"]]
+
+    @property
     def depth(self) -> int:
         """How many summaries lie below this one."""
         return int(self.facts["summary"]["depth"])
@@ -146,6 +152,8 @@ def _check(root: Root, key: LineageKey) -> None:
         raise ValueError(f"a summary of depth {root.depth}")
     if any(block >= blocks_in(root.size) for block in root.samples):
         raise ValueError("a sample of a block that is not there")
+    if any(offset < 0 or length <= 0 for offset, length in root.unreadable):
+        raise ValueError("an unreadable range that is not in the volume")
     if not isinstance(facts["id"], str) or not isinstance(facts["meta"], dict):
         raise ValueError("no id or no meta")
 
