@@ -16,13 +16,18 @@ from contextlib import suppress
 from blockvault.engine import runtime
 from blockvault.engine.errors import TargetBusy, TargetNotFound, TargetTooSmall, TargetUnwritable
 from blockvault.engine.hashing import Buffer
+from blockvault.stores import TooManyOpenFiles
 
 # linux/fs.h: _IO(0x12, 127). Its neighbours look alike and do something else (0x127b reads a sector size).
 BLKZEROOUT = 0x127F
+BLKROGET = 0x125E
 # linux/falloc.h
 _KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
 # Of each loop device in use: the file that it shows.
 _LOOP_FILES = "/sys/block/loop*/loop/backing_file"
+
+_WRITABLE = "Make it writable, or name another target."
+_FULL = "Free space where the target is, or name another target, then restore again: it goes on with what is there."
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _ZEROS = bytes(1024 * 1024)
@@ -55,8 +60,12 @@ class Target:
                 raise TargetBusy(f"{path} is in use: mounted, or claimed by another program") from error
             if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY):
                 raise TargetUnwritable(
-                    f"{path}: {error.strerror}", remedy="Make it writable, or name another target."
+                    f"{path}: {error.strerror}; nothing was written", remedy=_WRITABLE
                 ) from error
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise TooManyOpenFiles(f"{path}: {error.strerror}") from error
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _failed(path, error) from error
             raise TargetNotFound(f"{path}: {error.strerror}") from error
         try:
             self._inspect()
@@ -71,6 +80,11 @@ class Target:
         self.identity = facts.st_ino if self.regular else self.capacity
         if self.regular:
             self._claim(facts)
+        elif self._is_read_only():
+            raise TargetUnwritable(
+                f"{self.path}: the device is read-only; nothing was written",
+                remedy=f"`blockdev --setrw {self.path}`, if it may be overwritten; or name another target.",
+            )
         if self.capacity < self.size and not (self.regular and self.capacity == 0):
             raise TargetTooSmall(f"{self.path} has {self.capacity} bytes, the backup {self.size}")
         self.fresh = self.regular and self._all_hole()
@@ -92,6 +106,13 @@ class Target:
             raise TargetBusy(f"{self.path} is in use: another restore writes it") from error
         except OSError:
             return  # a file system without locks
+
+    def _is_read_only(self) -> bool:
+        # Such a device can be opened for writing; only writes are refused.
+        found = bytearray(4)
+        with suppress(OSError):
+            fcntl.ioctl(self._fd, BLKROGET, found)
+        return any(found)
 
     def _all_hole(self) -> bool:
         if self.capacity == 0:
@@ -117,7 +138,7 @@ class Target:
             try:
                 os.ftruncate(self._fd, self.size)
             except OSError as error:
-                raise TargetUnwritable(f"{self.path}: {error.strerror}") from error
+                raise _failed(self.path, error) from error
 
     def read(self, offset: int, length: int) -> bytes:
         """What is there now; fewer bytes at the end. Raises TargetUnwritable: what cannot be read is not fit."""
@@ -139,7 +160,7 @@ class Target:
                 if count:
                     waiting[0] = waiting[0][count:]
         except OSError as error:
-            raise TargetUnwritable(f"{self.path}: writing at {offset}: {error.strerror}") from error
+            raise _failed(f"{self.path}: writing at {offset}", error) from error
 
     def zero(self, offset: int, length: int) -> None:
         """Make the range read as zeros, whatever it held. Raises TargetUnwritable."""
@@ -150,8 +171,8 @@ class Target:
                 self._zero_out(offset, length)
                 return
             except OSError as error:
-                if error.errno in (errno.EIO, errno.ENOSPC):
-                    raise TargetUnwritable(f"{self.path}: zeroing at {offset}: {error.strerror}") from error
+                if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+                    raise _failed(f"{self.path}: zeroing at {offset}", error) from error
                 self._zero_by_kernel = False  # not supported here: write them
         while length:
             step = min(length, len(_ZEROS))
@@ -174,7 +195,7 @@ class Target:
         try:
             os.fdatasync(self._fd)
         except OSError as error:
-            raise TargetUnwritable(f"{self.path}: fdatasync: {error.strerror}") from error
+            raise _failed(f"{self.path}: fdatasync", error) from error
         # Only what is durable can be dropped. What applications have there is worth more than a restore's bytes.
         os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
@@ -183,11 +204,16 @@ class Target:
         try:
             os.fsync(self._fd)
         except OSError as error:
-            raise TargetUnwritable(f"{self.path}: fsync: {error.strerror}") from error
+            raise _failed(f"{self.path}: fsync", error) from error
 
     def close(self) -> None:
         """Close the volume."""
         os.close(self._fd)
+
+
+def _failed(what: str, error: OSError) -> TargetUnwritable:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return TargetUnwritable(f"{what}: {error.strerror}", remedy=_FULL if full else None)
 
 
 def _open(path: str) -> tuple[int, bool]:
