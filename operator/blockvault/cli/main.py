@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 import traceback
-from types import FrameType
 
 import click
 
 from blockvault import __version__
-from blockvault.cli import catalogue, output, upkeep
+from blockvault.cli import catalogue, output, stopping, upkeep
 from blockvault.cli.backup import backup
 from blockvault.cli.completion import completion
 from blockvault.cli.doctor import doctor
 from blockvault.cli.key import key
 from blockvault.cli.restore import restore
 from blockvault.cli.verify import verify
-from blockvault.engine import Interrupted, exit_code
+from blockvault.engine import exit_code
 from blockvault.engine.exitcodes import INTERNAL, OK, USAGE
 from blockvault.stores import BlockvaultError, TooManyOpenFiles
 
@@ -51,14 +49,9 @@ for command in (
     cli.add_command(command)
 
 
-def _stop(number: int, _: FrameType | None) -> None:
-    raise Interrupted(f"stopped by {signal.Signals(number).name}")
-
-
 def main() -> None:
     """Run; does not return."""
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
+    stopping.install()
     code = run(None)
     try:
         sys.stdout.flush()

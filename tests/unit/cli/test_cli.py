@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import click
 import pytest
 
 from blockvault.cli.main import cli
+from blockvault.cli.stopping import GRACE
 from tests.unit.cli.support import MIB, inside, result, run
 
 
@@ -171,28 +173,26 @@ def test_a_wrong_environment_is_told(place: Path) -> None:
     assert "AWS_CA_BUNDLE /absent.pem" in done.stderr
 
 
-def test_a_signal_stops_it_within_seconds(place: Path) -> None:
-    """Even while it waits for a store that does not answer."""
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]])
+def test_a_signal_stops_it_within_seconds(signals: list[signal.Signals]) -> None:
+    """Even while it waits for a store that does not answer; a second one at once."""
     env = {**os.environ, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "blockvault.cli",
-            "list",
-            "s3://bucket/x",
-            "--endpoint-url",
-            "http://127.0.0.1:1",
-        ],
-        env=env,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    time.sleep(1.5)
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=10)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "blockvault.cli", "list", "s3://bucket/x", "--endpoint-url", endpoint],
+            env=env, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        with server.accept()[0]:
+            started = time.monotonic()
+            for number in signals:
+                process.send_signal(number)
+                time.sleep(0.2)
+            _, stderr = process.communicate(timeout=20)
     assert process.returncode == 75
-    assert "SIGTERM" in stderr
+    assert f"stopped by {signals[0].name}" in stderr
+    assert "Repeat the operation" in stderr
+    assert len(signals) == 1 or time.monotonic() - started < GRACE
 
 
 def test_exit_codes_are_documented() -> None:
