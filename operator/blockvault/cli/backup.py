@@ -183,6 +183,7 @@ class _Runs:
             output.as_json(camel(outcome))
         else:
             _table([outcome])
+            _warn([(request, outcome)])
 
     def show_all(self, requests: list[BackupRequest], outcomes: list[Outcome], *, as_json: bool) -> None:
         """The results of several. Ends the command with a code if any of them failed."""
@@ -205,6 +206,7 @@ class _Runs:
             output.as_json({"results": [camel(result) for result in results], "errors": errors})
         elif results:
             _table(results)
+            _warn([(r, o) for r, o in zip(requests, outcomes, strict=True) if isinstance(o, BackupResult)])
         for request, error in failed:
             remedy = error.remedy
             if _goes_on(error):
@@ -250,7 +252,12 @@ def _table(results: list[BackupResult]) -> None:
             for result in results
         ],
     )
-    for result in results:
+
+
+def _warn(made: list[tuple[BackupRequest, BackupResult]]) -> None:
+    for request, result in made:
+        if result.size == 0:
+            output.warn(f"{result.volume}: {request.source} is empty, and so is this backup")
         if result.fallback_reason:
             output.warn(
                 f"{result.volume}: the list of changes was not used ({result.fallback_reason}); all was read"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import stat
+from contextlib import suppress
 
 from blockvault.cli.output import warn
 from blockvault.engine import BadKey, BadRequest, KeyRing, VaultKey, runtime
@@ -21,6 +23,8 @@ def read(path: str) -> VaultKey:
             facts = os.fstat(file.fileno())
             data = file.read(_MOST)
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise  # no fault of the file's
         raise BadKey(
             f"key file {path}: {error.strerror}",
             remedy="Name a file that you can read; `blockvault key generate FILE` makes a new key.",
@@ -60,8 +64,33 @@ def generate(path: str) -> VaultKey:
         raise BadKey(
             f"key file {path}: {error.strerror}", remedy="Name a file in a folder of yours."
         ) from error
-    with open(fd, "wb") as file:
-        file.write(base64.b64encode(raw) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        _fill(fd, base64.b64encode(raw) + b"\n")
+        _sync(os.path.dirname(os.path.abspath(path)))
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(path)  # half a key would stand in the way of a whole one
+        raise BadKey(
+            f"key file {path}: {error.strerror}; no key was made",
+            remedy="Free space, or name a file elsewhere.",
+        ) from error
     return VaultKey(raw)
+
+
+def _fill(fd: int, data: bytes) -> None:
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _sync(folder: str) -> None:
+    # Without it a loss of power could take the name away, and with it all that the key has encrypted since.
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

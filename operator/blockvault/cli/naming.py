@@ -15,11 +15,13 @@ _WHOLE = re.compile(r"[0-9a-f]{32}")
 _SHOWN = 5
 
 
-def backup_id(repository: Repository, volume: str, given: str) -> str:
-    """The id that is meant by an id, its beginning, or `latest`.
+def backup_id(repository: Repository, volume: str, given: str, *, newest: bool = False) -> str:
+    """The id that is meant by an id, its beginning, or `latest`; with `newest` also what `latest` is now.
 
     Raises BackupNotFound, which suggests others, and BadRequest when several begin like this.
     """
+    if given == LATEST and newest:
+        return str(repository.show(volume)["backupId"])
     if given == LATEST or _WHOLE.fullmatch(given):
         return given
     backups = {str(b["backupId"]): str(b["createdAt"]) for b in repository.list(volume)}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from blockvault.cli import naming, output
+from blockvault.cli.again import command_line
 from blockvault.cli.backup import read_list
 from blockvault.cli.options import BACKUP, PROGRESS, STORE, VOLUME, Settings, common
 from blockvault.cli.showing import Display
-from blockvault.engine import DataLost
+from blockvault.engine import DataLost, Interrupted
 from blockvault.engine.progress import camel
+from blockvault.stores import BlockvaultError, ObjectNotFound, ObjectUnreadable, StoreError
 
 
 @click.command()
@@ -32,7 +36,9 @@ from blockvault.engine.progress import camel
 @click.option("--salvage", is_flag=True, help="Go on past damaged data, with zeros in its place.")
 @PROGRESS
 @common
+@click.pass_context
 def restore(
+    context: click.Context,
     store: str,
     target: str,
     volume: str,
@@ -58,10 +64,11 @@ def restore(
     """
     repository = settings.repository(store)
     with naming.suggesting(repository, volume):
-        chosen = naming.backup_id(repository, volume, backup_id)
+        chosen = naming.backup_id(repository, volume, backup_id, newest=True)
         held = None if have is None else naming.backup_id(repository, volume, have)
         listed = None if changed is None else read_list(changed).ranges
-        with Display(progress) as display:
+        again = command_line(context, backup_id=chosen, have=held, resume=None)
+        with Display(progress) as display, _going_on(again):
             result = camel(
                 repository.restore(
                     volume,
@@ -81,11 +88,30 @@ def restore(
         _table(volume, result)
     if result["unpinned"]:
         output.warn(f"nothing kept the backup from being collected while it was read: {result['unpinned']}")
+    if result["unreadable"]:
+        zero = sum(length for _, length in result["unreadable"])
+        output.warn(
+            f"{output.size(zero)} are zeros: the volume could not be read there when it was backed up (see show)"
+        )
     if result["lost"]:
         lost = sum(item["length"] for item in result["lost"])
         raise DataLost(
             f"{target}: {lost} bytes in {len(result['lost'])} places are damaged in the store, and zero"
         )
+
+
+@contextmanager
+def _going_on(command: str) -> Iterator[None]:
+    """Lets errors that may pass, or can be set right, name the command that goes on with what is there."""
+    try:
+        yield
+    except Interrupted as error:
+        raise Interrupted(error.message, remedy=f"Go on with:\n    {command}") from error
+    except BlockvaultError as error:
+        lost = isinstance(error, (ObjectNotFound, ObjectUnreadable))
+        if error.retryable or (isinstance(error, StoreError) and not lost):
+            error.remedy += f"\n  Go on with:\n    {command}"
+        raise
 
 
 def _table(volume: str, result: dict[str, Any]) -> None:

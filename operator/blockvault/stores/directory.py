@@ -79,7 +79,7 @@ class DirectoryStore:
         # Directories that are durable, as far as this process is concerned.
         self._durable: set[str] = set()
         if make:
-            self._call(directory, lambda: _make(directory))
+            self._call("", lambda: _make(directory))
         if not os.path.isdir(directory):
             raise BucketNotFound(
                 f"directory {directory} does not exist",
@@ -185,9 +185,8 @@ class DirectoryStore:
         except OSError as error:
             number = error.errno or 0
             kind = _KINDS.get(number, StoreRefused)
-            raise kind(
-                f"{self.url}/{key}: {error.strerror or error}", remedy=_REMEDIES.get(number)
-            ) from error
+            where = f"{self.url}/{key}" if key else self.url
+            raise kind(f"{where}: {error.strerror or error}", remedy=_REMEDIES.get(number)) from error
 
     def _check_root(self, error: OSError) -> None:
         if not os.path.isdir(self._root):

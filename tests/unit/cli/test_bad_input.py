@@ -6,9 +6,8 @@ import os
 import random
 import resource
 import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -16,9 +15,8 @@ from pathlib import Path
 import pytest
 
 from blockvault.engine.hashing import ObjectChecksum
-from tests.unit.cli.support import MIB, inside, inside_json, run, words_of
-
-root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for loop devices and mounts")
+from tests.unit.cli.disks import loop, root, sh, small_disk
+from tests.unit.cli.support import MIB, inside, inside_json, run, tried, words_of
 
 
 @contextmanager
@@ -171,19 +169,6 @@ def test_a_source_that_is_none(place: Path, what: str) -> None:
     assert f"{place}/{what}" in words_of(done)[0]
 
 
-def sh(*words: str) -> str:
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
-
-
-@contextmanager
-def loop(path: Path) -> Iterator[str]:
-    device = sh("losetup", "--find", "--show", str(path))
-    try:
-        yield device
-    finally:
-        sh("losetup", "--detach", device)
-
-
 @root
 def test_a_source_with_unreadable_sectors(place: Path) -> None:
     """A loop device over a file that was cut short: reads past the cut fail with EIO."""
@@ -245,29 +230,21 @@ def test_a_target_that_is_mounted(kept: Path) -> None:
     assert "Unmount" in remedy
 
 
-@contextmanager
-def full_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A small file system of its own."""
-    folder.mkdir()
-    sh("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
-    try:
-        yield folder
-    finally:
-        sh("umount", str(folder))
-
-
 @root
 def test_a_full_disk_under_the_target(kept: Path) -> None:
-    with full_disk(kept / "tiny", "1m") as tiny:
+    with small_disk(kept / "tiny", "1m") as tiny:
         message, remedy = restore(kept, str(tiny / "target"), code=74)
         assert str(tiny / "target") in message
         assert "No space left" in message
-        assert "restore again" in remedy
+        assert "Free space" in remedy
+        sh("mount", "-o", "remount,size=16m", str(tiny))
+        inside("restore", f"file://{kept}/store", str(tiny / "target"), "--volume", "v")
+        assert (tiny / "target").read_bytes() == (kept / "volume").read_bytes()
 
 
 @root
 def test_a_full_disk_under_the_store(place: Path) -> None:
-    with full_disk(place / "tiny", "1m") as tiny:
+    with small_disk(place / "tiny", "1m") as tiny:
         inside("init", f"file://{tiny}/store")
         done = inside("backup", str(place / "volume"), f"file://{tiny}/store", "--volume", "v", code=77)
         assert "No space left" in words_of(done)[0]
@@ -279,26 +256,51 @@ def test_a_full_disk_under_the_store(place: Path) -> None:
         )
 
 
-def few_files(count: int) -> Callable[[], None]:
-    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
+@pytest.mark.parametrize(("count", "code"), [(6, 77), (40, 0)])
+def test_too_few_file_descriptors(kept: Path, count: int, code: int) -> None:
+    """As a process, of which the limit is one."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
+
+    done = run("backup", str(kept / "volume"), f"file://{kept}/store", "--volume", "w", code=code,
+               preexec_fn=limit)  # fmt: skip
+    if code:
+        assert "Too many open files" in words_of(done)[0]
+        assert "ulimit -n" in words_of(done)[1]
+        assert "Go on with" in done.stderr
 
 
-def test_too_few_file_descriptors(kept: Path) -> None:
-    """As a process, of which the limit is one. Where there are very few, Python itself does not start."""
-    seen = {}
-    for count in range(5, 12):
-        done = subprocess.run(
-            [sys.executable, "-m", "blockvault.cli", "backup", str(kept / "volume"), f"file://{kept}/store",
-             "--volume", f"v{count}"],
-            preexec_fn=few_files(count), capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
-        seen[done.returncode] = done.stderr
-        if done.returncode == 77:
-            assert "Too many open files" in done.stderr
-            assert "ulimit -n" in done.stderr
-            assert "Go on with" in done.stderr or "reading" not in done.stderr
-    assert {0, 77} <= set(seen), seen
-    assert set(seen) <= {0, 1, 77}, seen
+@pytest.mark.parametrize("command", ["init", "backup", "restore", "verify", "list", "usage", "doctor", "key"])
+def test_each_number_of_file_descriptors_is_enough_or_told(kept: Path, command: str) -> None:
+    """From none on until there are enough; what failed leaves the store as it was."""
+    store, key, volume = f"file://{kept}/store", str(kept / "key"), str(kept / "volume")
+    inside("key", "generate", key)
+    arguments = {
+        "init": (f"file://{kept}/new/store",),
+        "backup": (volume, store, "--volume", "v"),
+        "restore": (store, str(kept / "target"), "--volume", "v", "--force"),
+        "key": ("show", store, "--key-file", key),
+    }.get(command, (store,))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for more in range(20):
+        free = os.dup(0)  # the lowest number that is not in use
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, most))
+        try:
+            done = tried(command, *arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        if done.code == 0:
+            break
+        assert done.code == 77, done.stderr
+        said = done.stdout + done.stderr  # the doctor has it in its table
+        assert "Too many open files" in said
+        assert "ulimit -n" in said
+    assert (done.code, more > 0) == (0, True)
+    assert inside_json("verify", store)["ok"]
+    inside("restore", store, str(kept / "target"), "--volume", "v", "--force")
+    assert (kept / "target").read_bytes() == (kept / "volume").read_bytes()
 
 
 def test_nothing_is_asked_of_a_terminal(kept: Path) -> None:

@@ -1,0 +1,61 @@
+"""Loop devices and small file systems, for tests that root runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for loop devices and mounts")
+
+
+def sh(*words: str) -> str:
+    """What a program says."""
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@contextmanager
+def loop(path: Path, *options: str) -> Iterator[str]:
+    """A loop device that shows the file."""
+    device = sh("losetup", *options, "--find", "--show", str(path))
+    try:
+        yield device
+    finally:
+        sh("losetup", "--detach", device)
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A small file system of its own."""
+    folder.mkdir()
+    sh("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
+    try:
+        yield folder
+    finally:
+        sh("umount", str(folder))
+
+
+def fill(folder: Path) -> Path:
+    """Take all the room that there is; gives the file that took it."""
+    ballast = folder / "ballast"
+    with open(ballast, "wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            return ballast
+    raise AssertionError("it cannot be filled")
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """The file system mounted there cannot be written meanwhile."""
+    sh("mount", "-o", "remount,ro", str(folder))
+    try:
+        yield
+    finally:
+        sh("mount", "-o", "remount,rw", str(folder))
