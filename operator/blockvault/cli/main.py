@@ -72,7 +72,9 @@ def run(arguments: list[str] | None) -> int:
         sys.stderr.write(error.format_message() + "\n")
         return USAGE
     except click.ClickException as error:
-        output.complain(error.format_message(), "`blockvault --help` shows how it is used.")
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        asked = "blockvault" if context is None else context.command_path
+        output.complain(error.format_message(), f"`{asked} --help` shows how it is used.")
         return USAGE
     except (click.Abort, BrokenPipeError):
         return INTERNAL

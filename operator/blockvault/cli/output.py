@@ -11,6 +11,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+# Columns wider than this are text, which may be folded; no id, time or figure is.
+_FOLDED = 36
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -34,13 +37,20 @@ def as_json(data: Any) -> None:
 
 def as_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """A table on stdout."""
+    cells = [[str(cell) for cell in row] for row in rows]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == "BACKUP")
-    for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    # What goes into a pipe or a file must not be folded at some terminal's width.
-    Console(width=None if sys.stdout.isatty() else 250, markup=False, highlight=False).print(table)
+    least = 0
+    for number, column in enumerate(columns):
+        widest = max(len(each) for each in [column, *(row[number] for row in cells)])
+        table.add_column(column, overflow="fold", no_wrap=widest <= _FOLDED)
+        least += min(widest, _FOLDED) + 2
+    for row in cells:
+        table.add_row(*row)
+    # What goes into a pipe or a file must not be folded at some terminal's width, and on a terminal that is too narrow
+    # a row that goes on in the next line reads better than figures in pieces.
+    console = Console(markup=False, highlight=False)
+    console.width = max(console.width, least) if sys.stdout.isatty() else 250
+    console.print(table)
 
 
 def complain(message: str, remedy: str) -> None:

@@ -15,12 +15,15 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 from rich.progress import Progress as Bars
+from rich.table import Column
+from rich.text import Text
 
 from blockvault.cli.output import size, time_left
 from blockvault.engine import Progress
@@ -94,6 +97,14 @@ class _Lines:
         return f"{self._label}: {', '.join(words)}"
 
 
+class _Rate(ProgressColumn):
+    """Bytes per second, in the units of all other figures."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{size(speed)}/s", style="progress.data.speed", no_wrap=True)
+
+
 class Display:
     """Where runs report to: `auto` (bars on a terminal, else lines), `none`, `plain` or `json`."""
 
@@ -104,11 +115,11 @@ class Display:
         if mode == "auto" and sys.stderr.isatty():
             self._bars = Bars(
                 TextColumn("{task.description}"),
-                BarColumn(),
-                DownloadColumn(binary_units=True),
-                TransferSpeedColumn(),
+                BarColumn(bar_width=12),
+                DownloadColumn(binary_units=True, table_column=Column(no_wrap=True)),
+                _Rate(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
                 console=Console(stderr=True),
             )
 

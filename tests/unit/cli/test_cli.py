@@ -149,7 +149,7 @@ def test_damage_ends_with_its_code_and_name(place: Path) -> None:
     assert "hash does not match" in done.stderr
 
 
-@pytest.mark.parametrize("mode", ["plain", "json"])
+@pytest.mark.parametrize("mode", ["auto", "plain", "json"])
 def test_progress_goes_to_stderr(place: Path, mode: str) -> None:
     done = run("backup", str(place / "volume"), f"file://{place}/store", "--volume", "v", "--progress", mode,
                "--output", "json")  # fmt: skip
