@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 Cell = str | int | float | None
+
+
+class WorkFailed(Exception):
+    """A measured program failed, or did not do what it should: what it took says nothing then."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +32,22 @@ class Goal:
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
+@dataclass(frozen=True)
+class Chart:
+    """What a plot shows: bars (the median; each measurement is a dot), or lines of (x, y) points."""
+
+    title: str
+    unit: str  # of the figures: the y axis of lines
+    bars: dict[str, list[float]] = field(default_factory=dict)
+    lines: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    x: str = ""  # what the x axis of lines is
+
+
 @dataclass
 class Outcome:
     """What a row found: a table (medians), its goals, and what a reader must know of how it was measured.
 
-    `samples` holds every single measurement, by name, in the order it was taken; plots and medians come from it.
+    `samples` holds every single measurement, by name, in the order it was taken.
     """
 
     columns: list[str]
@@ -37,6 +55,7 @@ class Outcome:
     goals: list[Goal]
     notes: list[str] = field(default_factory=list)
     samples: dict[str, list[float]] = field(default_factory=dict)
+    charts: list[Chart] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, with whether each goal was met."""
@@ -56,6 +75,12 @@ class Bench:
         """The number for this run's scale."""
         return full if self.full else small
 
+    @contextmanager
+    def folder(self, inside: Path | None = None) -> Iterator[Path]:
+        """An empty folder in the scratch space (or inside another), gone afterwards."""
+        with tempfile.TemporaryDirectory(prefix="bv-bench-", dir=inside or self.scratch) as made:
+            yield Path(made)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -64,3 +89,8 @@ class Row:
     name: str  # for --rows, stable
     title: str  # a heading in docs/performance.md
     run: Callable[[Bench], Outcome]
+
+
+def say(text: str) -> None:
+    """Tell the person who waits how far it is."""
+    print(text, file=sys.stderr, flush=True)
