@@ -1,164 +1,97 @@
-"""`make bench`: back up, back up again, back up after a change, restore; Blockvault and restic in turn.
+"""`make bench`: each row measures one kind of work, beside other programs and the machine's limit.
 
-Each step is a whole process, timed from outside by the operating system's accounting. Both write to a local
-directory, keys and compression as each has them by default (restic encrypts always, Blockvault not yet, which
-the table's reader must know). The rounds alternate, and the median of each figure counts.
+Ratios are shown, not asserted: whatever they are, the exit code is 0. It is 1 when the work itself failed, or was not right.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import random
-import resource
-import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import traceback
 from pathlib import Path
 
-BLOCKVAULT = [str(Path(sys.executable).parent / "blockvault")]
-STEPS = ("full", "unchanged", "changed 1 %", "restore")
+from tests.bench import plots, record, render
+from tests.bench.registry import ROWS
+from tests.bench.rows import Bench, Row, say
 
 
-@dataclass(frozen=True)
-class Figures:
-    """One process: wall and processor seconds, peak memory in MiB, bytes that the repository grew by."""
-
-    wall: float
-    cpu: float
-    memory: float
-    stored: int
-
-
-def measured(command: list[str], repository: Path, environment: dict[str, str]) -> Figures:
-    """Run one command to its end. Raises CalledProcessError with its words when it fails."""
-    before, size, start = resource.getrusage(resource.RUSAGE_CHILDREN), used(repository), time.perf_counter()
-    process = subprocess.Popen(
-        command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+def options() -> argparse.Namespace:
+    """The command line."""
+    names = ", ".join(row.name for row in ROWS)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--rows", help=f"names with commas between them; all by default: {names}")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each measurement is made (3)")
+    parser.add_argument("--small", action="store_true", help="small sizes, which show that the rows work")
+    parser.add_argument(
+        "--directory", type=Path, help="where to work; the system's temporary directory by default"
     )
-    assert process.stderr is not None
-    words = process.stderr.read()
-    _, status, own = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    if status != 0:
-        raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), command, stderr=words)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Figures(wall, cpu, own.ru_maxrss / 1024, used(repository) - size)
+    parser.add_argument("--json", type=Path, help="merge the results into this file")
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="DOCUMENT",
+        help="write the results into this document, with results.json and plots in a folder of its name beside it",
+    )
+    chosen = parser.parse_args()
+    if chosen.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    chosen.rows = ROWS if chosen.rows is None else pick(chosen.rows.split(","))
+    if isinstance(chosen.rows, str):
+        parser.error(f"no row is named {chosen.rows}; there are {names}")
+    return chosen
 
 
-def used(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def make_image(path: Path, mib: int) -> None:
-    """Half compressible text, a quarter random, a quarter zero, in runs of 1 MiB."""
-    noise = random.Random(1)
-    words = b"".join(
-        noise.choice([b"select ", b"insert ", b"0123 ", b"blockvault "]) for _ in range(200_000)
-    )[: 1 << 20]
-    with path.open("wb") as file:
-        for number in range(mib):
-            kind = number % 4
-            if kind == 3:
-                file.seek(1 << 20, os.SEEK_CUR)
-            else:
-                file.write(noise.randbytes(1 << 20) if kind == 2 else bytes(b ^ (number & 7) for b in words))
-        file.truncate(mib << 20)
-
-
-def change(path: Path, mib: int) -> None:
-    """Rewrite 1 % in places of 64 KiB."""
-    noise = random.Random(2)
-    with path.open("r+b") as file:
-        for _ in range(max(1, (mib << 20) // 100 >> 16)):
-            file.seek(noise.randrange((mib << 20) >> 16) << 16)
-            file.write(noise.randbytes(1 << 16))
-
-
-Run = Callable[[str], Figures]
-
-
-def blockvault(folder: Path, image: Path) -> Run:
-    """Blockvault on a directory."""
-    store = folder / "store"
-    subprocess.run([*BLOCKVAULT, "init", f"file://{store}"], check=True, capture_output=True)
-    backup = [*BLOCKVAULT, "backup", str(image), f"file://{store}", "--volume", "v", "--progress", "none"]
-    out = folder / "out.img"
-    restore = [*BLOCKVAULT, "restore", f"file://{store}", "--volume", "v", str(out), "--progress", "none"]
-    return lambda step: measured(restore if step == "restore" else backup, store, {})
-
-
-def restic(folder: Path, image: Path) -> Run:
-    """restic on a directory. --force: like us it reads the device, which has no modification time to trust."""
-    store = folder / "repository"
-    environment = {
-        "RESTIC_PASSWORD": "x",
-        "RESTIC_REPOSITORY": str(store),
-        "RESTIC_CACHE_DIR": str(folder / "cache"),
-        "GOMAXPROCS": str(os.cpu_count()),
-    }
-    subprocess.run(["restic", "init"], check=True, capture_output=True, env={**os.environ, **environment})
-    backup = ["restic", "backup", "--force", "--quiet", str(image)]
-    restore = ["restic", "restore", "latest", "--quiet", "--target", str(folder / "out")]
-    return lambda step: measured(restore if step == "restore" else backup, store, environment)
+def pick(wanted: list[str]) -> tuple[Row, ...] | str:
+    """The rows of these names, in their order; or a name that is none."""
+    known = {row.name: row for row in ROWS}
+    unknown = [name for name in wanted if name not in known]
+    return unknown[0] if unknown else tuple(known[name] for name in wanted)
 
 
 def main() -> int:
-    """Print a table; exit 0."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--mib", type=int, default=1024, help="size of the image")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of each program, in turn")
-    parser.add_argument("--directory", type=Path, help="where to work; the system's temporary directory")
-    options = parser.parse_args()
-    programs = {"blockvault": blockvault}
-    if shutil.which("restic"):
-        programs["restic"] = restic
-    else:
-        sys.stderr.write(
-            "restic is not installed: nothing to compare with (Debian: apt-get install restic)\n"
-        )
-    results: dict[tuple[str, str], list[Figures]] = {}
-    for number in range(options.rounds):
-        for name, make in programs.items():
-            with tempfile.TemporaryDirectory(dir=options.directory) as folder:
-                image = Path(folder) / "image"
-                make_image(image, options.mib)
-                run = make(Path(folder), image)
-                for step in STEPS:
-                    if step == "changed 1 %":
-                        change(image, options.mib)
-                    results.setdefault((name, step), []).append(run(step))
-            sys.stderr.write(f"round {number + 1} of {name} done\n")
-    table(results, list(programs), options.mib, options.rounds)
-    return 0
+    """Run the rows one after another; one that fails does not keep the others from running."""
+    chosen = options()
+    order = [row.name for row in ROWS]
+    files = [chosen.json] if chosen.json else []
+    if chosen.record:
+        files.append(chosen.record.with_suffix("") / "results.json")
+    failed: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="bv-bench-", dir=chosen.directory) as scratch:
+        bench = Bench(Path(scratch), not chosen.small, chosen.rounds)
+        for row in chosen.rows:
+            say(f"== {row.name}: {row.title}")
+            start = time.monotonic()
+            try:
+                outcome = row.run(bench)
+            except Exception:  # noqa: BLE001 - whatever it is, it is shown, and the other rows still say something
+                traceback.print_exc()
+                failed.append(row.name)
+                continue
+            new = {row.name: record.entry(row, bench, outcome, time.monotonic() - start)}
+            print(render.section(row.name, new[row.name], []) + "\n", flush=True)
+            for file in files:  # after each row, so that a run that is broken off has not been for nothing
+                record.write(file, record.merged(record.read(file), new, order))
+    if chosen.record:
+        write_document(chosen.record)
+    if failed:
+        say(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
 
 
-def table(results: dict[tuple[str, str], list[Figures]], programs: list[str], mib: int, rounds: int) -> None:
-    """Markdown, medians over the rounds, with the ratio to restic where there is one."""
-    print(f"{mib} MiB image, medians of {rounds} rounds, {os.cpu_count()} cores\n")
-    print("| step | program | wall s | CPU s | peak MiB | stored MiB | wall, restic = 1 | CPU, restic = 1 |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for step in STEPS:
-        for name in programs:
-            runs, other = results[name, step], results.get(("restic", step))
-            middle = {
-                k: statistics.median(getattr(r, k) for r in runs) for k in ("wall", "cpu", "memory", "stored")
-            }
-            ratios = ["", ""]
-            if other and name != "restic":
-                pairs = [(a.wall / b.wall, a.cpu / b.cpu) for a, b in zip(runs, other, strict=True)]
-                ratios = [f"{statistics.median(p[i] for p in pairs):.2f}" for i in (0, 1)]
-            figures = (f"{middle['wall']:.1f}", f"{middle['cpu']:.1f}", f"{middle['memory']:.0f}")
-            print(
-                f"| {step} | {name} | {' | '.join(figures)} | {middle['stored'] / (1 << 20):.1f} | {' | '.join(ratios)} |"
-            )
+def write_document(path: Path) -> None:
+    """Render the record that lies beside a document into it."""
+    folder = path.with_suffix("")
+    found = record.read(folder / "results.json")
+    pictures: dict[str, list[str]] = {}
+    try:
+        pictures = plots.draw(found, folder)
+    except ImportError:
+        say("no plots: matplotlib is not installed (requirements-bench.lock)")
+    render.document(
+        path, found, {row: [f"{folder.name}/{n}" for n in names] for row, names in pictures.items()}
+    )
 
 
 if __name__ == "__main__":
