@@ -45,9 +45,14 @@ cluster: setup ## that cluster for a person: prints the KUBECONFIG, gives a shel
 soak: setup ## what is exhaustive; hours
 	@hack/timed soak $(PYTEST) -m soak tests
 
+# The plots need what nothing else needs.
+$(VENV)/.bench: $(STAMP) requirements-bench.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
+
 .PHONY: bench
-bench: setup ## side by side with restic where it is installed; figures are ratios
-	$(BIN)/python -m tests.bench
+bench: $(VENV)/.bench ## beside restic, kopia and the machine's limits; ARGS="--small" to try, "--record docs/performance.md" to keep
+	$(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, import contracts, generated files
@@ -70,6 +75,7 @@ crds: setup ## generate crds/ and what follows from them
 lock: ## lock the requirements anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra test --extra lint pyproject.toml -o requirements-dev.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --constraint requirements-dev.lock --extra bench pyproject.toml -o requirements-bench.lock
 
 .PHONY: clean
 clean: ## remove what was made in the tree
