@@ -58,6 +58,7 @@ def main() -> int:
     if chosen.record:
         files.append(chosen.record.with_suffix("") / "results.json")
     failed: list[str] = []
+    commit = record.current_commit()  # now: somebody may commit while this runs
     with tempfile.TemporaryDirectory(prefix="bv-bench-", dir=chosen.directory) as scratch:
         bench = Bench(Path(scratch), not chosen.small, chosen.rounds)
         for row in chosen.rows:
@@ -69,7 +70,7 @@ def main() -> int:
                 traceback.print_exc()
                 failed.append(row.name)
                 continue
-            new = {row.name: record.entry(row, bench, outcome, time.monotonic() - start)}
+            new = {row.name: record.entry(row, bench, outcome, time.monotonic() - start, commit)}
             print(render.section(row.name, new[row.name], []) + "\n", flush=True)
             for file in files:  # after each row, so that a run that is broken off has not been for nothing
                 record.write(file, record.merged(record.read(file), new, order))

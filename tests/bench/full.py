@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import images, process, series
+from tests.bench import images, peers, process, series
 from tests.bench.gateway import Gateway
 from tests.bench.process import MIB, drop_cache, measured, used
 from tests.bench.programs import BareLoop, Blockvault, Kopia, Program, Restic, result
@@ -15,7 +15,10 @@ from tests.bench.series import CPU, PEAK, STORED, WALL, Series, figures, in_turn
 BV, SEALED, BARE = "blockvault", "blockvault, encrypted", "bare loop"
 REQUESTS, PUTS = "requests", "PUTs"
 ENCRYPTION = "restic and kopia always encrypt, the bare loop never does; goals are held against blockvault without encryption."
-PEER_SETTINGS = "restic: its defaults. kopia: zstd-fastest, BLAKE3. The bare loop: 256 KiB blocks, BLAKE3, zstd 1, two threads."
+PEER_SETTINGS = (
+    f"restic {peers.version('restic')} with its defaults; kopia {peers.version('kopia')} with zstd-fastest and BLAKE3. "
+    "The bare loop: blocks of 256 KiB, BLAKE3, zstd 1, two threads."
+)
 
 
 def _to_directory(bench: Bench, image: images.Image, make: Callable[[Path], Program]) -> dict[str, float]:

@@ -32,12 +32,12 @@ def merged(former: Record, new: Record, order: list[str]) -> Record:
     return {name: both[name] for name in order if name in both}
 
 
-def entry(row: Row, bench: Bench, outcome: Outcome, seconds: float) -> dict[str, Any]:
+def entry(row: Row, bench: Bench, outcome: Outcome, seconds: float, commit: str) -> dict[str, Any]:
     """One row's results with when, on what, and of which commit they were measured."""
     return {
         "title": row.title,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": commit(),
+        "commit": commit,
         "scale": "full" if bench.full else "small",
         "rounds": bench.rounds,
         "seconds": round(seconds),
@@ -46,8 +46,8 @@ def entry(row: Row, bench: Bench, outcome: Outcome, seconds: float) -> dict[str,
     }
 
 
-def commit() -> str:
-    """The commit that was measured, with + if the tree had changes."""
+def current_commit() -> str:
+    """The commit that is checked out, with + if the tree has changes."""
     root = Path(__file__).parent
     try:
         name = subprocess.run(
@@ -75,4 +75,4 @@ def machine() -> str:
         ),
         platform.machine(),
     )
-    return f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"

@@ -19,7 +19,7 @@ def found(bench, value=2.0):
         samples={"ours: wall s": [value]},
         charts=[Chart("Walk", "s", bars={"ours": [value]})],
     )
-    return record.entry(ROW, bench, outcome, 12.3)
+    return record.entry(ROW, bench, outcome, 12.3, "abc+")
 
 
 @pytest.fixture
@@ -48,7 +48,8 @@ def test_an_entry_says_when_on_what_and_of_which_commit(bench):
     assert (entry["title"], entry["scale"], entry["rounds"], entry["seconds"]) == ("A walk", "full", 3, 12)
     assert len(entry["date"]) == 10
     assert "cores" in entry["machine"]
-    assert entry["commit"]
+    assert entry["commit"] == "abc+"
+    assert record.current_commit()
 
 
 def test_a_section_shows_figures_and_which_goals_are_met(bench):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.bench import images
+from tests.bench import images, peers
 from tests.bench.process import files, measured, run, used
 from tests.bench.programs import BareLoop, read_bare
 from tests.bench.rows import WorkFailed
@@ -95,3 +95,7 @@ def test_changes_are_where_they_are_said_to_be_and_nowhere_else(tmp_path, volume
         assert before[place] != after[place]
         after[place] = before[place]
     assert before == after
+
+
+def test_the_peers_are_of_the_versions_that_the_goals_name():
+    assert {name: peers.version(name) for name in peers.PACKAGES} == {"restic": "v0.18.1", "kopia": "v0.21.1"}
