@@ -21,9 +21,9 @@ def read(path: Path) -> Record:
 
 
 def write(path: Path, record: Record) -> None:
-    """Replace the file."""
+    """Replace the file; rows, programs and figures keep their order."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"rows": record}, indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps({"rows": record}, indent=1) + "\n")
 
 
 def merged(former: Record, new: Record, order: list[str]) -> Record:

@@ -154,8 +154,8 @@ def restore_changed(bench: Bench) -> Outcome:
                 moved["passed to write calls MiB"] = took.written / MIB
                 return {**_figures(program, took), **moved}
 
-            told, whole = "told what it holds", "overwriting all (--force)"
-            found = in_turn(bench, {told: lambda: once("--have", first), whole: lambda: once("--force")})
+            told, untold = "told what it holds", "told nothing (--force)"
+            found = in_turn(bench, {told: lambda: once("--have", first), untold: lambda: once("--force")})
     outcome = found.outcome("restore")
     outcome.goals += [
         Goal("written, blocks of 256 KiB that differ = 1", found.median(told, WRITTEN) * MIB / blocks, 1.05),

@@ -37,8 +37,9 @@ def test_rows_that_were_not_run_keep_their_former_results():
 def test_a_record_is_read_as_it_was_written_and_a_missing_one_is_empty(tmp_path, bench):
     path = tmp_path / "deep" / "results.json"
     assert record.read(path) == {}
-    record.write(path, {"walk": found(bench)})
+    record.write(path, {"walk": found(bench), "run": found(bench)})
     again = record.read(path)
+    assert list(again) == ["walk", "run"]
     assert again["walk"]["samples"] == {"ours: wall s": [2.0]}
     assert json.loads(path.read_text())["rows"] == again
 
