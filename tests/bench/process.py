@@ -56,13 +56,17 @@ def run(command: list[str], environment: Mapping[str, str] | None = None) -> str
 
 
 def clean_environment() -> dict[str, str]:
-    """This process' environment without what would change the programs: proxies and settings of their own."""
-    prefixes = ("AWS_", "BLOCKVAULT_", "GOGC", "GOMAXPROCS", "GOMEMLIMIT", "KOPIA_", "RESTIC_")
-    return {
+    """This process' environment without what would change the programs: proxies and settings of their own.
+
+    Python's bytecode is kept beside, as it is of an installed program; else each run would compile all of it anew.
+    """
+    prefixes = ("AWS_", "BLOCKVAULT_", "GOGC", "GOMAXPROCS", "GOMEMLIMIT", "KOPIA_", "PYTHON", "RESTIC_")
+    kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(prefixes) and not name.lower().endswith("_proxy")
     }
+    return {**kept, "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "blockvault-bench-bytecode")}
 
 
 def files(folder: Path) -> list[Path]:

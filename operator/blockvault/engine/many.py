@@ -158,7 +158,8 @@ def back_up(
             outcome = own.backup(request)
         except BlockvaultError as error:
             outcome = error
-        _give_memory_back()  # else it would count against the next one's
+        if len(requests) > 1:
+            _give_memory_back()  # else it would count against the next one's
         ended(request, outcome)
         return outcome
 
