@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blockvault.engine import Repository, StoredDataDamaged, VolumeNotFound, pages
+from blockvault.engine.envelope import HEADER_SIZE
 from blockvault.engine.names import ObjectName
+from blockvault.engine.packs import TRAILER_SIZE
 from blockvault.engine.pages import blocks_in
 from blockvault.engine.root import Root, Roots
 from blockvault.engine.verification import CURSOR
@@ -29,7 +31,8 @@ from tests.simulation.world import EAST, World
 EVERY = 2
 ROOT = "a root"
 ANYTHING = "anything"
-TARGETS = (ROOT, ANYTHING, *needs.KINDS)
+AROUND = "what lies around"
+TARGETS = (ROOT, ANYTHING, AROUND, *needs.KINDS)
 # Runs of verify with a budget, after which all has been looked at.
 MOST_RUNS = 60
 
@@ -102,10 +105,12 @@ def rot(world: World) -> None:
         return
     damage = spoil(world, repository, volume, backups, chance)
     expected = {backup.id: expect(backup, damage) for backup in backups}
-    look(world, repository, volume, backups, damage, expected, chance)
+    around = look(world, repository, volume, backups, damage, expected, chance)
     salvage(world, repository, volume, backups, expected)
     operation = heal(world, repository, volume, chance)
     mend(world, repository, volume, backups, expected, operation)
+    if around:
+        replace(world, volume, backups, damage)
 
 
 def read_all(world: World, repository: Repository, volume: str) -> list[Backup]:
@@ -134,13 +139,19 @@ def spoil(
 ) -> Damage:
     """Flip a bit of something chosen, cut its object, or take it away."""
     everything = [need for backup in backups for need in backup.needs]
-    target = chance.choice([t for t in TARGETS if t in (ROOT, ANYTHING, *{n.what for n in everything})])
+    target = chance.choice(
+        [t for t in TARGETS if t in (ROOT, ANYTHING, AROUND, *{n.what for n in everything})]
+    )
     how = chance.choice(["bit", "bit", "end", "gone"])
     at = None
     if target == ROOT:
         key = chance.choice(chance.choice(backups).based)
     elif target == ANYTHING:
         key = chance.choice(sorted({need.key for need in everything} | {b.based[0] for b in backups}))
+    elif target == AROUND:
+        key, how = chance.choice(sorted({need.key for need in everything}) or backups[0].based), "bit"
+        size = len(world.server.objects[key].data)
+        at = chance.choice([chance.randrange(HEADER_SIZE), size - 1 - chance.randrange(TRAILER_SIZE)])
     else:
         need = chance.choice([need for need in everything if need.what == target])
         key, at = need.key, chance.randrange(need.offset, need.offset + need.length)
@@ -192,8 +203,11 @@ def look(
     damage: Damage,
     expected: dict[str, Expected],
     chance: random.Random,
-) -> None:
-    """Verify in every way. Raises Wrong for what is found where nothing is, and for what is not found."""
+) -> bool:
+    """Verify in every way. Raises Wrong for what is found where nothing is, and for what is not found.
+
+    Says whether the object is damaged around what backups need, and nowhere else.
+    """
     part = repository.verify(volume, sample=0.5)["damaged"]
     compare(part, damage, expected)
     daily: list[dict[str, Any]] = []
@@ -222,6 +236,7 @@ def look(
     if not named and (damage.how != "bit" or every_byte):
         raise Wrong(f"{damage}: verify finds nothing")
     world.did("rot: named" if named else "rot: makes no difference")
+    return named and all(row["backupId"] and not row["length"] for row in whole)
 
 
 def ranges(rows: list[dict[str, Any]], backup: Backup) -> dict[str, set[int]]:
@@ -349,6 +364,20 @@ def mend(
             raise Wrong(f"{backup.id}: blocks {after & same} were stored anew, and are not mended")
         if after < before:
             world.did("rot: an old backup mended")
+
+
+def replace(world: World, volume: str, backups: list[Backup], damage: Damage) -> None:
+    """What is damaged around its blocks is replaced: nothing of it is needed any more, and nothing is lost by that."""
+    world.clusters["healer"] = owners_now(world).get(volume, EAST)
+    done = world.repository(Machine("healer")).evacuate(volume, [damage.key])
+    if done.left:
+        raise Wrong(f"{damage}: was not replaced: {done.left}")
+    found = world.calm().verify(volume, every_byte=True)
+    if not found["ok"]:
+        raise Wrong(f"{damage}: was replaced, and there is damage: {found['damaged'][:3]}")
+    for backup in backups:
+        restore_one(world, world.calm(), backup.operation, backup.id, "observer")
+    world.did("rot: replaced")
 
 
 def block_of(content: bytes, number: int) -> bytes:

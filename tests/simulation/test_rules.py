@@ -19,6 +19,7 @@ from blockvault.engine import (
     former,
     packs,
     trash,
+    treewriter,
     verification,
 )
 from tests.simulation.simulate import run
@@ -115,6 +116,9 @@ RULES: dict[str, Change] = {
     "what was found damaged is stored anew": rewritten(
         former.FormerLeaf, "hash_of", "if slot in self._distrusted:", "if False:"
     ),
+    "nothing is built on pages in an object that is being replaced": rewritten(
+        treewriter.TreeWriter, "_store_patch", "or name_of(origin.base) in self._avoid", ""
+    ),
 }
 
 
@@ -135,6 +139,7 @@ NOTICED = {
     "what belongs to another cluster is left alone": 10,
     "all that is damaged is named": 1,
     "what was found damaged is stored anew": 1,
+    "nothing is built on pages in an object that is being replaced": 11,
 }
 
 

@@ -41,8 +41,8 @@ from blockvault.stores import BlockvaultError
 @click.option(
     "--repair",
     is_flag=True,
-    help="Then mend old backups: a damaged block that a later backup has stored anew with the same bytes is taken "
-    "from there.",
+    help="Then mend: a damaged block that a later backup has stored anew with the same bytes is taken from there for "
+    "older ones, and what is needed of objects that are damaged around it is copied into new ones.",
 )
 @PROGRESS
 @common
@@ -63,7 +63,9 @@ def verify(
     them, blocks are read as they say, and all else: records, commits, roots, pages, and that every object is there
     with its size. What was found is kept in the store: `blockvault show` tells of it, and the next backup of the
     volume stores anew what was damaged, as far as the volume still holds it; after that, --repair mends the backups
-    before it as well. Damage that was found makes the exit code 65, also when it was mended: verify once more.
+    before it as well. Where only the header or directory of an object is damaged, or bytes that no backup needs,
+    --repair copies the rest into new objects, each block checked by its hash, and the next collect takes the old one.
+    Damage that was found makes the exit code 65, also when it was mended: verify once more.
 
     \b
     Examples:
@@ -114,13 +116,17 @@ def _repair(repository: Repository, result: dict[str, Any]) -> list[dict[str, An
     """What was mended of each volume that has damage; where that stopped, `error` says why."""
     repaired = []
     for volume in dict.fromkeys(row["volume"] for row in result["damaged"] if row["volume"]):
-        row = {"volume": volume, "blocks": 0, "backups": 0, "error": None}
+        row = {"volume": volume, "blocks": 0, "backups": 0, "objects": 0, "error": None}
+        around = [d["object"] for d in result["damaged"] if d["volume"] == volume and not d["length"]]
         try:
             healed = repository.heal(volume)
+            row.update(blocks=healed.blocks, backups=healed.roots)
+            moved = repository.evacuate(volume, around)
         except BlockvaultError as error:
             row["error"] = str(error)
         else:
-            row.update(blocks=healed.blocks, backups=healed.roots)
+            row["objects"] = moved.objects
+            row["error"] = "; ".join(f"{key}: {why}" for key, why in moved.left.items()) or None
         repaired.append(row)
     return repaired
 
@@ -153,6 +159,9 @@ def _table(result: dict[str, Any]) -> None:
             click.echo(f"\n{', '.join(names)}:\n  {remedy}")
     for row in result.get("repaired", []):
         mended = f"{row['blocks']} damaged blocks were mended, in {row['backups']} backups"
-        click.echo(f"\nVolume {row['volume']}: {row['error'] or mended}.")
+        replaced = f"{row['objects']} damaged objects were replaced"
+        click.echo(f"\nVolume {row['volume']}: {mended}; {replaced}.")
+        if row["error"]:
+            click.echo(f"  Not mended: {row['error']}.")
     size = output.size(result["checkedBytes"])
     click.echo(f"{result['checkedBlocks']} blocks were read back, {size} of them from the store.")

@@ -21,7 +21,10 @@ BLOCKS_LOST = (
     "place, or what is left of it by --salvage."
 )
 HELPERS_LOST = "Every backup can be restored. The next backup of the volume replaces it."
-NOTHING_LOST = "Every backup can be restored. Compacting may refuse the object; it goes with its backups."
+NOTHING_LOST = (
+    "Every backup can be restored. `blockvault verify --repair` copies what they need of the object into new ones; "
+    "until then compacting may refuse it."
+)
 SUMMARY_WRONG = "Do not run `blockvault collect` on this volume. Make a backup with --full, and report this."
 RECORD_LOST = (
     "Restore what you need now, and write nothing. Bring this object back from a copy of the store or a former version "

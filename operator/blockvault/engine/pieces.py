@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from blockvault.engine import items, sectors
 from blockvault.engine.codec import CodecError
-from blockvault.engine.damage import NO_RESTORE_NEEDS_THEM
+from blockvault.engine.damage import NO_RESTORE_NEEDS_THEM, Place
 from blockvault.engine.fetching import get, runs
 from blockvault.engine.former import head_of_digests
 from blockvault.engine.items import BLOCK, BLOCK_PATCH, Head
 from blockvault.engine.leaf import Leaf, Piece
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import ObjectName
-from blockvault.engine.pages import BLOCK_SIZE
+from blockvault.engine.pages import BLOCK_SIZE, FANOUT
 from blockvault.engine.sectors import Digests
 from blockvault.stores import ObjectNotFound, ObjectStore
 
 GAP = 512 * 1024
 LARGEST_READ = 4 * 1024 * 1024
+# Bytes of stored pieces that one task reads.
+TASK_BYTES = 8 * 1024 * 1024
 
 COMPOSED = "the hash of the block does not match"
 DIGESTS = f"its sector digests do not match {NO_RESTORE_NEEDS_THEM}"
@@ -36,6 +38,12 @@ class Version:
     pieces: tuple[Piece, ...]
     digest: bytes
     roots: int
+
+    @property
+    def places(self) -> set[Place]:
+        """Where its pieces and their sector digests lie."""
+        spots = [spot for piece in self.pieces for spot in (piece, piece.digests) if spot is not None]
+        return {(spot.name, spot.offset) for spot in spots}
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,29 @@ def versions(number: int, slots: Iterable[int], leaves: list[tuple[Leaf, int]], 
                 key = (first + slot, tuple(leaf.pieces(slot)), leaf.hash_of(slot))
                 found[key] = found.get(key, 0) | roots
     return [Version(*key, roots) for key, roots in found.items()]
+
+
+def tasks(wanted: list[Version]) -> Iterator[list[Version]]:
+    """All versions of a block together, some blocks at a time."""
+    blocks: dict[int, list[Version]] = {}
+    for version in wanted:
+        blocks.setdefault(version.block, []).append(version)
+    task: list[Version] = []
+    size = 0
+    for members in blocks.values():
+        task += members
+        size += sum(piece.length for piece in {p for version in members for p in version.pieces})
+        if size >= TASK_BYTES or len(task) >= FANOUT // 4:
+            yield task
+            task, size = [], 0
+    if task:
+        yield task
+
+
+def head_of(piece: Piece, block: int) -> Head:
+    """What must be known of a piece of that block before it is opened."""
+    kind, plain = (BLOCK_PATCH, piece.plain) if piece.mask else (BLOCK, BLOCK_SIZE)
+    return Head(block, kind, 0, piece.codec, plain, piece.mask)
 
 
 class PieceReader:
@@ -122,6 +153,12 @@ class PieceReader:
                 else:
                     done.good.add((name, offset))
         return done
+
+    def packed(self, wanted: list[Version]) -> dict[Piece, bytes | str]:
+        """All pieces of these blocks as the codec made them, or the cause why one cannot be had. Raises StoreError."""
+        owners = {piece: (version.block, 0) for version in wanted for piece in version.pieces}
+        found = self._read(owners, self._lineage.paths.segment, _spot, self._open_stored)
+        return {piece: data if isinstance(data, bytes) else str(data) for piece, data in found.items()}
 
     def _read(
         self,
@@ -179,9 +216,12 @@ class PieceReader:
         return self._second(key, piece.offset, piece.length, piece, block, self._open)
 
     def _open(self, piece: Piece, block: int, stored: bytes) -> object:
-        kind, plain = (BLOCK_PATCH, piece.plain) if piece.mask else (BLOCK, BLOCK_SIZE)
-        head = Head(block, kind, 0, piece.codec, plain, piece.mask)
-        return items.unpack(self._lineage, piece.name, piece.offset, head, stored)
+        return items.unpack(self._lineage, piece.name, piece.offset, head_of(piece, block), stored)
+
+    def _open_stored(self, piece: Piece, block: int, stored: bytes) -> object:
+        return bytes(
+            items.open_stored(self._lineage, piece.name, piece.offset, head_of(piece, block), stored)
+        )
 
     def _digest_spot(self, piece: Piece) -> tuple[ObjectName, int, int]:
         assert piece.digests is not None

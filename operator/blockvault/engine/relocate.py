@@ -1,4 +1,4 @@
-"""Roots written again with some of their blocks elsewhere: how compaction moves, and how old backups are mended.
+"""Roots written again with some of their blocks elsewhere: for compaction, evacuation, and to mend old backups.
 
 Nothing is changed in place. New leaf pages point to where the same blocks lie now, and with them a next revision of
 each root concerned is written, with the same content hash; one commit then puts the new revisions in the place of those
@@ -96,17 +96,18 @@ class Relocation:
         sizes: dict[ObjectName, int],
         needs: Callable[[], frozenset[str]] = frozenset,
         mended: Callable[[], frozenset[Place]] = frozenset,
+        avoid: frozenset[ObjectName] = frozenset(),
     ) -> int:
         """Write the next revision of those roots of which `move` changes a leaf, and commit. How many there are then.
 
         `state`: what the commit follows, if nobody else commits. `entries`: the roots of it that are looked at.
         `sizes`: of objects that `move` points to and a root may not have named yet, which all must be there by now.
-        `needs`, `mended`: as in Rewrite, asked for when all leaves were moved.
+        `needs`, `mended`: as in Rewrite, asked for when all leaves were moved. `avoid`: as in TreeWriter.
         """
         uploads = Uploads(self.store)
         try:
             pages = page_writer(self.lineage, names, uploads)
-            made = self._revisions(entries, numbers, move, sizes, pages, names)
+            made = self._revisions(entries, numbers, move, sizes, pages, names, avoid)
             uploads.finish()
             for revision in made:
                 self.store.put(revision.key, revision.data)
@@ -132,6 +133,7 @@ class Relocation:
         sizes: dict[ObjectName, int],
         pages: PackWriter,
         names: NameSource,
+        avoid: frozenset[ObjectName],
     ) -> list[_Revision]:
         memo: Memo = {}
         drafts: list[tuple[RootEntry, Root, np.void, Changes]] = []
@@ -139,7 +141,7 @@ class Relocation:
             root = self.roots.read(entry)
             changes = Changes()
             reader = TreeReader(self.store, self.lineage, root.top, root.levels)
-            writer = TreeWriter(reader, root.levels, self.lineage, pages, changes, memo)
+            writer = TreeWriter(reader, root.levels, self.lineage, pages, changes, memo, avoid)
             touched = False
             for number, leaf in self.leaves(root, numbers):
                 fresh = move(number, leaf, changes)

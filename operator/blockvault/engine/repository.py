@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from blockvault.engine import runtime, trash
@@ -14,6 +14,7 @@ from blockvault.engine.commits import Commits
 from blockvault.engine.compact import Compaction, Rewritten
 from blockvault.engine.doctor import examine
 from blockvault.engine.errors import BackupNotFound, EngineError, StoredDataDamaged, VolumeNotFound
+from blockvault.engine.evacuate import Evacuated, evacuate
 from blockvault.engine.generations import StoreFacts, make_or_open, open_store_record
 from blockvault.engine.heal import Healed, Healing
 from blockvault.engine.keys import KeyRing
@@ -259,6 +260,15 @@ class Repository:
         found = self._volume(volume)
         trash.refuse_foreign(found.state, self.actor)
         return Healing(self.store, found.lineage).run(found.state)
+
+    def evacuate(self, volume: str, keys: Iterable[str]) -> Evacuated:
+        """Copy what backups need out of segments and page objects that are damaged around it; `verify` names those.
+
+        What is no such object of the volume is passed over. Raises StoredDataDamaged when more damage is in the way.
+        """
+        found = self._volume(volume)
+        trash.refuse_foreign(found.state, self.actor)
+        return evacuate(self.store, found, keys)
 
     def take_over(self, volume: str, actor: str) -> None:
         """Let a volume's backups belong to another cluster from now on."""

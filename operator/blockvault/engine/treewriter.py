@@ -10,6 +10,7 @@ from blockvault.engine.hashing import ZERO
 from blockvault.engine.items import PAGE_PATCH, Head
 from blockvault.engine.leaf import Leaf
 from blockvault.engine.lineage import Lineage
+from blockvault.engine.names import ObjectName
 from blockvault.engine.packs import PackWriter
 from blockvault.engine.pages import (
     ABSENT,
@@ -37,6 +38,7 @@ class TreeWriter:
     """Takes the leaves that changed, which must come in ascending order.
 
     `memo`: given where several trees are written together, so that what they have in common is written once.
+    `avoid`: page objects that nothing written anew may build on.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class TreeWriter:
         pack: PackWriter,
         changes: Changes,
         memo: Memo | None = None,
+        avoid: frozenset[ObjectName] = frozenset(),
     ) -> None:
         self._parent = parent
         self._levels = levels
         self._lineage = lineage
         self._pack = pack
         self._changes = changes
+        self._avoid = avoid
         self._memoize = memo is not None
         self._memo: Memo = {} if memo is None else memo
         self._open: dict[int, tuple[int, Inner]] = {}
@@ -107,7 +111,11 @@ class TreeWriter:
     def _store_patch(self, level: int, index: int, page: Leaf | Inner, content: bytes) -> np.void | None:
         """The page as a patch, where that is worth it."""
         origin = page.origin
-        if origin is None or len(origin.changed) > FANOUT * PATCH_SHARE:
+        if (
+            origin is None
+            or len(origin.changed) > FANOUT * PATCH_SHARE
+            or name_of(origin.base) in self._avoid
+        ):
             return None
         slots = sorted(origin.changed)
         if isinstance(page, Inner):

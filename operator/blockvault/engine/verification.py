@@ -34,7 +34,7 @@ from blockvault.engine.leaf import Leaf
 from blockvault.engine.names import ObjectName
 from blockvault.engine.objects import Objects
 from blockvault.engine.pages import FANOUT, blocks_in, name_of
-from blockvault.engine.pieces import Checked, PieceReader, Version, versions
+from blockvault.engine.pieces import Checked, PieceReader, Version, tasks, versions
 from blockvault.engine.progress import Progress, Report
 from blockvault.engine.root import Root, Roots
 from blockvault.engine.state import ACTIVE, Outcome, RootEntry, State
@@ -47,8 +47,6 @@ SAMPLE = "Sample"
 BUDGET = "Budget"
 
 THREADS = 4
-# Bytes of stored pieces that one task reads.
-TASK_BYTES = 8 * 1024 * 1024
 # Where a state keeps how far runs with a budget have come.
 CURSOR = "verification"
 
@@ -212,7 +210,7 @@ class Verification:
                 if number >= start and not reads and wrapped:
                     self._next, wrapped = number, False
                 wanted = self._wanted(number, leaves, reads)
-                for task in _tasks(wanted):
+                for task in tasks(wanted):
                     spent += sum(piece.length for version in task for piece in version.pieces)
                     waiting.append(pool.submit(reader.check, task))
                     if len(waiting) > 2 * THREADS:
@@ -228,7 +226,7 @@ class Verification:
         found = versions(number, range(FANOUT), leaves, number * FANOUT)
         if self._known:
             for version in found:
-                self._seen.update(self._known & _places(version))
+                self._seen.update(self._known & version.places)
             self._seen.update(self._known & {_page_place(leaf) for leaf, _ in leaves})
             self._good.update(self._known & {_page_place(leaf) for leaf, _ in leaves})
         if reads and self._mode != SAMPLE:
@@ -362,32 +360,6 @@ class Verification:
         paths = self._lineage.paths
         cause = f"does not know of {ahead.keys(paths)[0]}, which a later run made: the volume was set back"
         return [damage_row(None, self._state.volume, paths.commit(newest.number), cause, remedy=SET_BACK)]
-
-
-def _tasks(wanted: list[Version]) -> Iterator[list[Version]]:
-    """All versions of a block together, some blocks at a time."""
-    blocks: dict[int, list[Version]] = {}
-    for version in wanted:
-        blocks.setdefault(version.block, []).append(version)
-    task: list[Version] = []
-    size = 0
-    for members in blocks.values():
-        task += members
-        size += sum(piece.length for piece in {p for version in members for p in version.pieces})
-        if size >= TASK_BYTES or len(task) >= FANOUT // 4:
-            yield task
-            task, size = [], 0
-    if task:
-        yield task
-
-
-def _places(version: Version) -> set[Place]:
-    found: set[Place] = set()
-    for piece in version.pieces:
-        found.add((piece.name, piece.offset))
-        if piece.digests is not None:
-            found.add((piece.digests.name, piece.digests.offset))
-    return found
 
 
 def _page_place(leaf: Leaf) -> Place | None:

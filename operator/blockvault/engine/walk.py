@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,9 @@ TOGETHER = 16
 # Distinct references to one page, each with the roots that have it: bit n for root n.
 Sharing = dict[bytes, int]
 
+# Told of each page that is read: its level, its number there, and the roots that have it.
+Met = Callable[[int, int, Leaf | Inner, int], None]
+
 
 @dataclass(frozen=True)
 class DamagedPage:
@@ -47,12 +50,15 @@ class DamagedPage:
 
 
 class Walk:
-    """The trees of some roots of one lineage. `damaged` fills while `leaves` is gone through."""
+    """The trees of some roots of one lineage. `damaged` fills, and `met` is told, while `leaves` is gone through."""
 
-    def __init__(self, store: ObjectStore, lineage: Lineage, roots: list[Root]) -> None:
+    def __init__(
+        self, store: ObjectStore, lineage: Lineage, roots: list[Root], met: Met = lambda *page: None
+    ) -> None:
         self._reader = TreeReader(store, lineage, NO_REFERENCE, 0)
         self._extra = items.overhead(lineage)
         self._roots = roots
+        self._met = met
         self._tops: dict[int, Sharing] = {}
         for number, root in enumerate(roots):
             if root.top["kind"] != ABSENT:
@@ -104,6 +110,7 @@ class Walk:
                     self._damage(level, index, refs[index], roots, page)
                     continue
                 self._count(page, roots)
+                self._met(level, index, page, roots)
                 found[index].append((page, roots))
         return found
 

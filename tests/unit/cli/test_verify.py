@@ -206,8 +206,61 @@ def test_old_backups_are_mended_with_what_a_later_one_has_stored_anew(
     flip(objects(place, store, "segments")[1], 1000)
     # Nothing has stored the block anew yet.
     done = run("verify", store, "--repair", code=65)
-    assert "Volume v: 0 damaged blocks were mended, in 0 backups." in done.stdout
+    assert (
+        "Volume v: 0 damaged blocks were mended, in 0 backups; 0 damaged objects were replaced."
+        in done.stdout
+    )
     inside("backup", str(place / "volume"), store, "--volume", "v")
     mended = inside_json("verify", store, "--repair", code=65)["repaired"]
-    assert mended == [{"volume": "v", "blocks": 2, "backups": 2, "error": None}]
+    assert mended == [{"volume": "v", "blocks": 2, "backups": 2, "objects": 0, "error": None}]
     assert inside_json("verify", store)["ok"]
+
+
+@pytest.mark.parametrize("kind", ["segments", "pages"])
+@pytest.mark.parametrize("where", [3, 110, -20, -80])
+def test_objects_damaged_around_their_blocks_are_replaced(
+    made: tuple[str, list[str]], place: Path, kind: str, where: int
+) -> None:
+    """The magic, the checksum, the hash of the directory, the directory."""
+    store, ids = made
+    path = objects(place, store, kind)[0]
+    flip(path, where)
+    done = run("verify", store, "--every-byte", "--repair", code=65)
+    assert (
+        "Volume v: 0 damaged blocks were mended, in 0 backups; 1 damaged objects were replaced."
+        in done.stdout
+    )
+    assert "`blockvault verify --repair`" in done.stdout
+    inside("verify", store, "--every-byte")
+    assert path.exists()
+    assert inside_json("collect", store)["deletedObjects"] > 0
+    assert not path.exists()
+    inside("verify", store, "--every-byte")
+    inside("restore", store, str(place / "restored"), "--volume", "v", "--backup", ids[2])
+    assert (place / "restored").read_bytes() == (place / "volume").read_bytes()
+
+
+def test_what_cannot_be_replaced_is_said(made: tuple[str, list[str]], place: Path) -> None:
+    """Two objects: one is damaged around its blocks; then a block of it cannot be proven, as its patch is gone."""
+    store, ids = made
+    with open(place / "volume", "r+b") as file:
+        file.seek(2 * BLOCK)
+        file.write(b"one sector")
+    last = inside_json("backup", str(place / "volume"), store, "--volume", "v")["backupId"]
+    inside("delete", store, "--volume", "v", *(part for one in ids for part in ("--backup", one)), "--now")
+    base, patch = objects(place, store, "segments")[1], objects(place, store, "segments")[3]
+    flip(base, 3)
+    flip(patch, 129)
+    said = inside_json("verify", store, "--repair", code=65)
+    assert {row["object"].rpartition("/")[2]: row["backupId"] for row in said["damaged"]} == {
+        base.name: last,
+        patch.name: last,
+    }
+    (row,) = said["repaired"]
+    assert row["objects"] == 0
+    assert f"{base.name}: block 2, of which a part lies in it, is damaged as well" in row["error"]
+    assert "Not mended: " in run("verify", store, "--repair", code=65).stdout
+    # The next backup stores the block anew; then it is needed by the one that is damaged only.
+    inside("backup", str(place / "volume"), store, "--volume", "v")
+    inside("delete", store, "--volume", "v", "--backup", last, "--now")
+    inside("verify", store)
