@@ -120,6 +120,37 @@ def test_patches_fit_only_on_the_same_parent(tmp_path: Path, store: MemoryStore)
     assert restored(store, tmp_path, result.backup_id) == source.read_bytes()
 
 
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_directory_that_is_damaged_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encrypted: bool
+) -> None:
+    """Its blocks are sent again, in whatever way it is damaged: a place in it, its length, its hash, its end."""
+    monkeypatch.setattr(support, "RING", KeyRing(VaultKey(bytes(32))) if encrypted else KeyRing())
+    store = MemoryStore()
+    Repository.init(store, support.RING)
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(1).randbytes(60 * 4096))
+    counting = MemoryStore(dict(store.objects))
+    backup(counting, source, operation_id="op")
+    with pytest.raises(Crash):
+        backup(CrashingStore(store.objects, counting.calls - 8, after=True), source, operation_id="op")
+    dead = sorted(key for key in store.objects if "/segments/" in key)
+    assert len(dead) > 10
+    assert opened(store).list("v") == []
+    for number, key in enumerate(dead):
+        data = bytearray(store.objects[key])
+        if number % 4 == 3:
+            del data[-7:]
+        else:
+            data[(-104, -40, -5)[number % 4]] ^= 1
+        store.objects[key] = bytes(data)
+    result = backup(store, source, operation_id="op")
+    assert not {str(name) for name in summary_of(store)} & {key.rpartition("/")[2] for key in dead}
+    assert restored(store, tmp_path, result.backup_id) == source.read_bytes()
+    assert opened(store).verify("v", every_byte=True)["ok"]
+
+
 PROGRAM = """
 import sys
 from blockvault.engine import BackupRequest, Repository
