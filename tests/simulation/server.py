@@ -305,6 +305,11 @@ class Client:
         self._patience.call(lambda: self._request("list", prefix, work))
         return iter(found)
 
+    def folders(self, prefix: str) -> set[str]:
+        """See ObjectStore."""
+        below = (info.key[len(prefix) :] for info in self.list(prefix))
+        return {rest.partition("/")[0] for rest in below if "/" in rest}
+
     def delete(self, keys: Iterable[str]) -> None:
         """See ObjectStore."""
         for key in keys:

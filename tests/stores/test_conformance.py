@@ -95,6 +95,15 @@ def test_listing_by_prefix(store: ObjectStore) -> None:
     assert list(store.list("absent/")) == []
 
 
+def test_folders(store: ObjectStore) -> None:
+    for key in ("f/a/one", "f/a/two", "f/a/b/c", "f/ab/one", "f/file", "fa/b/one"):
+        store.put(key, b"12345")
+    assert store.folders("f/") == {"a", "ab"}
+    assert store.folders("f/a/") == {"b"}
+    assert store.folders("") >= {"f", "fa"}
+    assert store.folders("absent/") == set()
+
+
 def test_listing_has_no_end_at_a_thousand(location: StoreLocation) -> None:
     store = open_store(location, retry_seconds=5)
     with ThreadPoolExecutor(8) as pool:

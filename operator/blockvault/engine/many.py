@@ -107,6 +107,11 @@ class View:
         self.traffic.count("list")
         return self._store.list(prefix)
 
+    def folders(self, prefix: str) -> set[str]:
+        """See ObjectStore."""
+        self.traffic.count("list")
+        return self._store.folders(prefix)
+
     def delete(self, keys: Iterable[str]) -> None:
         """See ObjectStore."""
         self.traffic.count("delete")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -18,6 +19,9 @@ from blockvault.engine.progress import VERIFYING, Progress, Report
 from blockvault.engine.verification import CURSOR, Verification, Verified
 from blockvault.engine.volumes import Volume, Volumes
 from blockvault.stores import BlockvaultError, ObjectNotFound, ObjectStore
+
+# Others are not ours: somebody put them there.
+LINEAGE_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def last_verified(volume: Volume) -> str:
@@ -116,9 +120,11 @@ def refuse_set_back(volumes: list[Volume], seen: dict[str, int], result: dict[st
 
 
 def lineages_in(store: ObjectStore) -> set[str]:
-    """All lineages that have commits, whether or not a volume's record names them."""
-    keys = (info.key[len(LINEAGES) :].split("/") for info in store.list(LINEAGES))
-    return {parts[0] for parts in keys if parts[1:2] == ["commits"]}
+    """All lineages of which anything is there, whether or not a volume's record names them.
+
+    By their folders: what lies in them is listed once, when the lineage's turn comes.
+    """
+    return {name for name in store.folders(LINEAGES) if LINEAGE_ID.fullmatch(name)}
 
 
 def strays(volumes: Volumes, found: list[Volume], unlisted: set[str], result: dict[str, Any]) -> None:

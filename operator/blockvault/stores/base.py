@@ -92,6 +92,13 @@ class ObjectStore(Protocol):
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Objects whose key begins with `prefix`, in no promised order."""
 
+    def folders(self, prefix: str) -> set[str]:
+        """What lies between `prefix`, which is empty or ends in a slash, and the next slash in keys that have both.
+
+        Costs as many objects as it finds names, however many lie below them. Lags as listings do. A directory may
+        have names below which nothing is left.
+        """
+
     def delete(self, keys: Iterable[str]) -> None:
         """Delete; a key that is not there is no error.
 

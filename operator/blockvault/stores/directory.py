@@ -120,6 +120,19 @@ class DirectoryStore:
         found = self._call(prefix, lambda: list(self._walk(folder)))
         return iter([info for info in found if info.key.startswith(prefix)])
 
+    def folders(self, prefix: str) -> set[str]:
+        """See ObjectStore."""
+        self.traffic.count("list")
+        path = os.path.join(self._root, prefix)
+
+        def work() -> set[str]:
+            with suppress(FileNotFoundError), os.scandir(path) as entries:
+                return {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
+            self._check_root(FileNotFoundError(path))
+            return set()
+
+        return {name for name in self._call(prefix, work) if not name.startswith(temporary.PREFIX)}
+
     def delete(self, keys: Iterable[str]) -> None:
         """See ObjectStore."""
         folders = set()

@@ -130,6 +130,16 @@ class S3Store:
 
         return iter(self._call("list", prefix, work))
 
+    def folders(self, prefix: str) -> set[str]:
+        """See ObjectStore. Pages of up to 1,000 names are requests of their own, which are counted as one."""
+        whole = self._prefix + prefix
+
+        def work() -> set[str]:
+            found = obstore.list_with_delimiter(self._store, whole.rstrip("/") or None)["common_prefixes"]
+            return {path[len(whole) :].rstrip("/") for path in found if path.startswith(whole)}
+
+        return self._call("list", prefix, work)
+
     def delete(self, keys: Iterable[str]) -> None:
         """See ObjectStore. Up to 1,000 keys go in one request, but for versions, which go one by one."""
         wanted = list(keys)

@@ -98,6 +98,16 @@ class MemoryStore:
         self._request("list", prefix, work)
         return iter(found)
 
+    def folders(self, prefix: str) -> set[str]:
+        found: set[str] = set()
+
+        def work() -> None:
+            below = [key[len(prefix) :] for key in list(self.objects) if key.startswith(prefix)]
+            found.update(rest.partition("/")[0] for rest in below if "/" in rest)
+
+        self._request("list", prefix, work)
+        return found
+
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
             self._request("delete", key, lambda key=key: self.objects.pop(key, None))  # type: ignore[misc]

@@ -107,6 +107,22 @@ def test_all_is_well_and_each_piece_is_read_once(kept: MemoryStore) -> None:
     assert state_of(kept).damaged == []
 
 
+def test_a_whole_store_is_listed_once(kept: MemoryStore, tmp_path: Path) -> None:
+    """Of each lineage what backups need, when its turn comes: never all objects of all lineages together."""
+    backup(kept, tmp_path / "source", "w")
+    listed: list[str] = []
+
+    class Noting(MemoryStore):
+        def list(self, prefix: str) -> Iterator[ObjectInfo]:
+            listed.append(prefix)
+            return super().list(prefix)
+
+    assert opened(Noting(kept.objects)).verify()["ok"]
+    data = [prefix for prefix in listed if prefix.endswith(("/segments/", "/pages/", "/roots/"))]
+    assert len(data) == len(set(data)) == 2 * 3
+    assert not [prefix for prefix in listed if "lineages/".startswith(prefix) or prefix.count("/") == 2]
+
+
 def test_one_backup_by_itself(kept: MemoryStore) -> None:
     chosen = ids(kept)[1]
     result = opened(kept).verify("v", chosen)
