@@ -215,3 +215,38 @@ def test_a_damaged_victim_is_not_copied(store: MemoryStore, tmp_path: Path) -> N
     assert all(root.revision == 1 for root in found.state.roots)
     assert len({key for key in copy if "/commits/" in key} - commits) == 2
     assert sorted(root.id for root in found.state.roots) == sorted(contents)
+
+
+def test_a_label_given_in_the_middle_stays(store: MemoryStore, tmp_path: Path) -> None:
+    """A compaction replaces the tree of a root; all else is that of the state it follows."""
+    contents = history(store, tmp_path, rounds=8)
+    racing = MemoryStore(store.objects)
+
+    def at_the_first_upload(number: int, kind: str, key: str) -> None:
+        if kind == "put":
+            racing.before = lambda *_: None
+            for backup_id in contents:
+                opened(store).delete("v", backup_id, keep_seconds=3600)
+
+    racing.before = at_the_first_upload
+    assert compact(racing, alive_share=0.8).roots > 0
+    found = opened(store)._volumes.find("v")
+    assert found is not None
+    assert all("trash" in entry.labels for entry in found.state.roots)
+    assert 2 in {entry.revision for entry in found.state.roots}
+
+
+def test_a_copy_that_goes_wrong_is_not_relied_on(store: MemoryStore, tmp_path: Path) -> None:
+    """Copies are read back before any root names them."""
+    contents = history(store, tmp_path, rounds=8)
+
+    class Spoiling(MemoryStore):
+        def put(self, key: str, data: bytes | bytearray | memoryview) -> None:
+            spoiled = bytearray(data)
+            if "/segments/" in key:
+                spoiled[200] ^= 1
+            super().put(key, spoiled)
+
+    with pytest.raises(StoredDataDamaged, match="segments/"):
+        compact(Spoiling(store.objects), alive_share=0.8)
+    check(store, tmp_path, contents)

@@ -90,3 +90,11 @@ def test_the_facts_of_the_store_are_vouched_for_by_every_generation(sealed: Memo
     sealed.objects["blockvault"] = forged
     with pytest.raises(StoredDataDamaged, match="not the record"):
         Repository.open(sealed, KeyRing(SECOND))
+
+
+def test_every_object_has_an_id_of_its_own() -> None:
+    """Its key and nonces come from that: two rivals of one number must never share them."""
+    made = [envelope.seal(envelope.Kind.COMMIT, "lineages/x/commits/1", b"the same") for _ in range(2)]
+    ids = [data[40:56] for data in made]
+    assert ids[0] != ids[1]
+    assert bytes(16) not in ids
