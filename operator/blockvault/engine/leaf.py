@@ -15,6 +15,7 @@ from blockvault.engine.pages import (
     BLOCK_SIZE,
     FANOUT,
     SECTOR_SIZE,
+    SECTORS,
     STORED,
     Entries,
     MalformedPageError,
@@ -88,7 +89,7 @@ class Piece(NamedTuple):
     @property
     def digest_bytes(self) -> int:
         """Bytes of its sector digests."""
-        return (self.mask.bit_count() or 64) * DIGEST_SIZE
+        return (self.mask.bit_count() or SECTORS) * DIGEST_SIZE
 
 
 class Leaf:
@@ -153,6 +154,25 @@ class Leaf:
         """Base and patches, in the order in which they are laid on each other; empty for a zero block."""
         base = self.base(slot)
         return [] if base is None else [base, *self.patches(slot)]
+
+    def reached(self, overhead: int) -> tuple[dict[ObjectName, int], dict[ObjectName, int]]:
+        """Bytes that its blocks reach of each segment, and of each page object with their digests.
+
+        `overhead`: what packing adds to each item of digests. All bases at once: verifying comes to every block.
+        """
+        stored = self.entries[self.entries["kind"] == STORED]
+        lengths = np.bincount(stored["object"], stored["length"], len(self._names))
+        numbers = np.bincount(stored["digests_object"], minlength=len(self._names) + 1)[1:]
+        digests = numbers * (SECTORS * DIGEST_SIZE + overhead)
+        segments = {self._names[i]: int(lengths[i]) for i in np.flatnonzero(lengths).tolist()}
+        pages = {self._names[i]: int(digests[i]) for i in np.flatnonzero(digests).tolist()}
+        for slot in self._patches:
+            for patch in self.patches(slot):
+                segments[patch.name] = segments.get(patch.name, 0) + patch.length
+                if patch.digests is not None:
+                    name = patch.digests.name
+                    pages[name] = pages.get(name, 0) + patch.digest_bytes + overhead
+        return segments, pages
 
     def clear(self, slot: int) -> None:
         """Make it a zero block."""
@@ -257,12 +277,12 @@ class Leaf:
         with_digests = stored & (entries["digests_object"] > 0)
         entries["digests_object"][with_digests] = map_[entries["digests_object"][with_digests] - 1] + 1
         self.entries[slots] = entries
-        for slot, first, number in zip(
-            slots, entries["first_patch"].tolist(), entries["patches"].tolist(), strict=True
-        ):
-            self._patches.pop(slot, None)
-            if number:
-                self._patches[slot] = _Rows(table[first : first + number], names)
+        if self._patches:
+            for slot in slots:
+                self._patches.pop(slot, None)
+        for i in np.flatnonzero(entries["patches"]).tolist():
+            first, number = int(entries["first_patch"][i]), int(entries["patches"][i])
+            self._patches[slots[i]] = _Rows(table[first : first + number], names)
 
 
 class _Rows(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -223,7 +223,12 @@ class Verification:
 
     def _wanted(self, number: int, leaves: list[tuple[Leaf, int]], reads: bool) -> list[Version]:
         """The blocks of a leaf to read back: those to check, and those of objects known to be damaged."""
-        found = versions(number, range(FANOUT), leaves, number * FANOUT)
+        share = self._sample if reads and self._sample is not None else 0.0
+        slots: Iterable[int] = range(FANOUT)
+        if not (self._known or self._absent or (reads and self._mode != SAMPLE)):
+            # Nothing but the choice needs the others, and there may be millions of them for each that is chosen.
+            slots, share = [slot for slot in slots if self._chance.random() < share], 1.0
+        found = versions(number, slots, leaves, number * FANOUT)
         if self._known:
             for version in found:
                 self._seen.update(self._known & version.places)
@@ -231,7 +236,6 @@ class Verification:
             self._good.update(self._known & {_page_place(leaf) for leaf, _ in leaves})
         if reads and self._mode != SAMPLE:
             return found
-        share = self._sample if reads and self._sample is not None else 0.0
         chosen = {block for block in {v.block for v in found} if self._chance.random() < share}
         return [v for v in found if v.block in chosen or (self._absent and self._touches(v))]
 

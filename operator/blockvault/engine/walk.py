@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from blockvault.engine import items, sectors, summary
+from blockvault.engine import items, summary
 from blockvault.engine.envelope import Kind
 from blockvault.engine.errors import StoredDataDamaged
 from blockvault.engine.leaf import Leaf
@@ -128,12 +128,11 @@ class Walk:
         if origin.ref["kind"] == PATCHED:
             changes.add(Kind.PAGES, name_of(origin.base), int(origin.base["length"]))
         if isinstance(page, Leaf):
-            for slot in page.stored_slots():
-                for piece in page.pieces(slot):
-                    changes.add(Kind.SEGMENT, piece.name, piece.length)
-                    if piece.digests is not None:
-                        count = sectors.digest_bytes(piece.mask) + self._extra
-                        changes.add(Kind.PAGES, piece.digests.name, count)
+            segments, pages = page.reached(self._extra)
+            for name, count in segments.items():
+                changes.add(Kind.SEGMENT, name, count)
+            for name, count in pages.items():
+                changes.add(Kind.PAGES, name, count)
 
     def fits(self, number: int, records: Records) -> bool:
         """Whether what a root's tree reaches is exactly what its summary says. After `leaves` has ended."""
