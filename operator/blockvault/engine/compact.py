@@ -166,13 +166,29 @@ class Compaction:
                 if leaf.origin is None or leaf.origin.ref.tobytes() in seen:
                     continue
                 seen.add(leaf.origin.ref.tobytes())
-                for slot in leaf.stored_slots():
+                for slot in leaf.slots_in(alive):
                     for piece in leaf.pieces(slot):
                         if piece.name in alive:
                             alive[piece.name][piece.offset] = piece.length
         return alive
 
     def _rewrite(self, state: State, plan: _Plan, names: NameSource) -> Rewritten:
+        moved, sizes = self._copies(plan, names)
+        self._prove(sizes)
+        overhead = items.overhead(self._lineage)
+        victims = {name for name, _ in moved}
+
+        def move(number: int, leaf: Leaf, changes: Changes) -> Leaf | None:
+            return _moved(leaf, victims, moved, changes, overhead)
+
+        made = self._relocation.finish(state, state.roots, names, plan.leaves, move, sizes)
+        return Rewritten(len(plan.sizes), sum(sizes.values()), sum(plan.sizes.values()), made)
+
+    def _copies(self, plan: _Plan, names: NameSource) -> tuple[dict[Place, Piece], dict[ObjectName, int]]:
+        """Where each live item of the victims lies now, and the sizes of the new segments.
+
+        The room in which segments are made, a hundred MiB, is free again before the roots are written.
+        """
         uploads = Uploads(self._store)
         try:
             segments = segment_writer(self._lineage, names, uploads)
@@ -181,14 +197,7 @@ class Compaction:
             uploads.finish()
         finally:
             uploads.close()
-        self._prove(segments.sizes)
-        overhead = items.overhead(self._lineage)
-
-        def move(number: int, leaf: Leaf, changes: Changes) -> Leaf | None:
-            return _moved(leaf, moved, changes, overhead)
-
-        made = self._relocation.finish(state, state.roots, names, plan.leaves, move, segments.sizes)
-        return Rewritten(len(plan.sizes), sum(segments.sizes.values()), sum(plan.sizes.values()), made)
+        return moved, segments.sizes
 
     def _copy(self, plan: _Plan, segments: PackWriter) -> dict[Place, Piece]:
         """Copy the live items of the victims, each victim checked as a whole before. Where each lies now."""
@@ -227,10 +236,12 @@ class Compaction:
                 raise StoredDataDamaged(f"{key}: a copy just made has {len(data)} bytes instead of {size}")
 
 
-def _moved(leaf: Leaf, moved: dict[Place, Piece], changes: Changes, overhead: int) -> Leaf | None:
+def _moved(
+    leaf: Leaf, victims: set[ObjectName], moved: dict[Place, Piece], changes: Changes, overhead: int
+) -> Leaf | None:
     """The leaf with every piece that was copied pointing to its copy; None when it has none of them."""
     fresh: Leaf | None = None
-    for slot in leaf.stored_slots():
+    for slot in leaf.slots_in(victims):
         pieces = leaf.pieces(slot)
         copies = [moved.get((piece.name, piece.offset)) for piece in pieces]
         if any(copies):

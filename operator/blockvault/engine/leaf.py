@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
 
 import numpy as np
@@ -173,6 +174,17 @@ class Leaf:
                     name = patch.digests.name
                     pages[name] = pages.get(name, 0) + patch.digest_bytes + overhead
         return segments, pages
+
+    def slots_in(self, objects: Container[ObjectName]) -> list[int]:
+        """Slots of the blocks of which base or a patch lies in one of these segments, ascending."""
+        wanted = [number for number, name in enumerate(self._names) if name in objects]
+        if not wanted:
+            return []
+        bases = (self.entries["kind"] == STORED) & np.isin(self.entries["object"], wanted)
+        patched = {
+            slot for slot, patches in self._patches.items() if any(patch.name in objects for patch in patches)
+        }
+        return sorted(patched.union(np.flatnonzero(bases).tolist()))
 
     def clear(self, slot: int) -> None:
         """Make it a zero block."""

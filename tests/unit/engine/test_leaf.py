@@ -47,6 +47,16 @@ def test_reached_is_the_sum_over_all_pieces() -> None:
         assert leaf.reached(OVERHEAD) == again.reached(OVERHEAD) == (segments, pages)
 
 
+def test_slots_in_are_those_of_which_a_piece_lies_there() -> None:
+    for seed in range(20):
+        leaf = a_leaf(random.Random(seed))
+        names = {piece.name for slot in range(128) for piece in leaf.pieces(slot)}
+        some = set(random.Random(seed).sample(sorted(names), 2))
+        slots = [s for s in range(128) if any(piece.name in some for piece in leaf.pieces(s))]
+        assert leaf.slots_in(some) == slots
+        assert leaf.slots_in({ObjectName(9, 9, 9)}) == []
+
+
 def test_an_empty_leaf_reaches_nothing() -> None:
     assert Leaf().reached(OVERHEAD) == ({}, {})
 
