@@ -6,8 +6,10 @@ import random
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from itertools import islice
 
 from blockvault.engine import runtime
+from blockvault.engine.errors import StoredDataDamaged
 from blockvault.engine.hashing import ZERO
 from blockvault.engine.leaf import Leaf
 from blockvault.engine.lineage import Lineage
@@ -23,6 +25,9 @@ SAMPLED = 64
 PATIENCE = 256
 
 THREADS = 2
+# A restore writes from the beginning on. What was under way when it died, and in parts when the power went, lay within
+# so many stored blocks (64 MiB).
+FIRST = 256
 # Leaves that are compared ahead of those that are fetched.
 AHEAD = 2
 
@@ -50,16 +55,28 @@ class Held:
             return is_zero(memoryview(data))
         return self._key.block(data) == digest
 
-    def share(self, samples: Samples) -> float:
-        """The share of some blocks, chosen by chance among `samples`, that the target holds; 1 where none are."""
+    def sample(self, samples: Samples) -> tuple[list[int], list[int]]:
+        """Some blocks, chosen by chance among `samples`: (those that the target holds, those that it does not)."""
         chance = random.Random(runtime.random(8))  # noqa: S311 - guards against mistakes, not attackers
-        chosen = chance.sample(sorted(samples), min(SAMPLED, len(samples)))
-        return sum(self.has(block, samples[block]) for block in chosen) / len(chosen) if chosen else 1.0
+        found: tuple[list[int], list[int]] = ([], [])
+        for block in chance.sample(sorted(samples), min(SAMPLED, len(samples))):
+            found[not self.has(block, samples[block])].append(block)
+        return found
 
     def look(self, samples: Samples) -> None:
         """Look at some stored blocks by chance: one that fits makes comparing worth while for all of them."""
-        stored = {block: digest for block, digest in samples.items() if digest != ZERO}
-        self.always = bool(stored) and self.share(stored) > 0
+        held, _ = self.sample({block: digest for block, digest in samples.items() if digest != ZERO})
+        self.always = bool(held)
+
+    def begun(self, leaves: Iterable[tuple[int, Leaf | StoredDataDamaged | None]]) -> bool:
+        """Whether a restore of these, ascending from the first, has begun here: one of the first blocks is there."""
+        first = (
+            (number * FANOUT + slot, leaf.hash_of(slot))
+            for number, leaf in leaves
+            if isinstance(leaf, Leaf)
+            for slot in leaf.stored_slots()
+        )
+        return any(self.has(block, digest) for block, digest in islice(first, FIRST))
 
     def missing(self, wanted: Iterable[Wanted]) -> Iterator[Wanted]:
         """What of this the target does not hold. Stops looking when that has not paid for long."""

@@ -18,25 +18,31 @@ SUFFIX = ".blockvault-partial"
 
 
 class Marker:
-    """The note of one target.
+    """The note of one target. `told`: all that the restore was told of what the target held before.
 
-    `ours`: an interrupted restore of the same backup left the target as it is; `same_have`: and it was told the same
-    of what the target held before.
+    `ours`: it tells of an interrupted restore of the same backup, told the same, to this very target; `another`: of
+    any other. It is a hint, no proof: disks may share an identity or have none, and somebody may have written since.
     """
 
-    def __init__(self, target: Target, backup_id: str, have: str | None) -> None:
-        # A file that took the place of the one that was written is somebody's data again.
-        self._facts = {"backup": backup_id, "size": target.size, "target": target.identity}
-        self._have = have
+    def __init__(self, target: Target, backup_id: str, told: str | None) -> None:
+        self._facts = {
+            "backup": backup_id,
+            "size": target.size,
+            "capacity": None if target.regular else target.capacity,  # an empty file is given its size later
+            "target": target.identity,
+            "told": told,
+        }
         path = os.path.realpath(target.path)
         if target.regular:
             self.path = path + SUFFIX
         else:
-            name = blake2b(path.encode(errors="surrogateescape"), digest_size=16).hexdigest()
+            # Paths of devices change when a machine starts anew; the note goes with the disk, where that can be told.
+            named = target.identity or path
+            name = blake2b(named.encode(errors="surrogateescape"), digest_size=16).hexdigest()
             self.path = os.path.join(_state_folder(), name + SUFFIX)
         found = self._read()
-        self.same_have = found.pop("have", None) == have
         self.ours = found == self._facts
+        self.another = bool(found) and not self.ours
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -54,7 +60,7 @@ class Marker:
             os.makedirs(folder, mode=0o700, exist_ok=True)
             temporary = self.path + ".new"
             with open(temporary, "w", encoding="utf-8") as file:
-                json.dump({**self._facts, "have": self._have}, file)
+                json.dump(self._facts, file)
                 file.flush()
                 os.fsync(file.fileno())
             os.rename(temporary, self.path)

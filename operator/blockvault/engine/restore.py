@@ -6,10 +6,13 @@ former state of the volume, or a backup that it is told to hold (`have`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from heapq import merge
 from itertools import tee
+from typing import NoReturn
 
 from blockvault.engine import runtime
 from blockvault.engine.blockreader import THREADS, BlockReader
@@ -24,6 +27,7 @@ from blockvault.engine.newroot import peak_memory
 from blockvault.engine.pages import BLOCK_SIZE, FANOUT, blocks_in
 from blockvault.engine.progress import WRITING, Progress, Report, RestoreResult, quiet
 from blockvault.engine.root import Root, Roots
+from blockvault.engine.samples import Samples
 from blockvault.engine.state import RootEntry
 from blockvault.engine.target import Target
 from blockvault.engine.tree import TreeReader
@@ -90,18 +94,19 @@ class RestoreRun:
         target = Target(self._request.target, root.size)
         try:
             held = Held(target, self._lineage)
-            marker = Marker(target, self._entry.id, self._request.have)
+            changed = block_ranges(self._request.changed or [], root.size)
+            marker = Marker(target, self._entry.id, self._told(changed))
             empty = target.is_empty()
-            base = self._base(target, marker, held, root, had)
-            if base is None and not (self._request.force or marker.ours or empty):
-                told = "" if had is None else f", and not backup {self._request.have} as it was said"
-                raise TargetNotEmpty(f"{target.path} holds something{told}")
-            compare = self._request.resume and (marker.ours or not empty)
+            base = None if marker.another else self._base(target, marker, held, root, had, changed)
+            resumed = marker.ours and (empty or base is not None or self._begun(root, held))
+            if base is None and not (self._request.force or resumed or empty):
+                self._refuse(target, marker)
+            compare = self._request.resume and (resumed or not empty)
             if base is None and compare:
                 held.look(root.samples)
             elif base is not None:
                 # Blocks that differ from the base are there already only if somebody wrote them.
-                compare = self._request.resume and (marker.ours or bool(base.changed))
+                compare = self._request.resume and (resumed or bool(base.changed))
                 held.always = True
             marker.put()
             target.begin()
@@ -124,7 +129,7 @@ class RestoreRun:
             requests=self._store.traffic.total_requests - requests,
             peak_memory_bytes=peak_memory(),
             bytes_kept=held.bytes_kept,
-            resumed=marker.ours,
+            resumed=resumed,
             have=None if base is None else self._request.have,
             unreadable=root.facts["unreadable"],
             lost=written.lost,
@@ -142,23 +147,64 @@ class RestoreRun:
             )
         return self._roots.read(entry)
 
-    def _base(self, target: Target, marker: Marker, held: Held, root: Root, had: Root | None) -> _Base | None:
+    def _told(self, changed: list[tuple[int, int]]) -> str | None:
+        """A digest of what is said about the target; None if nothing is."""
+        if self._request.have is None:
+            return None
+        return blake2b(json.dumps([self._request.have, changed]).encode(), digest_size=16).hexdigest()
+
+    def _refuse(self, target: Target, marker: Marker) -> NoReturn:
+        why = "" if self._request.have is None else f", and not backup {self._request.have} as it was said"
+        if marker.another:
+            why = f", and {marker.path} tells of a restore of something else to it, which was interrupted"
+        elif marker.ours:
+            why = ", which is not what the interrupted restore of this backup has left there"
+        raise TargetNotEmpty(f"{target.path} holds something{why}")
+
+    def _begun(self, root: Root, held: Held) -> bool:
+        """Whether the target holds the beginning of the backup, as an interrupted restore leaves it."""
+        leaves = range(-(-blocks_in(root.size) // FANOUT))
+        return held.begun(self._tree(root).leaves_or_damage(leaves))
+
+    def _tree(self, root: Root) -> TreeReader:
+        return TreeReader(self._store, self._lineage, root.top, root.levels)
+
+    def _base(
+        self,
+        target: Target,
+        marker: Marker,
+        held: Held,
+        root: Root,
+        had: Root | None,
+        changed: list[tuple[int, int]],
+    ) -> _Base | None:
         """The backup that the target holds, if it really does."""
         if had is None or target.fresh:
             return None
         # The last block of another size ends elsewhere: what the target holds behind it is not known.
         known = blocks_in(had.size) if had.size == root.size else had.size // BLOCK_SIZE
-        changed = block_ranges(self._request.changed or [], root.size)
-        base = _Base(TreeReader(self._store, self._lineage, had.top, had.levels), known, changed)
-        if marker.ours and marker.same_have:
-            return base  # each block is of the one backup or of the other
+        base = _Base(self._tree(had), known, changed)
         # Of a target that is cut where the smaller backup ends, blocks beyond are not read.
         end = blocks_in(root.size) if had.size == root.size else root.size // BLOCK_SIZE
         samples = {b: digest for b, digest in had.samples.items() if b < end and not base.unknown(b)}
-        return base if samples and held.share(samples) == 1 else None
+        there, missed = held.sample(samples)
+        if not there:
+            return None
+        # An interrupted restore has written blocks that are others in its backup, and no others.
+        return base if not missed or (marker.ours and self._others(root, samples, missed)) else None
+
+    def _others(self, root: Root, samples: Samples, blocks: list[int]) -> bool:
+        """Whether the backup that is restored has other blocks than the `samples` in all these places."""
+        numbers = sorted({block // FANOUT for block in blocks})
+        for number, leaf in self._tree(root).leaves_or_damage(numbers):
+            if isinstance(leaf, StoredDataDamaged):
+                return False
+            if any(_hash(leaf, b % FANOUT) == samples[b] for b in blocks if b // FANOUT == number):
+                return False
+        return True
 
     def _write(self, root: Root, base: _Base | None, held: Held | None, written: Writeback) -> None:
-        reader = TreeReader(self._store, self._lineage, root.top, root.levels)
+        reader = self._tree(root)
         blocks = BlockReader(
             self._store, self._lineage, written.write, written.damaged, self._request.threads or THREADS
         )

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Sequence
 from contextlib import suppress
 
-from blockvault.engine import runtime
+from blockvault.engine import identity, runtime
 from blockvault.engine.errors import TargetBusy, TargetNotFound, TargetTooSmall, TargetUnwritable
 from blockvault.engine.hashing import Buffer
 from blockvault.stores import TooManyOpenFiles
@@ -43,8 +43,9 @@ _MOST_BUFFERS = 1024
 class Target:
     """A volume to write. Opening changes nothing, but that a file that was not there is there, empty.
 
-    `fresh`: all of it is known to read as zeros. A device, and a file that is not empty, keeps its size and must
-    hold `size` bytes; bytes after that stay. Raises TargetNotFound, TargetTooSmall, TargetBusy, TargetUnwritable.
+    `fresh`: all of it is known to read as zeros. `identity`: what it is, whatever its path; None where that cannot be
+    told. A device, and a file that is not empty, keeps its size and must hold `size` bytes; bytes after that stay.
+    Raises TargetNotFound, TargetTooSmall, TargetBusy, TargetUnwritable.
     """
 
     def __init__(self, path: str, size: int) -> None:
@@ -76,8 +77,7 @@ class Target:
     def _inspect(self) -> None:
         facts = os.fstat(self._fd)
         self.capacity = os.lseek(self._fd, 0, os.SEEK_END)
-        # Numbers of devices change when a machine starts anew; a file that took another's place has its own inode.
-        self.identity = facts.st_ino if self.regular else self.capacity
+        self.identity = identity.of_file(self._fd) if self.regular else identity.of_device(facts.st_rdev)
         if self.regular:
             self._claim(facts)
         elif self._is_read_only():

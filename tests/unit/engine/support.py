@@ -15,6 +15,7 @@ import pytest
 
 from blockvault.engine import BackupNotFound, BackupRequest, BackupResult, KeyRing, Repository
 from blockvault.engine.envelope import Kind
+from blockvault.engine.hashing import Buffer
 from blockvault.engine.items import overhead
 from blockvault.engine.leaf import Leaf
 from blockvault.engine.lineage import Lineage
@@ -24,6 +25,7 @@ from blockvault.engine.progress import RestoreResult
 from blockvault.engine.restore import RestoreRequest, RestoreRun
 from blockvault.engine.root import Root, Roots
 from blockvault.engine.state import State
+from blockvault.engine.target import Target
 from blockvault.engine.tree import TreeReader
 from blockvault.stores import AlreadyExists, ObjectInfo, ObjectNotFound, Traffic
 
@@ -280,3 +282,21 @@ def restore(store: MemoryStore, target: Path, backup_id: str, **how: Any) -> Res
 def marker(target: Path) -> Path:
     """The note beside a file that is being restored to."""
     return Path(f"{target}.blockvault-partial")
+
+
+def interrupted(store: MemoryStore, target: Path, backup_id: str, at: int, **how: Any) -> None:
+    """A restore that dies at a write."""
+    writes = 0
+
+    def write(self: Target, offset: int, buffers: list[Buffer]) -> None:
+        nonlocal writes
+        writes += 1
+        if writes > at:
+            raise KeyboardInterrupt
+        original(self, offset, buffers)
+
+    original = Target.write
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Target, "write", write)
+        with pytest.raises(KeyboardInterrupt):
+            restore(store, target, backup_id, threads=1, **how)

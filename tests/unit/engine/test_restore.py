@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from blockvault.engine import BadRequest, Repository, TargetNotEmpty
 from blockvault.engine import restore as restores
-from blockvault.engine.hashing import Buffer
 from blockvault.engine.target import Target
-from tests.unit.engine.support import MemoryStore, backup, marker, noise, restore, shrink_scale
+from tests.unit.engine.support import MemoryStore, backup, interrupted, marker, noise, restore, shrink_scale
 
 BLOCK = 4096
 MIB = 1024 * 1024
@@ -68,24 +67,6 @@ def test_a_file_of_holes_is_empty(kept: tuple[MemoryStore, bytes, str], tmp_path
     os.truncate(target, 100 * BLOCK)
     restore(store, target, backup_id)
     assert target.read_bytes() == content + bytes(100 * BLOCK - len(content))
-
-
-def interrupted(store: MemoryStore, target: Path, backup_id: str, at: int, **how: Any) -> None:
-    """A restore that dies at a write."""
-    writes = 0
-
-    def write(self: Target, offset: int, buffers: list[Buffer]) -> None:
-        nonlocal writes
-        writes += 1
-        if writes > at:
-            raise KeyboardInterrupt
-        original(self, offset, buffers)
-
-    original = Target.write
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Target, "write", write)
-        with pytest.raises(KeyboardInterrupt):
-            restore(store, target, backup_id, threads=1, **how)
 
 
 def test_an_interrupted_restore_goes_on(
