@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from blockvault.engine import ChangedList, KeyRing, Repository, VaultKey
 from tests.unit.engine import support
+from tests.unit.engine.nonces import Audit
 from tests.unit.engine.support import (
     Crash,
     CrashingStore,
@@ -190,9 +191,19 @@ class Engine(RuleBasedStateMachine):
 
 
 class EncryptedEngine(Engine):
-    """The same with a key."""
+    """The same with a key; no nonce comes twice."""
 
     ring = KeyRing(VaultKey(bytes(range(32))))
+
+    def __init__(self) -> None:
+        audited = pytest.MonkeyPatch()
+        Audit(audited)
+        super().__init__()
+        self.audited = audited
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.audited.undo()
 
 
 TestEngine = Engine.TestCase
