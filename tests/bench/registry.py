@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
-from tests.bench import full, machine, restoring, unchanged
+from tests.bench import (
+    deletion,
+    full,
+    machine,
+    memory,
+    postgres,
+    puts,
+    random_sectors,
+    restoring,
+    scattered,
+    unchanged,
+    years,
+)
 from tests.bench.rows import Row
 
-ROWS: tuple[Row, ...] = (*machine.ROWS, *full.ROWS, *unchanged.ROWS, *restoring.ROWS)
+ROWS: tuple[Row, ...] = (
+    *machine.ROWS,
+    *full.ROWS,
+    *unchanged.ROWS,
+    *scattered.ROWS,
+    *postgres.ROWS,
+    *random_sectors.ROWS,
+    *restoring.ROWS,
+    *deletion.ROWS,
+    *memory.ROWS,
+    *puts.ROWS,
+    *years.ROWS,
+)

@@ -182,7 +182,7 @@ class Leaf:
             return []
         bases = (self.entries["kind"] == STORED) & np.isin(self.entries["object"], wanted)
         patched = {
-            slot for slot, patches in self._patches.items() if any(patch.name in objects for patch in patches)
+            slot for slot in self._patches if any(patch.name in objects for patch in self.patches(slot))
         }
         return sorted(patched.union(np.flatnonzero(bases).tolist()))
 
