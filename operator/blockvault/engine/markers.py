@@ -59,10 +59,12 @@ class Marker:
         with suppress(OSError):
             os.makedirs(folder, mode=0o700, exist_ok=True)
             temporary = self.path + ".new"
-            with open(temporary, "w", encoding="utf-8") as file:
-                json.dump(self._facts, file)
-                file.flush()
-                os.fsync(file.fileno())
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, json.dumps(self._facts).encode())
+                os.fsync(fd)
+            finally:
+                os.close(fd)
             os.rename(temporary, self.path)
             _sync(folder)
 

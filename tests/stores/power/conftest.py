@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from blockvault.engine import markers, target
 from blockvault.stores import directory, temporary
 from tests.stores.power.disk import RecordingOs
 
@@ -26,11 +27,11 @@ Record = Callable[[Path, int | None], RecordingOs]
 
 @pytest.fixture
 def record(monkeypatch: pytest.MonkeyPatch) -> Record:
-    """Let the directory store work through a recorder from here on."""
+    """Let the directory store, and targets of restores, work through a recorder from here on."""
 
     def start(root: Path, kill_at: int | None = None) -> RecordingOs:
         recorder = RecordingOs(root, kill_at)
-        for module in (directory, temporary):
+        for module in (directory, temporary, markers, target):
             monkeypatch.setattr(module, "os", recorder)
         return recorder
 

@@ -13,7 +13,7 @@ import itertools
 import os
 import random
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,14 @@ class Killed(BaseException):
 
 @dataclass(frozen=True)
 class Note:
-    """One change: `what` is make, mkdir, write, sync, sync-dir, enter, remove, or mark (of a test)."""
+    """One change: `what` is make, write (at the end), overwrite (at `offset`), resize (to `offset`), sync, sync-dir,
+    enter, remove, or mark (of a test)."""
 
     what: str
     path: str = ""
     file: int = 0
     data: Any = b""
+    offset: int = 0
 
 
 class RecordingOs:
@@ -57,8 +59,19 @@ class RecordingOs:
         with self._lock:
             self.notes.append(Note("mark", data=data))
 
-    def _note(self, what: str, path: str = "", file: int = 0, data: bytes = b"") -> None:
-        self.notes.append(Note(what, path, file, data))
+    def adopt(self, path: str) -> None:
+        """A file that was there before, and is durable."""
+        with self._lock:
+            self._count += 1
+            self._files[path] = self._count
+            self._note("make", path, self._count)
+            self._note("write", file=self._count, data=Path(path).read_bytes())
+            self._note("sync", file=self._count)
+            self._note("enter", path, self._count)
+            self._note("sync-dir", os.path.dirname(path))
+
+    def _note(self, what: str, path: str = "", file: int = 0, data: bytes = b"", offset: int = 0) -> None:
+        self.notes.append(Note(what, path, file, data, offset))
 
     def _live(self) -> None:
         if self.kill_at is not None and len(self.notes) >= self.kill_at:
@@ -70,7 +83,7 @@ class RecordingOs:
             fd = os.open(path, flags, mode)
             if flags & os.O_DIRECTORY:
                 self._open[fd] = path
-            elif flags & os.O_CREAT:
+            elif flags & os.O_CREAT and (path not in self._files or flags & os.O_TRUNC):
                 self._count += 1
                 self._files[path] = self._open[fd] = self._count
                 self._note("make", path, self._count)
@@ -90,6 +103,23 @@ class RecordingOs:
             written = os.write(fd, data)
             self._note("write", file=int(self._open[fd]), data=bytes(data[:written]))
             return written
+
+    def pwritev(self, fd: int, buffers: Sequence[Any], offset: int) -> int:
+        with self._lock:
+            self._live()
+            written = os.pwritev(fd, buffers, offset)
+            data = b"".join(bytes(buffer) for buffer in buffers)[:written]
+            self._note("overwrite", file=int(self._open[fd]), data=data, offset=offset)
+            return written
+
+    def ftruncate(self, fd: int, size: int) -> None:
+        with self._lock:
+            self._live()
+            os.ftruncate(fd, size)
+            self._note("resize", file=int(self._open[fd]), offset=size)
+
+    def fdatasync(self, fd: int) -> None:
+        self.fsync(fd)
 
     def fsync(self, fd: int) -> None:
         with self._lock:
@@ -137,6 +167,8 @@ class Disk:
     entries: dict[str, list[int | None]] = field(default_factory=dict)
     durable: dict[int, bytes] = field(default_factory=dict)
     written: dict[int, bytes] = field(default_factory=dict)
+    # Changes in place since the file was synced.
+    pending: dict[int, list[Note]] = field(default_factory=dict)
 
     def apply(self, note: Note) -> None:
         """Let one change happen."""
@@ -144,8 +176,12 @@ class Disk:
             self.durable[note.file] = self.written[note.file] = b""
         elif note.what == "write":
             self.written[note.file] += note.data
+        elif note.what in ("overwrite", "resize"):
+            self.pending.setdefault(note.file, []).append(note)
+            self.written[note.file] = _changed(self.written[note.file], note)
         elif note.what == "sync":
             self.durable[note.file] = self.written[note.file]
+            self.pending.pop(note.file, None)
         elif note.what == "enter":
             self.entries.setdefault(note.path, [None]).append(note.file)
         elif note.what == "remove":
@@ -177,6 +213,8 @@ class Disk:
     def bytes_of(self, file: int, chance: random.Random) -> bytes:
         """What a file holds after the loss."""
         durable, written = self.durable[file], self.written[file]
+        if pending := self.pending.get(file):
+            return _some(durable, pending, chance)
         if durable == written:
             return durable
         return chance.choice([durable, written, written[: len(written) // 2], bytes(len(written))])
@@ -195,3 +233,27 @@ class Disk:
             else:
                 place.write_bytes(self.bytes_of(state[path], chance))
                 first[state[path]] = place
+
+
+def _changed(data: bytes, note: Note, length: int | None = None) -> bytes:
+    """The file after a change in place, of which so many bytes have come to the disk."""
+    change = note.data[:length]
+    if note.what == "resize" or len(data) < note.offset:
+        data = data[: note.offset].ljust(note.offset, b"\0")
+    if note.what == "resize":
+        return data
+    return data[: note.offset] + change + data[note.offset + len(change) :]
+
+
+def _some(data: bytes, pending: list[Note], chance: random.Random) -> bytes:
+    """Each change is there, or not, or in part. Before its new size a file shows nothing behind the old one."""
+    share = chance.choice([0.0, 0.5, 0.9, 1.0])
+    for note in pending:
+        here = chance.random() < share
+        if note.what == "resize" and not here:
+            return data
+        if here:
+            data = _changed(data, note)
+        elif chance.random() < 0.3:
+            data = _changed(data, note, len(note.data) // 2)
+    return data
