@@ -62,6 +62,32 @@ def test_a_killed_run_goes_on_when_the_command_is_run_again(place: Path) -> None
     assert inside_json(*arguments)["backupId"] != again["backupId"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to pass for another machine")
+def test_another_machine_goes_on_with_nothing_but_the_operation_id(place: Path) -> None:
+    """Another host name, no notes, and the source under another path: at most 64 MiB are sent again."""
+    process = start(place, "--operation-id", "op")
+    wait_until_sent(place, 3)
+    process.kill()
+    process.communicate()
+    arrived = sum(
+        path.stat().st_size for path in (place / "store").glob("lineages/*/segments/[0-9a-f]*")
+    )  # fmt: skip
+    (place / "large").rename(place / "moved")
+    backup = [sys.executable, "-m", "blockvault.cli", "backup", str(place / "moved"), f"file://{place}/store",
+              "--volume", "v", "--operation-id", "op", "--output", "json"]  # fmt: skip
+    done = subprocess.run(
+        ["unshare", "--uts", "sh", "-c", 'hostname another && exec "$@"', "sh", *backup],
+        env={**os.environ, "XDG_STATE_HOME": str(place / "another"), "HOSTNAME": "another"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    again = json.loads(done.stdout)
+    assert again["bytesStored"] <= SIZE * 1.01 - arrived + 64 * MIB
+    assert again["bytesStored"] < SIZE - 2 * 30 * MIB
+    inside("restore", f"file://{place}/store", str(place / "target"), "--volume", "v")
+    assert (place / "target").read_bytes() == (place / "moved").read_bytes()
+
+
 def test_an_interrupted_run_says_how_to_go_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     process = start(place)
     wait_until_sent(place, 2)

@@ -157,7 +157,7 @@ from blockvault.engine import BackupRequest, Repository
 from blockvault.stores import StoreLocation, open_store
 store = open_store(StoreLocation("file://" + sys.argv[1]))
 result = Repository.open(store).backup(BackupRequest(sys.argv[2], "v", operation_id="op"))
-print(result.backup_id, store.traffic.bytes_up)
+print(result.backup_id, store.traffic.bytes_up, result.peak_memory_bytes)
 """
 
 
@@ -166,35 +166,45 @@ def stored_in(place: Path) -> int:
     return sum(path.stat().st_size for path in place.glob("lineages/*/segments/*") if ".tmp" not in path.name)
 
 
-def test_killed_at_random(tmp_path: Path) -> None:
+def killed_at_random(tmp_path: Path, size: int, kills: int) -> None:
     """kill -9 of a real process, again and again: in all at most 64 MiB more is sent each time than is needed."""
-    size = 400 * 1024 * 1024
     source, place = tmp_path / "source", tmp_path / "store"
     with open(source, "wb") as file:
         file.writelines(random.Random(number).randbytes(1 << 20) for number in range(size // (1 << 20)))
     store = open_store(StoreLocation(f"file://{place}"), make=True)
     Repository.init(store)
-    chance = random.Random(11)
-    kills = 0
-    for _ in range(4):
-        process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(place), str(source)], stdout=subprocess.PIPE
-        )
+    command = [sys.executable, "-c", PROGRAM, str(place), str(source)]
+    chance, killed = random.Random(11), 0
+    for number in range(kills):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
         # By what is stored, not by the time: a fast machine would be done before it is killed.
-        wanted = stored_in(place) + chance.randrange(size // 6)
-        while process.poll() is None and stored_in(place) <= wanted:
+        wanted = max(stored_in(place), number * size // (kills + 2)) + chance.randrange(
+            2 * size // (kills + 2)
+        )
+        began = time.monotonic()
+        while process.poll() is None and stored_in(place) <= wanted and time.monotonic() < began + 60:
             time.sleep(0.002)
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
-            kills += 1
+            killed += 1
         process.wait()
     segments = stored_in(place)
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(place), str(source)], capture_output=True, text=True, check=True
-    )
-    backup_id, sent = done.stdout.split()
-    assert kills
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    backup_id, sent, memory = done.stdout.split()
+    assert killed >= kills // 2
     assert int(sent) <= size * 1.01 - segments + (64 << 20) or segments >= size
-    assert stored_in(place) <= size * 1.01 + kills * (64 << 20)
+    assert stored_in(place) <= size * 1.01 + killed * (64 << 20)
+    assert int(memory) <= 300 << 20
     Repository.open(store).restore("v", str(tmp_path / "restored"), backup_id)
     assert subprocess.run(["cmp", str(source), str(tmp_path / "restored")], check=False).returncode == 0
+
+
+def test_killed_at_random(tmp_path: Path) -> None:
+    killed_at_random(tmp_path, 400 << 20, kills=4)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_killed_a_hundred_times(tmp_path: Path) -> None:
+    """Also with a hundred dead epochs to adopt from, the last run needs no more memory than any other."""
+    killed_at_random(tmp_path, 4 << 30, kills=100)
