@@ -10,6 +10,7 @@ from blockvault.engine.envelope import Kind
 from blockvault.engine.errors import EngineError, OwnedElsewhere
 from blockvault.engine.names import ObjectName
 from blockvault.engine.root import Roots
+from blockvault.engine.trash import in_trash
 from blockvault.engine.volumes import Volume
 from blockvault.stores import ObjectStore
 from tests.simulation.actors import back_up, restore_one
@@ -112,7 +113,9 @@ def check_usage(world: World, store: ObjectStore, volume: Volume | None, reporte
     paths = lineage.paths
     roots = Roots(store, lineage)
     named: dict[str, int] = {}
+    living: set[str] = set()
     for entry in state.roots:
+        mine: dict[str, int] = {}
         name = ObjectName.parse(entry.object)
         summary = roots.summary(name)
         live = {used: usage.live for used, usage in summary.items()}
@@ -122,16 +125,24 @@ def check_usage(world: World, store: ObjectStore, volume: Volume | None, reporte
         if live != live_bytes(needs):
             raise Wrong(f"the summary of {entry.id} does not name what its tree reaches")
         for used, usage in summary.items():
-            named[paths.segment(used) if usage.kind == Kind.SEGMENT else paths.pages(used)] = usage.size
+            mine[paths.segment(used) if usage.kind == Kind.SEGMENT else paths.pages(used)] = usage.size
         base: tuple[ObjectName, int] | None = (name, entry.object_bytes)
         while base is not None:
-            named[paths.root(base[0])] = base[1]
+            mine[paths.root(base[0])] = base[1]
             base = roots._read(base[0]).base
+        named.update(mine)
+        if not in_trash(entry):
+            living.update(mine)
     for key, size in named.items():
         if store.stat(key).size != size:
             raise Wrong(f"{key} has another size than its summaries say")
     if not sum(named.values()) == state.used_bytes == reported:
         raise Wrong(f"used bytes: {state.used_bytes}, {reported}; there are {sum(named.values())}")
+    trash = sum(size for key, size in named.items() if key not in living)
+    if trash != state.trash_bytes:
+        raise Wrong(f"bytes of the trash: {state.trash_bytes}; there are {trash}")
+    if trash:
+        world.did("bytes of the trash")
     return set(named)
 
 

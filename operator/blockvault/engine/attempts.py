@@ -123,7 +123,8 @@ def finish(
 ) -> tuple[State, Outcome] | None:
     """Turn the attempt into a backup, whatever others have committed meanwhile.
 
-    `added`: bytes of the objects that this backup needs and its parent does not. Raises AttemptFenced.
+    `added`: bytes of the objects that this backup needs and its parent does not. Raises AttemptFenced, and
+    OwnedElsewhere when another cluster has taken the lineage over since the attempt was entered.
     """
     refuse_deleted(state)
     if state.root_of(entry.operation) is not None:
@@ -137,12 +138,7 @@ def finish(
             f"volume {state.volume}: another run took this operation over, or it was given up"
         )
     state.attempts.remove(mine)
-    state.roots.append(entry)
-    parent = None if attempt.parent is None else state.root(attempt.parent["id"])
-    if attempt.parent is None or (parent is not None and parent.revision == attempt.parent["revision"]):
-        state.used_bytes += added  # what the parent needs is counted already
-    else:
-        trash.count(state, roots)
+    _append(state, attempt, entry, added, roots)
     if lists_lie:
         state.distrusted = {"since": runtime.now(), "reason": "a block that a list left out had changed"}
     elif compared:
@@ -150,8 +146,21 @@ def finish(
     return state, Outcome("", MADE, attempt.id, entry.operation, entry.id)
 
 
+def _append(state: State, attempt: Attempt, entry: RootEntry, added: int, roots: Roots) -> None:
+    """Add a backup, and what it needs to what is used."""
+    state.roots.append(entry)
+    pin = attempt.parent
+    parent = None if pin is None else state.root(pin["id"])
+    if pin is None or (
+        parent is not None and parent.revision == pin["revision"] and not trash.in_trash(parent)
+    ):
+        state.used_bytes += added  # what the parent needs is counted already, and not as trash
+    else:
+        trash.count(state, roots)
+
+
 def finish_at_once(
-    state: State, read: State, attempt: Attempt, entry: RootEntry, added: int
+    state: State, read: State, attempt: Attempt, entry: RootEntry, added: int, roots: Roots
 ) -> tuple[State, Outcome] | None:
     """Enter an attempt and turn it into a backup in one commit. Only where nothing but its root was uploaded.
 
@@ -160,8 +169,7 @@ def finish_at_once(
     """
     if state.commit_id != read.commit_id or state.status != ACTIVE:
         return None
-    state.roots.append(entry)
-    state.used_bytes += added
+    _append(state, attempt, entry, added, roots)
     return state, Outcome("", MADE, attempt.id, entry.operation, entry.id)
 
 

@@ -143,7 +143,7 @@ class BackupRun:
         data, entry = make_root(work, request, made, self._progress, self._changes, name)
         self._store.put(volume.lineage.paths.root(name), data)
         final = commits.update(
-            lambda current: finish_at_once(current, state, attempt, entry, len(data)), state
+            lambda current: finish_at_once(current, state, attempt, entry, len(data), work.roots), state
         )
         return self._result(final, entry) if final.root_of(request.operation_id) else None
 

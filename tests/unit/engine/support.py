@@ -231,20 +231,26 @@ def check_usage(store: MemoryStore, volume: str = "v") -> None:
     paths = lineage.paths
     roots = Roots(store, lineage)
     named: dict[str, int] = {}
+    living: set[str] = set()
     for entry in state.roots:
+        mine: dict[str, int] = {}
         name = ObjectName.parse(entry.object)
         summary = roots.summary(name)
         assert {used: usage.live for used, usage in summary.items()} == reached(
             store, lineage, roots.read(entry)
         )
         for used, usage in summary.items():
-            named[paths.segment(used) if usage.kind == Kind.SEGMENT else paths.pages(used)] = usage.size
+            mine[paths.segment(used) if usage.kind == Kind.SEGMENT else paths.pages(used)] = usage.size
         base: tuple[ObjectName, int] | None = (name, entry.object_bytes)
         while base is not None:
-            named[paths.root(base[0])] = base[1]
+            mine[paths.root(base[0])] = base[1]
             base = roots._read(base[0]).base
+        named.update(mine)
+        if "trash" not in entry.labels:
+            living.update(mine)
     assert {key: len(store.objects[key]) for key in named} == named
     assert sum(named.values()) == state.used_bytes
+    assert sum(size for key, size in named.items() if key not in living) == state.trash_bytes
 
 
 def reached(store: MemoryStore, lineage: Lineage, root: Root) -> dict[ObjectName, int]:
