@@ -6,7 +6,20 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from blockvault.engine.state import State
+from tests.simulation.model import Wrong
+
+# What a commit may do to a lineage that belongs to another cluster: read, note what was found, leave it, take it over.
+HARMLESS = {"pin", "unpin", "verify", "note", "give-up", "take-over"}
+
 May = frozenset[str | None]
+
+
+def refuse_trespass(followed: State, action: str, cluster: str) -> None:
+    """A commit of a cluster is about to follow that state. Raises Wrong when that belongs to another one."""
+    owner = followed.owner["cluster"] if followed.owner else cluster
+    if owner != cluster and action not in HARMLESS:
+        raise Wrong(f"{cluster} decides on {action!r} although volume {followed.volume} belongs to {owner}")
 
 
 class Owners:

@@ -251,7 +251,7 @@ class Client:
         self.url = "simulated:"
         self.traffic = Traffic()
         self._server = server
-        self._machine = machine
+        self.machine = machine
         scheduler = server.scheduler
         self._patience = Patience(PATIENCE, sleep=scheduler.pause, clock=lambda: scheduler.now)
 
@@ -324,4 +324,4 @@ class Client:
 
     def _request(self, kind: str, key: str, work: Callable[[], bytes], data: Data = b"") -> bytes:
         self.traffic.count(kind)
-        return self._server.request(self._machine, kind, key, work, data)
+        return self._server.request(self.machine, kind, key, work, data)

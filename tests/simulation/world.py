@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from blockvault.engine import Repository, runtime
+import pytest
+
+from blockvault.engine import Repository, commits, runtime
 from blockvault.engine.keys import KeyRing, VaultKey
 from blockvault.engine.runtime import Runtime
+from blockvault.engine.state import Outcome, State
 from tests.simulation.faults import Faults
 from tests.simulation.model import Device, Model
-from tests.simulation.owners import Owners
+from tests.simulation.owners import Owners, refuse_trespass
 from tests.simulation.scale import TINY, WHOLE, scaled
 from tests.simulation.scheduler import EPOCH, Scheduler, TurnExecutor
 from tests.simulation.server import Client, Machine, Server
@@ -53,6 +56,8 @@ class World:
     given: dict[str, int] = field(default_factory=dict)
     # By volume, how many backups are being made.
     running: Counter[str] = field(default_factory=Counter)
+    # By volume, how much else is going on that changes it.
+    busy: Counter[str] = field(default_factory=Counter)
     owners: Owners = field(default_factory=lambda: Owners((EAST, WEST)))
     # Where the machines stand whose cluster is certain.
     clusters: dict[str, str] = field(default_factory=dict)
@@ -94,6 +99,16 @@ class World:
         """The store as somebody opens it whom nothing can befall."""
         return self.repository(Machine("observer"))
 
+    @contextmanager
+    def at_work(self, volume: str | None) -> Iterator[None]:
+        """Inside the block a volume, or all, is collected or compacted."""
+        volumes = [volume] if volume is not None else list(self.model.devices)
+        self.busy.update(volumes)
+        try:
+            yield
+        finally:
+            self.busy.subtract(volumes)
+
     def did(self, action: str) -> None:
         """Count what was done, for the summary."""
         self.server.counts[action] += 1
@@ -101,6 +116,22 @@ class World:
     def path(self, name: str) -> str:
         """A place for a file."""
         return os.path.join(self.model.folder, name)
+
+
+@contextmanager
+def watched(world: World) -> Iterator[None]:
+    """Look at whose the lineage is by the state that each commit follows, whoever makes it."""
+    prepare = commits.Commits._prepare
+
+    def looked(self: commits.Commits, state: State, following: State, outcome: Outcome) -> State:
+        client = self._store
+        if world.theme == CLUSTERS and isinstance(client, Client):
+            refuse_trespass(state, outcome.action, world.cluster_of(client.machine))
+        return prepare(self, state, following, outcome)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commits.Commits, "_prepare", looked)
+        yield
 
 
 @contextmanager
@@ -149,6 +180,7 @@ def world(seed: int, folder: str) -> Iterator[World]:
             troubles.enabled = False
             Repository.init(Client(server, Machine("maker")), ring)
             troubles.enabled = True
-            yield made
+            with watched(made):
+                yield made
     finally:
         random.setstate(former)

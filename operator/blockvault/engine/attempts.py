@@ -118,6 +118,7 @@ def finish(
     added: int,
     roots: Roots,
     *,
+    actor: str | None,
     lists_lie: bool,
     compared: bool,
 ) -> tuple[State, Outcome] | None:
@@ -129,6 +130,7 @@ def finish(
     refuse_deleted(state)
     if state.root_of(entry.operation) is not None:
         return None
+    trash.refuse_foreign(state, actor)
     mine = state.attempt(attempt.id)
     epochs = {attempt.epoch, *attempt.adopts}
     if any(ObjectName.parse(key.rpartition("/")[2]).epoch in epochs for key in state.condemned):

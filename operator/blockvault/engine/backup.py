@@ -377,6 +377,7 @@ class BackupRun:
                 entry,
                 self._changes.added_bytes + len(data),
                 work.roots,
+                actor=self._actor,
                 lists_lie=made.fallback == LIST_WRONG,
                 compared=made.mode != LIST,
             ),

@@ -8,6 +8,7 @@ the state, then the listing, so that what a later attempt uploads has a higher e
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,6 +53,7 @@ class Collector:
         self,
         store: ObjectStore,
         lineage: Lineage,
+        actor: str | None = None,
         *,
         dry_run: bool = False,
         seen: int | None = None,
@@ -61,6 +63,7 @@ class Collector:
         self._lineage = lineage
         self._commits = Commits(store, lineage)
         self._roots = Roots(store, lineage)
+        self._actor = actor
         self._dry_run = dry_run
         self._seen = seen
         self._attempt_seconds = attempt_seconds
@@ -106,7 +109,7 @@ class Collector:
         for first in range(0, len(candidates), ROUND):
             batch = Objects(candidates.records[first : first + ROUND])
             sizes = dict(zip(batch.keys(self._lineage.paths), batch.records["size"].tolist(), strict=True))
-            state = self._commits.update(lambda current, batch=batch: self._condemn(current, batch), state)  # type: ignore[misc]
+            state = self._update(lambda current, batch=batch: self._condemn(current, batch), state)  # type: ignore[misc]
             # What another collector condemned meanwhile is deleted as well: by then it is condemned for ever.
             state = self._delete(state, {key: sizes.get(key, 0) for key in state.condemned}, done)
         done.trimmed_commits = CommitLog(self._store, self._lineage).trim(state.number)
@@ -135,7 +138,10 @@ class Collector:
             root, ended = (removed[1].root, removed[1].ended) if removed else (None, [])
             return current, Outcome("", "tidy", root=root, ended=ended)
 
-        return self._commits.update(decide, state)
+        return self._update(decide, state)
+
+    def _update(self, decide: Callable[[State], tuple[State, Outcome] | None], state: State) -> State:
+        return self._commits.update(trash.owned(decide, self._actor), state)
 
     def _dead(self, started_at: str) -> bool:
         return runtime.wall() - runtime.seconds_of(started_at) > self._attempt_seconds
@@ -194,6 +200,7 @@ class Collector:
         """Delete what a commit that counts has condemned, then forget it."""
         if not condemned:
             return state
+        trash.refuse_foreign(state, self._actor)
         # Condemned is for ever; if a root needs one of these all the same, a rule was broken somewhere.
         parsed = Objects.of((*self._lineage.paths.parse(key), size) for key, size in condemned.items())
         broken = parsed.where(parsed.within(self._needed(state)))
@@ -219,7 +226,7 @@ class Collector:
             current.damaged = [item for item in current.damaged if item["object"] not in names]
             return current, Outcome("", "forget")
 
-        return self._commits.update(forget, state)
+        return self._update(forget, state)
 
     def _erase(self, done: Collected) -> None:
         """All of a deleted lineage but its commits; its keys first, as from then on nobody can read it."""

@@ -59,10 +59,10 @@ class _Plan:
 class Compaction:
     """One compaction of a lineage. Use once."""
 
-    def __init__(self, store: ObjectStore, lineage: Lineage) -> None:
+    def __init__(self, store: ObjectStore, lineage: Lineage, actor: str | None = None) -> None:
         self._store = store
         self._lineage = lineage
-        self._relocation = Relocation(store, lineage)
+        self._relocation = Relocation(store, lineage, actor)
         self._roots = self._relocation.roots
 
     def run(self, state: State, *, alive_share: float = ALIVE_SHARE, budget: int | None = None) -> Rewritten:

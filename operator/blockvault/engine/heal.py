@@ -45,10 +45,10 @@ class _Search:
 class Healing:
     """Mends the backups of one lineage. Use once."""
 
-    def __init__(self, store: ObjectStore, lineage: Lineage) -> None:
+    def __init__(self, store: ObjectStore, lineage: Lineage, actor: str | None) -> None:
         self._store = store
         self._lineage = lineage
-        self._relocation = Relocation(store, lineage)
+        self._relocation = Relocation(store, lineage, actor)
         self._roots = self._relocation.roots
         self._overhead = items.overhead(lineage)
         self._search = _Search()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from blockvault.engine import root as roots
-from blockvault.engine import runtime, summary
+from blockvault.engine import runtime, summary, trash
 from blockvault.engine.attempts import Rewrite, begin_compaction, finish_compaction, give_up
 from blockvault.engine.commits import Commits
 from blockvault.engine.damage import Place
@@ -50,16 +50,18 @@ class _Revision:
 class Relocation:
     """One attempt to write roots again. Use once."""
 
-    def __init__(self, store: ObjectStore, lineage: Lineage) -> None:
+    def __init__(self, store: ObjectStore, lineage: Lineage, actor: str | None) -> None:
         self.store = store
         self.lineage = lineage
         self.commits = Commits(store, lineage)
         self.roots = Roots(store, lineage)
+        self._actor = actor
         self._attempt = runtime.random_id()
 
     def begin(self, state: State) -> tuple[State, NameSource]:
         """Enter the attempt; names for what it writes."""
-        state = self.commits.update(lambda current: begin_compaction(current, self._attempt), state)
+        decide = trash.owned(lambda current: begin_compaction(current, self._attempt), self._actor)
+        state = self.commits.update(decide, state)
         attempt = state.attempt(self._attempt)
         if attempt is None:
             raise AttemptFenced(f"volume {state.volume}: the compaction was given up")
@@ -119,9 +121,10 @@ class Relocation:
             needs(),
             mended(),
         )
-        final = self.commits.update(
-            lambda current: finish_compaction(current, self._attempt, rewrite, self.roots), state
+        decide = trash.owned(
+            lambda current: finish_compaction(current, self._attempt, rewrite, self.roots), self._actor
         )
+        final = self.commits.update(decide, state)
         objects = {revision.entry.object for revision in made}
         return sum(entry.object in objects for entry in final.roots)
 

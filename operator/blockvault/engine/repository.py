@@ -236,6 +236,7 @@ class Repository:
             collector = Collector(
                 self.store,
                 found.lineage,
+                self.actor,
                 dry_run=dry_run,
                 seen=(seen or {}).get(found.state.lineage),
                 attempt_seconds=attempt_seconds,
@@ -253,13 +254,13 @@ class Repository:
         """Rewrite segments of which little is alive, within `budget` bytes; collect frees them then."""
         found = self._volume(volume)
         trash.refuse_foreign(found.state, self.actor)
-        return Compaction(self.store, found.lineage).run(found.state, budget=budget)
+        return Compaction(self.store, found.lineage, self.actor).run(found.state, budget=budget)
 
     def heal(self, volume: str) -> Healed:
         """Mend old backups: blocks known to be damaged that a later backup has stored anew with the same bytes."""
         found = self._volume(volume)
         trash.refuse_foreign(found.state, self.actor)
-        return Healing(self.store, found.lineage).run(found.state)
+        return Healing(self.store, found.lineage, self.actor).run(found.state)
 
     def evacuate(self, volume: str, keys: Iterable[str]) -> Evacuated:
         """Copy what backups need out of segments and page objects that are damaged around it; `verify` names those.
@@ -295,11 +296,7 @@ class Repository:
         Commits(self.store, found.lineage).choose(commit_id)
 
     def _update(self, found: Volume, decide: Callable[[State], tuple[State, Outcome] | None]) -> State:
-        def owned(state: State) -> tuple[State, Outcome] | None:
-            trash.refuse_foreign(state, self.actor)
-            return decide(state)
-
-        return Commits(self.store, found.lineage).update(owned, found.state)
+        return Commits(self.store, found.lineage).update(trash.owned(decide, self.actor), found.state)
 
     def list(self, volume: str | None = None) -> Table:
         """Backups, oldest first, of one volume or of all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from blockvault.engine import runtime
@@ -119,6 +120,18 @@ def refuse_foreign(state: State, actor: str | None) -> None:
         raise OwnedElsewhere(
             f"volume {state.volume}: its backups belong to {owner}, not to {actor or 'nobody'}"
         )
+
+
+def owned(
+    decide: Callable[[State], tuple[State, Outcome] | None], actor: str | None
+) -> Callable[[State], tuple[State, Outcome] | None]:
+    """A decision that is the owner's alone: whose the lineage is says the state that it follows, no former one."""
+
+    def checked(state: State) -> tuple[State, Outcome] | None:
+        refuse_foreign(state, actor)
+        return decide(state)
+
+    return checked
 
 
 def own(state: State, actor: str | None) -> None:
