@@ -40,6 +40,7 @@ ACTIONS = (
     "fallback: ListWasWrong", "fallback: ListsDistrusted", "fallback: ParentDamaged", "list", "list of sectors",
     "list of blocks", "list of more", "list that lies", "restore", "restore of a backup that a list spoiled",
     "rotate", "take over", "undelete", "verify", "rot: bit", "rot: end", "rot: gone", "rot: a root",
+    "rot: a damaged backup deleted", "rot: a summary made anew", "bytes of the trash",
     "rot: an old backup mended", "rot: named", "rot: salvaged", "rot: healed",
     *(f"{verb}: {what}" for verb in ("needed", "rot") for what in KINDS),
 )  # fmt: skip

@@ -24,6 +24,7 @@ from tests.simulation.actors import back_up, restore_one
 from tests.simulation.checks import owners_now
 from tests.simulation.model import Operation, Wrong
 from tests.simulation.needs import Need, needs_of
+from tests.simulation.outliving import outlive
 from tests.simulation.server import Machine
 from tests.simulation.world import EAST, World
 
@@ -111,6 +112,15 @@ def rot(world: World) -> None:
     mend(world, repository, volume, backups, expected, operation)
     if around:
         replace(world, volume, backups, damage)
+    if any(damage.key in backup.based for backup in backups):
+        outlive(
+            world, volume, {b.id for b in backups if expected[b.id].must}, lost_of(backups, damage, expected)
+        )
+
+
+def lost_of(backups: list[Backup], damage: Damage, expected: dict[str, Expected]) -> set[str]:
+    """Backups whose own root is damaged, so that nothing is left of them."""
+    return {b.id for b in backups if damage.key == b.based[0] and expected[b.id].must}
 
 
 def read_all(world: World, repository: Repository, volume: str) -> list[Backup]:

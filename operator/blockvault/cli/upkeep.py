@@ -93,6 +93,12 @@ def usage(store: str, settings: Settings) -> None:
     ]
     all_of_it = ("(all)", "", output.size(facts["usedBytes"]), "", output.size(facts["trashBytes"]), "")
     output.as_table(("VOLUME", "BACKUPS", "USED", "IN TRASH", "THEIR BYTES", "OWNER"), [*rows, all_of_it])
+    for volume in volumes:
+        if volume["uncounted"]:
+            output.warn(
+                f"{volume['volume']}: {len(volume['uncounted'])} backups are not counted, as roots are damaged "
+                "(blockvault verify STORE --repair)"
+            )
     click.echo(f"{facts['objects']} objects of {output.size(facts['storedBytes'])} are in the store.")
 
 

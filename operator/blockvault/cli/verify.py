@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
@@ -42,7 +43,8 @@ from blockvault.stores import BlockvaultError
     "--repair",
     is_flag=True,
     help="Then mend: a damaged block that a later backup has stored anew with the same bytes is taken from there for "
-    "older ones, and what is needed of objects that are damaged around it is copied into new ones.",
+    "older ones, what is needed of objects that are damaged around it is copied into new ones, and what a backup needs "
+    "is written down anew if only the damaged root of another one says it.",
 )
 @PROGRESS
 @common
@@ -116,9 +118,19 @@ def _repair(repository: Repository, result: dict[str, Any]) -> list[dict[str, An
     """What was mended of each volume that has damage; where that stopped, `error` says why."""
     repaired = []
     for volume in dict.fromkeys(row["volume"] for row in result["damaged"] if row["volume"]):
-        row = {"volume": volume, "blocks": 0, "backups": 0, "objects": 0, "error": None}
+        row: dict[str, Any] = {
+            "volume": volume,
+            "blocks": 0,
+            "backups": 0,
+            "objects": 0,
+            "roots": 0,
+            "lost": [],
+            "error": None,
+        }
         around = [d["object"] for d in result["damaged"] if d["volume"] == volume and not d["length"]]
         try:
+            rebuilt = repository.rebuild(volume)
+            row.update(roots=rebuilt.roots, lost=rebuilt.lost)
             healed = repository.heal(volume)
             row.update(blocks=healed.blocks, backups=healed.roots)
             moved = repository.evacuate(volume, around)
@@ -163,5 +175,14 @@ def _table(result: dict[str, Any]) -> None:
         click.echo(f"\nVolume {row['volume']}: {mended}; {replaced}.")
         if row["error"]:
             click.echo(f"  Not mended: {row['error']}.")
+        if row["roots"]:
+            click.echo(f"Of {row['roots']} backups what they need was written down anew.")
+        if row["lost"]:
+            given = " ".join(f"--backup {backup_id}" for backup_id in row["lost"])
+            click.echo(
+                f"{len(row['lost'])} backups cannot be mended. While they stand, nothing of the volume is collected. "
+                "Restore what is left of them with --salvage if you need it, then:\n"
+                f"  blockvault delete STORE --volume {shlex.quote(row['volume'])} {given} --now"
+            )
     size = output.size(result["checkedBytes"])
     click.echo(f"{result['checkedBlocks']} blocks were read back, {size} of them from the store.")

@@ -154,7 +154,7 @@ def _append(state: State, attempt: Attempt, entry: RootEntry, added: int, roots:
     pin = attempt.parent
     parent = None if pin is None else state.root(pin["id"])
     if pin is None or (
-        parent is not None and parent.revision == pin["revision"] and not trash.in_trash(parent)
+        parent is not None and parent.revision == pin["revision"] and trash.is_counted(state, parent)
     ):
         state.used_bytes += added  # what the parent needs is counted already, and not as trash
     else:

@@ -22,6 +22,7 @@ from blockvault.engine.names import ObjectName
 from blockvault.engine.objects import Objects
 from blockvault.engine.root import Roots
 from blockvault.engine.state import DELETED, Outcome, State
+from blockvault.engine.unresolved import explained
 from blockvault.stores import AccessDenied, ObjectLocked, ObjectStore
 
 # Objects condemned by one commit; as many as one request deletes.
@@ -96,6 +97,10 @@ class Collector:
             return
         self._judged = state.number
         state = self._tidy(state, done)
+        try:
+            self._needed(state)
+        except StoredDataDamaged as error:
+            raise explained(state, self._roots, error) from error
         if state.condemned and not self._dry_run:
             state = self._delete(state, dict.fromkeys(state.condemned, 0), done)
         self._judged = state.number
@@ -124,16 +129,18 @@ class Collector:
             for entry in [entry for entry in state.roots if entry.id in due]:
                 state.roots.remove(entry)
             state.attempts = [attempt for attempt in state.attempts if attempt.id not in dead]
-            state.used_bytes = self._roots.used_bytes(state.roots)
+            trash.count(state, self._roots)
             return state
-        if not due and not dead:
+        if not due and not dead and not state.uncounted:
             return state
 
         def decide(current: State) -> tuple[State, Outcome] | None:
             removed = trash.remove(current, trash.due(current), self._roots)
-            before = len(current.attempts)
+            attempts, uncounted = len(current.attempts), current.uncounted
             current.attempts = [a for a in current.attempts if not self._dead(a.started_at)]
-            if removed is None and len(current.attempts) == before:
+            if uncounted and removed is None:
+                trash.count(current, self._roots)
+            if removed is None and len(current.attempts) == attempts and current.uncounted == uncounted:
                 return None
             root, ended = (removed[1].root, removed[1].ended) if removed else (None, [])
             return current, Outcome("", "tidy", root=root, ended=ended)

@@ -25,6 +25,7 @@ from blockvault.engine.pages import FANOUT
 from blockvault.engine.relocate import Relocation, replace_pieces
 from blockvault.engine.state import State
 from blockvault.engine.summary import Changes
+from blockvault.engine.unresolved import explained
 from blockvault.stores import ObjectNotFound, ObjectStore
 
 # A segment is rewritten when less than this share of it is alive.
@@ -75,10 +76,10 @@ class Compaction:
             budget = int(state.used_bytes * BUDGET_SHARE)
         try:
             plan = self._choose(state, alive_share, budget)
-        except StoredDataDamaged:
+        except StoredDataDamaged as error:
             if self._relocation.overtaken(state):
                 return Rewritten()
-            raise
+            raise explained(state, self._roots, error) from error
         if not plan.sizes:
             return Rewritten()
         entered, names = self._relocation.begin(state)

@@ -25,6 +25,14 @@ NOTHING_LOST = (
     "Every backup can be restored. `blockvault verify --repair` copies what they need of the object into new ones; "
     "until then compacting may refuse it."
 )
+ROOT_LOST = (
+    "Restore another backup. Nothing of the volume is collected until this one is gone: `blockvault delete` it, then "
+    "run `blockvault verify --repair`."
+)
+SUMMARY_LOST = (
+    "This backup can be restored as far as nothing else is said of it. `blockvault verify --repair` writes down anew "
+    "what it needs; nothing of the volume is collected until then."
+)
 SUMMARY_WRONG = "Do not run `blockvault collect` on this volume. Make a backup with --full, and report this."
 RECORD_LOST = (
     "Restore what you need now, and write nothing. Bring this object back from a copy of the store or a former version "

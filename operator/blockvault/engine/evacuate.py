@@ -56,7 +56,7 @@ class _Above:
     roots: int
 
 
-def evacuate(store: ObjectStore, volume: Volume, keys: Iterable[str]) -> Evacuated:
+def evacuate(store: ObjectStore, volume: Volume, keys: Iterable[str], actor: str | None) -> Evacuated:
     """Evacuate the segments and page objects of a volume that are among `keys`. Raises StoredDataDamaged."""
     names: set[ObjectName] = set()
     for key in keys:
@@ -66,7 +66,8 @@ def evacuate(store: ObjectStore, volume: Volume, keys: Iterable[str]) -> Evacuat
                 names.add(name)
     waiting, state, done = sorted(names), volume.state, Evacuated()
     for first in range(0, len(waiting), AT_ONCE):
-        part = Evacuation(store, volume.lineage, set(waiting[first : first + AT_ONCE])).run(state)
+        victims = set(waiting[first : first + AT_ONCE])
+        part = Evacuation(store, volume.lineage, victims, actor).run(state)
         done.objects += part.objects
         done.roots += part.roots
         done.left.update(part.left)
@@ -77,10 +78,12 @@ def evacuate(store: ObjectStore, volume: Volume, keys: Iterable[str]) -> Evacuat
 class Evacuation:
     """Moves what is needed out of some objects of one lineage. Use once. `victims`: segments and page objects."""
 
-    def __init__(self, store: ObjectStore, lineage: Lineage, victims: set[ObjectName]) -> None:
+    def __init__(
+        self, store: ObjectStore, lineage: Lineage, victims: set[ObjectName], actor: str | None
+    ) -> None:
         self._store = store
         self._lineage = lineage
-        self._relocation = Relocation(store, lineage)
+        self._relocation = Relocation(store, lineage, actor)
         self._reader = PieceReader(store, lineage, {})
         self._victims = set(victims)
         self._left: dict[str, str] = {}

@@ -56,6 +56,7 @@ class Healing:
         self._blocks = 0
         self._used: set[str] = set()
         self._left: set[Place] = set()
+        self._entries: list[RootEntry] = []
 
     def run(self, state: State) -> Healed:
         """Mend what can be mended in `state`. Raises StoredDataDamaged when more damage is in the way."""
@@ -64,8 +65,11 @@ class Healing:
         leaves = {int(block) // FANOUT for item in state.damaged for block in item["blocks"]}
         if not leaves:
             return Healed()
+        # What a backup needs whose root is damaged cannot be told; it is in nobody's way.
+        broken = self._roots.unresolved(state.roots)
+        self._entries = [entry for entry in state.roots if entry not in broken]
         try:
-            self._look(state, leaves)
+            self._look(leaves)
         except StoredDataDamaged:
             if self._relocation.overtaken(state):
                 return Healed()
@@ -77,7 +81,7 @@ class Healing:
     def _write(self, state: State, leaves: set[int]) -> Healed:
         entered, names = self._relocation.begin(state)
         # What stands now as it was searched; others are left to the next time, but stay in the state.
-        read = {entry.object for entry in state.roots}
+        read = {entry.object for entry in self._entries}
         try:
             made = self._relocation.finish(
                 entered,
@@ -85,7 +89,7 @@ class Healing:
                 names,
                 leaves,
                 self._mend,
-                self._sizes(state),
+                self._sizes(),
                 needs=lambda: frozenset(self._used),
                 mended=lambda: frozenset(self._places - self._left),
             )
@@ -96,14 +100,14 @@ class Healing:
             raise
         return Healed(self._blocks if made else 0, made)
 
-    def _look(self, state: State, leaves: set[int]) -> None:
+    def _look(self, leaves: set[int]) -> None:
         """Find what is damaged, and the same blocks elsewhere: in the latest backups first."""
-        for entry in state.roots:
+        for entry in self._entries:
             for number, leaf in self._relocation.leaves(self._roots.read(entry), leaves):
                 for slot in leaf.stored_slots():
                     if self._touched(leaf, slot):
                         self._search.damaged.add((number * FANOUT + slot, leaf.hash_of(slot)))
-        for entry in reversed(state.roots):
+        for entry in reversed(self._entries):
             self._look_in(entry, leaves)
 
     def _look_in(self, entry: RootEntry, leaves: set[int]) -> None:
@@ -136,7 +140,7 @@ class Healing:
             if spot is not None and (spot.name, spot.offset) in self._places
         }
 
-    def _sizes(self, state: State) -> dict[ObjectName, int]:
+    def _sizes(self) -> dict[ObjectName, int]:
         """Sizes of the objects that mended backups name from now on."""
         owners = {owner for owner, _ in self._search.sound.values()}
         wanted = {
@@ -148,7 +152,7 @@ class Healing:
         }
         return {
             name: usage.size
-            for entry in state.roots
+            for entry in self._entries
             if entry.id in owners
             for name, usage in self._roots.summary(ObjectName.parse(entry.object)).items()
             if name in wanted

@@ -115,18 +115,44 @@ class Relocation:
                 self.store.put(revision.key, revision.data)
         finally:
             uploads.close()
+        return self._commit(state, made, entries, needs(), mended())[1]
+
+    def resummarise(
+        self, state: State, entries: list[RootEntry], names: NameSource, summaries: dict[str, Summary]
+    ) -> tuple[State, int]:
+        """Write the next revision of roots with the same trees and these summaries, by root object, and commit.
+
+        Gives the state that counts, and how many were written.
+        """
+        made: list[_Revision] = []
+        for entry in entries:
+            root = self.roots.read(entry)
+            whole = summaries[entry.object]
+            made.append(self._revision(entry, root, root.top, whole, names, made[-1] if made else None))
+        for revision in made:
+            self.store.put(revision.key, revision.data)
+        return self._commit(state, made, entries)
+
+    def _commit(
+        self,
+        state: State,
+        made: list[_Revision],
+        entries: list[RootEntry],
+        needs: frozenset[str] = frozenset(),
+        mended: frozenset[Place] = frozenset(),
+    ) -> tuple[State, int]:
         rewrite = Rewrite(
             {revision.entry.id: revision.entry for revision in made},
             {entry.id: entry.object for entry in entries},
-            needs(),
-            mended(),
+            needs,
+            mended,
         )
         decide = trash.owned(
             lambda current: finish_compaction(current, self._attempt, rewrite, self.roots), self._actor
         )
         final = self.commits.update(decide, state)
         objects = {revision.entry.object for revision in made}
-        return sum(entry.object in objects for entry in final.roots)
+        return final, sum(entry.object in objects for entry in final.roots)
 
     def _revisions(
         self,
@@ -158,7 +184,8 @@ class Relocation:
         made: list[_Revision] = []
         for entry, root, top, changes in drafts:
             changes.set_sizes_of({**sizes, **pages.sizes})
-            made.append(self._revision(entry, root, top, changes, names, made[-1] if made else None))
+            whole = changes.apply(self.roots.summary(ObjectName.parse(entry.object)))
+            made.append(self._revision(entry, root, top, whole, names, made[-1] if made else None))
         return made
 
     def _revision(
@@ -166,14 +193,13 @@ class Relocation:
         entry: RootEntry,
         root: Root,
         top: np.void,
-        changes: Changes,
+        whole: Summary,
         names: NameSource,
         before: _Revision | None,
     ) -> _Revision:
         content = roots.content_hash(self.lineage.keys, root.size, top)
         if content != entry.content_hash:
             raise StoredDataDamaged(f"backup {entry.id}: rewritten, its content hash would be another")
-        whole = changes.apply(self.roots.summary(ObjectName.parse(entry.object)))
         base, depth, records = None, 0, whole.records
         if before is not None and before.depth + 1 < MAX_DEPTH:
             # Written as changes to the revision made just before, as neighbours have most in common.

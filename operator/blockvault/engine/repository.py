@@ -24,6 +24,7 @@ from blockvault.engine.progress import BackupResult, Report, RestoreResult, came
 from blockvault.engine.restore import RestoreRequest, RestoreRun
 from blockvault.engine.root import Roots
 from blockvault.engine.state import ACTIVE, Outcome, RootEntry, State
+from blockvault.engine.unresolved import Rebuilding, Rebuilt
 from blockvault.engine.verify import (
     add,
     check_chains,
@@ -269,7 +270,13 @@ class Repository:
         """
         found = self._volume(volume)
         trash.refuse_foreign(found.state, self.actor)
-        return evacuate(self.store, found, keys)
+        return evacuate(self.store, found, keys, self.actor)
+
+    def rebuild(self, volume: str) -> Rebuilt:
+        """Mend backups whose own trees are whole, but whose summaries build on the damaged root of another one."""
+        found = self._volume(volume)
+        trash.refuse_foreign(found.state, self.actor)
+        return Rebuilding(self.store, found.lineage, self.actor).run(found.state)
 
     def take_over(self, volume: str, actor: str) -> None:
         """Let a volume's backups belong to another cluster from now on."""
@@ -332,6 +339,7 @@ class Repository:
                 "volume": state.volume,
                 "usedBytes": state.used_bytes,
                 "trashBytes": state.trash_bytes,
+                "uncounted": state.uncounted,
                 "backups": len(trash.living(state)),
                 "inTrash": len(state.roots) - len(trash.living(state)),
                 "owner": state.owner,

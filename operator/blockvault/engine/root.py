@@ -293,6 +293,35 @@ class Roots:
         below = Objects.of((envelope.Kind.ROOT, name, size) for name, size in roots.items())
         return found.join([*added, below.records])
 
+    def unresolved(self, entries: list[RootEntry]) -> list[RootEntry]:
+        """Those of which nobody can say what they need: their roots, or some below by summaries, are damaged."""
+        try:
+            self.objects(ObjectName.parse(entry.object) for entry in entries)
+        except StoredDataDamaged:
+            damaged: set[ObjectName] = set()
+            return [entry for entry in entries if not self._resolves(ObjectName.parse(entry.object), damaged)]
+        return []
+
+    def _resolves(self, name: ObjectName, damaged: set[ObjectName]) -> bool:
+        """Whether a root and all below it can be read. `damaged`: of these it is known, and they are not read again."""
+        chain: list[ObjectName] = []
+        below: ObjectName | None = name
+        while below is not None:
+            if below in damaged or below in chain:
+                return False
+            chain.append(below)
+            try:
+                base = self._read(below).base
+            except StoredDataDamaged:
+                damaged.add(below)
+                return False
+            below = None if base is None else base[0]
+        try:
+            self.objects([name])
+        except StoredDataDamaged:
+            return False
+        return True
+
     def _read_together(self, names: list[ObjectName]) -> None:
         missing = [name for name in names if self._roots.get(name) is None]
         for first in range(0, len(missing), TOGETHER):

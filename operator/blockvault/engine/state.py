@@ -174,6 +174,7 @@ class Outcome(Record):
 class State(Record):
     """A lineage's state, held by commit `number` of id `commit_id` (0 and "" before the first).
 
+    `uncounted`: ids of backups that `used_bytes` leaves out, as a root that says what they need is damaged.
     `tag`: the version of that object as a listing showed it before it was read. `doubled`: keys of commits of which
     one number is there twice, in a store for one writer.
     """
@@ -191,6 +192,7 @@ class State(Record):
     epoch: int = 0
     used_bytes: int = 0
     trash_bytes: int = 0
+    uncounted: list[str] = field(default_factory=list)
     owner: dict[str, Any] | None = None
     roots: list[RootEntry] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)

@@ -64,9 +64,21 @@ def due(state: State) -> set[str]:
 
 
 def count(state: State, roots: Roots) -> None:
-    """Compute anew how many bytes are used, and how many of them only by what is in the trash."""
-    state.used_bytes = roots.used_bytes(state.roots)
-    state.trash_bytes = state.used_bytes - roots.used_bytes(living(state))
+    """Compute anew how many bytes are used, and how many of them only by what is in the trash.
+
+    A backup whose root, or one below it, is damaged is left out and noted, so that this one and others can be deleted.
+    """
+    broken = roots.unresolved(state.roots)
+    state.uncounted = [entry.id for entry in broken]
+    state.used_bytes = roots.used_bytes([entry for entry in state.roots if entry not in broken])
+    state.trash_bytes = state.used_bytes - roots.used_bytes(
+        [entry for entry in living(state) if entry not in broken]
+    )
+
+
+def is_counted(state: State, entry: RootEntry) -> bool:
+    """Whether all that a backup needs is counted among the used bytes, and not as trash."""
+    return not in_trash(entry) and entry.id not in state.uncounted
 
 
 def end(state: State) -> tuple[State, Outcome] | None:
@@ -75,6 +87,7 @@ def end(state: State) -> tuple[State, Outcome] | None:
         return None
     state.roots, state.attempts, state.condemned, state.damaged = [], [], [], []
     state.used_bytes = state.trash_bytes = 0
+    state.uncounted = []
     state.status = DELETED
     return state, Outcome("", "delete-volume")
 

@@ -17,7 +17,9 @@ from typing import Any
 from blockvault.engine import runtime
 from blockvault.engine.commits import Commits
 from blockvault.engine.damage import (
+    ROOT_LOST,
     SET_BACK,
+    SUMMARY_LOST,
     SUMMARY_WRONG,
     Found,
     Place,
@@ -141,24 +143,34 @@ class Verification:
         try:
             return self._roots.read(entry)
         except (StoredDataDamaged, FormatUnsupported) as error:
-            self._root_damaged(number, entry, error)
+            self._root_damaged(number, entry, error, ROOT_LOST)
             return None
 
     def _summary(self, number: int, entry: RootEntry) -> bool:
         try:
             self._roots.objects([ObjectName.parse(entry.object)])
         except (StoredDataDamaged, FormatUnsupported) as error:
-            self._root_damaged(number, entry, error)
+            self._root_damaged(number, entry, error, SUMMARY_LOST)
             return False
         return True
 
-    def _root_damaged(self, number: int, entry: RootEntry, error: EngineError) -> None:
+    def _root_damaged(self, number: int, entry: RootEntry, error: EngineError, remedy: str) -> None:
         key, _, cause = error.message.partition(": ")
-        name = ObjectName.parse(
-            key.rpartition("/")[2]
-        )  # its own, or that of a root that its summary builds on
+        # Its own, or that of a root that its summary builds on.
+        name = ObjectName.parse(key.rpartition("/")[2])
         self._found.append(
-            Found(key, name, 0, entry.object_bytes, cause, 0, blocks_in(entry.size), 1 << number, page=True)
+            Found(
+                key,
+                name,
+                0,
+                entry.object_bytes,
+                cause,
+                0,
+                blocks_in(entry.size),
+                1 << number,
+                page=True,
+                remedy=remedy,
+            )
         )
 
     def _objects(self, entries: list[RootEntry]) -> None:

@@ -136,12 +136,20 @@ class Walk:
 
     def fits(self, number: int, records: Records) -> bool:
         """Whether what a root's tree reaches is exactly what its summary says. After `leaves` has ended."""
+        reached = self.reached(number)
+        return np.array_equal(summary.keys_of(reached), summary.keys_of(records)) and np.array_equal(
+            reached["live"], records["live"]
+        )
+
+    def reached(self, number: int) -> Records:
+        """What a root's tree reaches, in order, without the sizes of the objects. After `leaves` has ended."""
         parts = [changes.records() for roots, changes in self._reached.items() if roots >> number & 1]
         reached = np.concatenate([summary.empty(), *parts])
-        keys, places = np.unique(summary.keys_of(reached), return_inverse=True)
-        live = np.zeros(len(keys), np.int64)
-        np.add.at(live, places, reached["live"])
-        return np.array_equal(keys, summary.keys_of(records)) and np.array_equal(live, records["live"])
+        _, first, places = np.unique(summary.keys_of(reached), return_index=True, return_inverse=True)
+        result: Records = reached[first]
+        result["size"], result["live"] = 0, 0
+        np.add.at(result["live"], places, reached["live"])
+        return result
 
 
 def _share(sharing: Sharing, raw: bytes, roots: int) -> None:

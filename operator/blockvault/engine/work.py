@@ -22,6 +22,7 @@ from blockvault.engine.pages import FANOUT, NO_REFERENCE, levels_for
 from blockvault.engine.progress import Report, quiet
 from blockvault.engine.root import Root, Roots
 from blockvault.engine.state import Attempt, RootEntry, State
+from blockvault.engine.summary import MAX_DEPTH
 from blockvault.engine.tree import TreeReader
 from blockvault.stores import ObjectStore
 
@@ -88,7 +89,12 @@ class Work:
         return TreeReader(self.store, self.lineage, parent.top, parent.levels)
 
     def refuse_damaged(self, parent: RootEntry) -> None:
-        """Raises StoredDataDamaged when a page or root that was found damaged is one that the parent needs."""
+        """Raises StoredDataDamaged when a page or root that was found damaged is one that the parent needs.
+
+        Also when what the parent needs cannot be told, and the new root would have to say it as a whole.
+        """
+        if self.roots.read(parent).depth + 1 >= MAX_DEPTH:
+            self.roots.summary(ObjectName.parse(parent.object))
         if not self._pages:
             return
         names = {item["object"] for item in self._pages}

@@ -18,7 +18,14 @@ PAGE = Path(__file__).parents[3] / "docs" / "disaster-recovery.md"
 BLOCKS = dict(re.findall(r"<!-- run: (.*?) -->\n```sh\n(.*?)```", PAGE.read_text(), re.DOTALL))
 EVERYWHERE = ("look", "list", "verify", "file", "check")
 ROOT = ("mount (root)", "device (root)")
-DIRECTORY = ("copy (directory)", "commit (directory)", "damage (directory)", "salvage (directory)")
+DIRECTORY = (
+    "copy (directory)",
+    "commit (directory)",
+    "damage (directory)",
+    "salvage (directory)",
+    "repair (directory)",
+    "bury (directory)",
+)
 
 
 def test_no_command_of_the_page_is_left_out() -> None:
@@ -114,6 +121,28 @@ def test_the_page_goes_round_a_damaged_commit(machine: Path) -> None:
     said = bash(BLOCKS["commit (directory)"], machine, STORE=store, DAMAGED=newest.name)
     assert said.count("db ") >= 1
     assert (machine / "new" / "before.img").read_bytes() == (machine / "first").read_bytes()
+
+
+def test_the_page_goes_on_after_a_lost_root(machine: Path) -> None:
+    """As somebody does it who reads nothing but what is printed: every command is in what the one before said."""
+    store = f"file://{machine}/store"
+    fill(store, machine)
+    root = min((machine / "store").glob("lineages/*/roots/*"))
+    root.unlink()
+    first, second = (row["backupId"] for row in inside_json("list", store)["backups"])
+    waits = inside("collect", store, code=65).stderr
+    assert first in waits
+    assert second in waits
+    assert "verify STORE --repair" in waits
+    said = bash(BLOCKS["repair (directory)"], machine, STORE=store)
+    assert f"blockvault delete STORE --volume db --backup {first} --now" in said
+    assert "Of 1 backups what they need was written down anew." in said
+    assert first in inside("collect", store, code=65).stderr
+    assert second not in inside("collect", store, code=65).stderr
+    said = bash(BLOCKS["bury (directory)"], machine, STORE=store, LOST=first)
+    assert "blocks were read back" in said
+    bash(BLOCKS["file"], machine, STORE=store)
+    assert (machine / "new" / "volume.img").read_bytes() == (machine / "disk").read_bytes()
 
 
 def test_the_page_takes_what_is_left(machine: Path) -> None:

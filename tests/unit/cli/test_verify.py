@@ -198,6 +198,21 @@ def test_volumes_that_are_not_there(made: tuple[str, list[str]]) -> None:
     inside("verify", store, "--volume", "v", "--backup", "f" * 32, code=66)
 
 
+def test_lost_roots(made: tuple[str, list[str]], place: Path) -> None:
+    """Whose root it was can be deleted, those that build upon it are mended; until then usage says what it leaves out."""
+    store, ids = made
+    objects(place, store, "roots")[0].unlink()
+    inside("delete", store, "--volume", "v", "--backup", ids[2], "--now")
+    assert "v: 2 backups are not counted" in inside("usage", store).stderr
+    (mended,) = inside_json("verify", store, "--repair", code=65)["repaired"]
+    assert (mended["roots"], mended["lost"], mended["error"]) == (1, [ids[0]], None)
+    assert "v: 1 backups are not counted" in inside("usage", store).stderr
+    inside("delete", store, "--volume", "v", "--backup", ids[0], "--now")
+    assert "not counted" not in inside("usage", store).stderr
+    inside("collect", store)
+    assert inside_json("verify", store)["ok"]
+
+
 def test_old_backups_are_mended_with_what_a_later_one_has_stored_anew(
     made: tuple[str, list[str]], place: Path
 ) -> None:
@@ -212,7 +227,9 @@ def test_old_backups_are_mended_with_what_a_later_one_has_stored_anew(
     )
     inside("backup", str(place / "volume"), store, "--volume", "v")
     mended = inside_json("verify", store, "--repair", code=65)["repaired"]
-    assert mended == [{"volume": "v", "blocks": 2, "backups": 2, "objects": 0, "error": None}]
+    assert mended == [
+        {"volume": "v", "blocks": 2, "backups": 2, "objects": 0, "roots": 0, "lost": [], "error": None}
+    ]
     assert inside_json("verify", store)["ok"]
 
 
