@@ -10,6 +10,7 @@ import pytest
 
 from blockvault.engine import KeyRing, Repository, StoredDataDamaged, VaultKey
 from blockvault.engine.leaf import Leaf
+from blockvault.engine.names import ObjectName
 from blockvault.engine.root import Roots
 from blockvault.engine.tree import TreeReader
 from tests.unit.engine import support
@@ -103,6 +104,24 @@ def mend_last_block(store: MemoryStore, source: Path, contents: Contents) -> Non
         file.seek(DAMAGED[-1] * BLOCK)
         file.write(first[DAMAGED[-1] * BLOCK : (DAMAGED[-1] + 1) * BLOCK])
     contents[backup(store, source).backup_id] = source.read_bytes()
+
+
+def test_a_lost_root_is_in_nobodys_way(store: MemoryStore, tmp_path: Path, contents: Contents) -> None:
+    """The others are mended: first what they need is written down anew, where the lost root said it, then blocks."""
+    entry = state_of(store).roots[0]
+    found = opened(store)._volumes.find("v")
+    assert found is not None
+    del store.objects[found.lineage.paths.root(ObjectName.parse(entry.object))]
+    done = opened(store).rebuild("v")
+    assert (done.roots, done.lost) == (2, [entry.id])
+    assert opened(store).heal("v").roots == 2
+    mend_last_block(store, tmp_path / "source", contents)
+    assert opened(store).heal("v").roots == 2
+    assert opened(store).delete("v", entry.id)
+    del contents[entry.id]
+    assert readable(store, tmp_path, contents) == len(contents) == 4
+    opened(store).collect("v")
+    check_usage(store)
 
 
 def test_older_backups_are_mended(store: MemoryStore, tmp_path: Path, contents: Contents) -> None:
