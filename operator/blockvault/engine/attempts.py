@@ -124,13 +124,15 @@ def finish(
 ) -> tuple[State, Outcome] | None:
     """Turn the attempt into a backup, whatever others have committed meanwhile.
 
-    `added`: bytes of the objects that this backup needs and its parent does not. Raises AttemptFenced, and
+    `added`: bytes of the objects that this backup needs and its parent does not. Raises AttemptFenced, also when a
+    list was believed, and another run has found out meanwhile that lists leave something out; OperationEnded; and
     OwnedElsewhere when another cluster has taken the lineage over since the attempt was entered.
     """
     refuse_deleted(state)
     if state.root_of(entry.operation) is not None:
         return None
     trash.refuse_foreign(state, actor)
+    refuse_ended(state, entry.operation)
     mine = state.attempt(attempt.id)
     epochs = {attempt.epoch, *attempt.adopts}
     if any(ObjectName.parse(key.rpartition("/")[2]).epoch in epochs for key in state.condemned):
@@ -138,6 +140,11 @@ def finish(
     if mine is None:
         raise AttemptFenced(
             f"volume {state.volume}: another run took this operation over, or it was given up"
+        )
+    if state.distrusted is not None and not compared:
+        raise AttemptFenced(
+            f"volume {state.volume}: lists of changed blocks are not believed any more, and this run believed one",
+            remedy="Repeat the operation: it goes on with what this run has sent, and compares.",
         )
     state.attempts.remove(mine)
     _append(state, attempt, entry, added, roots)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from blockvault.engine import envelope, runtime
-from blockvault.engine.commitlog import CommitLog, Listed, Stored, trimmable
+from blockvault.engine.commitlog import MILESTONE, CommitLog, Listed, Stored, trimmable
 from blockvault.engine.errors import (
     BadRequest,
     CommitContention,
@@ -155,12 +155,13 @@ class Commits:
                 remedy="Somebody deleted or replaced commits by hand; keep the store as it is.",
             )
         newest = state = self._decode(found) if found is not None else self._after(number)
-        while state.number - made.number >= OUTCOMES:
-            found = self._log.get(state.number - 1)
-            earlier = None if found is None else self._decode(found)
-            if earlier is None or earlier.commit_id != state.previous:
+        if newest.number - made.number >= OUTCOMES:
+            # All that the newest state remembers is later. The milestone at or above it is never trimmed, and so was
+            # never created a second time: what it remembers did count.
+            found = self._log.get(-(-made.number // MILESTONE) * MILESTONE)
+            if found is None:
                 return False, newest
-            state = earlier
+            state = self._decode(found)
         return any(outcome.commit == made.commit_id for outcome in state.outcomes), newest
 
     def _follows(self, made: State, before: State, listed: Listed) -> bool:

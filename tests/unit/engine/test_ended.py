@@ -36,7 +36,7 @@ def test_deleted_at_every_request_of_a_second_run(store: MemoryStore, source: Pa
     backup(store, source)
     counting = MemoryStore(dict(store.objects))
     run(counting, source)
-    refused = 0
+    refused = fenced = 0
     for at in range(1, counting.calls + 1):
         racing = MemoryStore(dict(store.objects))
 
@@ -51,7 +51,7 @@ def test_deleted_at_every_request_of_a_second_run(store: MemoryStore, source: Pa
         except OperationEnded:
             refused += 1
         except AttemptFenced:
-            pass  # the rival took the operation over after this run had begun
+            fenced += 1
         racing.before = lambda *_: None
         assert [entry["backupId"] for entry in opened(racing).list("v") if entry["operationId"] == "op"] == [
             entry.id for entry in state_of(racing).roots if "trash" in entry.labels
@@ -62,6 +62,7 @@ def test_deleted_at_every_request_of_a_second_run(store: MemoryStore, source: Pa
         assert not [one for one in state_of(racing).attempts if one.operation == "op"]
         check_usage(racing)
     assert refused > 3
+    assert not fenced, "that would say: repeat it"
 
 
 def test_also_where_nothing_changed(store: MemoryStore, source: Path) -> None:

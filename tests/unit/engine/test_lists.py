@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from blockvault.engine import ChangedList, KeyRing, Repository, VaultKey, samples
+from blockvault.engine import AttemptFenced, ChangedList, KeyRing, Repository, VaultKey, samples
 from tests.unit.engine import support
 from tests.unit.engine.support import Crash, CrashingStore, MemoryStore, backup, check_usage, opened, restored
 
@@ -106,6 +106,33 @@ def test_a_list_that_leaves_changes_out_is_found_out(tmp_path: Path, store: Memo
     assert (again.changed_block_source, again.fallback_reason) == ("Compare", "ListsDistrusted")
     believed = backup(store, source, changed=ChangedList([]))
     assert (believed.changed_block_source, believed.fallback_reason) == ("List", None)
+
+
+def test_a_list_believed_before_another_was_found_out(tmp_path: Path, store: MemoryStore) -> None:
+    """What a run by list began meanwhile does not commit: repeated, it compares."""
+    source = volume(tmp_path / "source", 400, 200)
+    parent = backup(store, source)
+    racing = MemoryStore(store.objects)
+
+    def found_out(number: int, kind: str, key: str) -> None:
+        if kind == "put" and "/roots/" in key:
+            racing.before = lambda *_: None
+            with open(source, "r+b") as file:
+                for number in range(0, 400, 2):
+                    file.seek(number * BLOCK)
+                    file.write(b"in no list")
+            assert backup(store, source, changed=ChangedList([])).fallback_reason == "ListWasWrong"
+
+    racing.before = found_out
+    with open(source, "r+b") as file:
+        file.write(b"in the list")
+    listed = ChangedList([(0, BLOCK)], parent.backup_id)
+    with pytest.raises(AttemptFenced, match="not believed any more") as raised:
+        backup(racing, source, operation_id="op", changed=listed)
+    assert raised.value.retryable
+    again = backup(store, source, operation_id="op", changed=listed)
+    assert again.changed_block_source == "Compare"
+    assert restored(store, tmp_path, again.backup_id) == source.read_bytes()
 
 
 @pytest.mark.parametrize("blocks", [4096, 20_000, 400_000])

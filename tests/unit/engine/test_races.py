@@ -18,7 +18,7 @@ from blockvault.engine import (
     envelope,
     runtime,
 )
-from blockvault.engine.commitlog import MILESTONE
+from blockvault.engine.commitlog import MILESTONE, CommitLog
 from blockvault.engine.commits import Commits
 from blockvault.engine.lineage import lineage_of
 from blockvault.engine.state import Outcome, State
@@ -180,10 +180,12 @@ def test_a_writer_that_slept_does_not_commit_on_a_trimmed_number(length: int, la
     assert newest.number == made.number
 
 
-@pytest.mark.parametrize("others", [1, 63, 64, 65, 130])
-def test_a_commit_that_was_built_upon_counts(others: int) -> None:
-    """Others commit between our creation and our look: the chain leads back to ours."""
-    chain = Chain(3)
+@pytest.mark.parametrize(
+    ("length", "others"), [(3, 1), (3, 63), (3, 64), (3, 65), (3, 130), (3, 200), (63, 200), (64, 200)]
+)
+def test_a_commit_that_was_built_upon_counts(length: int, others: int) -> None:
+    """Others commit and trim between our creation and our look: the newest or the next milestone remembers ours."""
+    chain = Chain(length)
     decided: list[int] = []
 
     class Slow(MemoryStore):
@@ -194,14 +196,15 @@ def test_a_commit_that_was_built_upon_counts(others: int) -> None:
                 newest = calm.newest()
                 assert newest is not None
                 calm.update(note, newest)
+            CommitLog(self.view(), LINEAGE).trim(length + 1 + others)
 
     def decide(state: State) -> tuple[State, Outcome]:
         decided.append(state.number)
         return state, Outcome("", "delete")
 
     newest = Commits(Slow(chain.store.objects), LINEAGE).update(decide, chain.state)
-    assert decided == [3]
-    assert newest.number == 4 + others
+    assert decided == [length]
+    assert newest.number == length + 1 + others
 
 
 @pytest.mark.parametrize("parent_goes", [False, True])
