@@ -10,7 +10,7 @@ import click
 from blockvault.cli import naming, output
 from blockvault.cli.options import BACKUP, STORE, VOLUME, Settings, common
 from blockvault.cli.values import DURATION
-from blockvault.engine import LATEST, BackupNotFound, BadRequest
+from blockvault.engine import LATEST, BackupNotFound, BadRequest, EngineError
 
 
 @click.command(name="list")
@@ -26,14 +26,20 @@ def list_backups(store: str, volume: str | None, settings: Settings) -> None:
       blockvault list file:///mnt/backups --volume db --output json
     """
     repository = settings.repository(store)
+    errors: list[tuple[str, EngineError]] = []
     if volume is None:
-        found = repository.list()
+        found = repository.list(failed=lambda name, error: errors.append((name, error)))
     else:
         with naming.suggesting(repository, volume):
             found = repository.list(volume)
     if settings.json:
-        output.as_json({"backups": found})
-        return
+        output.as_json({"backups": found, "errors": output.errors(errors)})
+    else:
+        _table(found)
+    output.fail(errors)
+
+
+def _table(found: list[dict[str, Any]]) -> None:
     output.as_table(
         ("VOLUME", "BACKUP", "CREATED", "TYPE", "SIZE", "STORED", "STATE", "OWNER"),
         [

@@ -8,8 +8,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.table import Table
+
+from blockvault.engine import exit_code
+from blockvault.stores import BlockvaultError
 
 # Columns wider than this are text, which may be folded; no id, time or figure is.
 _FOLDED = 36
@@ -56,6 +60,19 @@ def as_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 def complain(message: str, remedy: str) -> None:
     """An error on stderr: what and why, then what to do."""
     sys.stderr.write(f"blockvault: {message}\n  {remedy}\n")
+
+
+def errors(failed: Sequence[tuple[str, BlockvaultError]]) -> list[dict[str, str]]:
+    """Volumes and their errors, as JSON shows them."""
+    return [{"volume": name, "reason": error.reason, "message": error.message} for name, error in failed]
+
+
+def fail(failed: Sequence[tuple[str, BlockvaultError]]) -> None:
+    """Say what went wrong with which volumes, and end with the exit code of the first; nothing without any."""
+    for name, error in failed:
+        complain(error.message if name in error.message else f"{name}: {error.message}", error.remedy)
+    if failed:
+        raise click.exceptions.Exit(exit_code(failed[0][1]))
 
 
 def warn(message: str) -> None:

@@ -11,7 +11,7 @@ from blockvault.cli import naming, output
 from blockvault.cli.options import STORE, Settings, common
 from blockvault.cli.seen import known, note
 from blockvault.cli.values import DURATION, SIZE
-from blockvault.engine import BadRequest, EngineError, Repository, VolumeNotFound, exit_code
+from blockvault.engine import BadRequest, EngineError, Repository, VolumeNotFound
 from blockvault.engine.collect import Collected
 from blockvault.engine.errors import OwnedElsewhere
 from blockvault.engine.progress import camel
@@ -196,10 +196,7 @@ def _tell_collected(
                 "rewrittenBytes": rewritten,
                 "dryRun": dry_run,
                 "volumes": [camel(each) for each in done],
-                "errors": [
-                    {"volume": name, "reason": error.reason, "message": error.message}
-                    for name, error in failed
-                ],
+                "errors": output.errors(failed),
             }
         )
     else:
@@ -210,7 +207,4 @@ def _tell_collected(
                 click.echo(f"{each.volume}: {backup} left the trash for good.")
             for attempt in each.given_up:
                 click.echo(f"{each.volume}: a run that did not end was given up ({attempt}).")
-    for name, error in failed:
-        output.complain(error.message if name in error.message else f"{name}: {error.message}", error.remedy)
-    if failed:
-        raise click.exceptions.Exit(exit_code(failed[0][1]))
+    output.fail(failed)

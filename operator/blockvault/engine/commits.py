@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from blockvault.engine import envelope, runtime
+from blockvault.engine import envelope, rollback, runtime
 from blockvault.engine.commitlog import MILESTONE, CommitLog, Listed, Stored, trimmable
 from blockvault.engine.errors import (
     BadRequest,
     CommitContention,
+    CommitsLost,
     FormatUnsupported,
     StoredDataDamaged,
     TwoWriters,
@@ -49,7 +50,7 @@ class Commits:
 
         `at_least`: a number known to exist. Listings may lag, so what they show is only where probing begins. Who
         is going to add a commit can do without probing: if there are higher ones, the creation or the check after
-        it shows it.
+        it shows it. Raises CommitsLost when there were commits.
         """
         found, listed = self._newest_object(at_least, probe=probe)
         if found is None:
@@ -70,6 +71,13 @@ class Commits:
                 if later == number:
                     raise StoredDataDamaged(f"{self._paths.commit(number)}: listed, but not there")
                 number = later
+        if found is None and (data := rollback.data_in(self._store, self._paths)) is not None:
+            # Nothing is uploaded before the first commit counts. It may be younger than our listing of commits.
+            number, found, listed = self._log.highest(0)
+            if not number:
+                raise CommitsLost(f"{self._paths.commits}: no commit is there, although {data} is")
+            if found is None:
+                return self._newest_object(number)
         return found, listed
 
     def update(

@@ -10,7 +10,7 @@ from blockvault.engine.canary import check_store
 from blockvault.engine.collect import ATTEMPT_SECONDS
 from blockvault.engine.commits import Commits
 from blockvault.engine.envelope import VERSION
-from blockvault.engine.errors import FormatUnsupported, NotAVault, RollbackSuspected
+from blockvault.engine.errors import FormatUnsupported, NotAVault, RollbackSuspected, StoredDataDamaged
 from blockvault.engine.exitcodes import DATA, exit_code
 from blockvault.engine.generations import StoreFacts, newest, open_store_record
 from blockvault.engine.keys import KeyRing
@@ -96,7 +96,7 @@ def _look(checks: list[Check], check: str, look: Callable[[], Check]) -> bool:
 def _of_opening(error: BlockvaultError) -> str:
     if isinstance(error, FormatUnsupported):
         return "format"
-    return "store" if isinstance(error, NotAVault) else "key"
+    return "store" if isinstance(error, NotAVault | StoredDataDamaged) else "key"
 
 
 def _reach(store: ObjectStore) -> Check:

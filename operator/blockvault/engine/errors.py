@@ -43,6 +43,16 @@ class StoredDataDamaged(EngineError):
         return key, cause
 
 
+class CommitsLost(StoredDataDamaged):
+    """A volume has data, and none of the commits that say what it is. Nothing is written or deleted then."""
+
+    reason = "CommitsLost"
+    remedy = (
+        "Bring the commits back from former versions of the objects or a copy of the store, and run neither backup "
+        "nor collect before; docs/disaster-recovery.md says how. `blockvault accept-rollback` gives up what was there."
+    )
+
+
 class DataLost(EngineError):
     """A restore that was told to go on past damage did so: what was lost reads as zeros."""
 

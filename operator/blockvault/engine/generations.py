@@ -7,6 +7,7 @@ its key in the clear, so that everybody sees which key is the newest.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,14 @@ from blockvault.engine.errors import (
 )
 from blockvault.engine.fetching import get_whole
 from blockvault.engine.keys import KeyRing, VaultKey
-from blockvault.engine.names import GENERATIONS, STORE, generation_key
+from blockvault.engine.names import GENERATIONS, LINEAGES, STORE, VOLUMES, generation_key
 from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
+
+# Where the store's record is gone, and what it was the record of is not.
+STORE_LOST = (
+    "Bring it back from a copy of the store or a former version of the object: it never changed, so any will do. Do "
+    "not run init, backup or collect before; docs/disaster-recovery.md says more."
+)
 
 
 @dataclass(frozen=True)
@@ -76,10 +83,7 @@ def create(store: ObjectStore, ring: KeyRing, *, single_writer: bool) -> StoreFa
 
 def open_store_record(store: ObjectStore, ring: KeyRing) -> StoreFacts:
     """Open the store. Raises NotAVault, KeyMissing, WrongKey, BadRequest (a key where none is needed)."""
-    try:
-        data = get_whole(store, STORE, expected=True)
-    except ObjectNotFound as error:
-        raise NotAVault(f"{store.url}: no store of backups here") from error
+    data = _record(store)
     parts = envelope.split(envelope.Kind.STORE, STORE, data)
     clear = envelope.facts_of(STORE, parts.clear)
     first = clear.get("fingerprint")
@@ -122,10 +126,7 @@ def newest(store: ObjectStore, facts: StoreFacts) -> Generation:
 
 def known(store: ObjectStore) -> list[Generation]:
     """All generations, oldest first; none where the store is not encrypted. Takes no key. Raises NotAVault."""
-    try:
-        data = get_whole(store, STORE, expected=True)
-    except ObjectNotFound as error:
-        raise NotAVault(f"{store.url}: no store of backups here") from error
+    data = _record(store)
     first = envelope.facts_of(STORE, envelope.split(envelope.Kind.STORE, STORE, data).clear).get(
         "fingerprint"
     )
@@ -211,8 +212,32 @@ def _json(data: dict[str, Any]) -> bytes:
 
 
 def make_or_open(store: ObjectStore, ring: KeyRing, *, single_writer: bool) -> StoreFacts:
-    """Make the store, or open the one that is here already."""
+    """Make the store, or open the one that is here already. Raises StoredDataDamaged when only its record is gone."""
     try:
-        return create(store, ring, single_writer=single_writer)
-    except AlreadyExists:
         return open_store_record(store, ring)
+    except NotAVault:
+        with suppress(AlreadyExists):
+            return create(store, ring, single_writer=single_writer)
+    return open_store_record(store, ring)
+
+
+def _record(store: ObjectStore) -> bytes:
+    """The store's record. Raises NotAVault; StoredDataDamaged when there was one, as a second is another store's."""
+    try:
+        return get_whole(store, STORE, expected=True)
+    except ObjectNotFound as error:
+        for folder in (VOLUMES, LINEAGES, GENERATIONS):
+            found = next(iter(store.list(folder)), None)
+            if found is not None:
+                return _younger(store, found.key)
+        raise NotAVault(f"{store.url}: no store of backups here") from error
+
+
+def _younger(store: ObjectStore, other: str) -> bytes:
+    """The record, looked for again: somebody may have made the store just now, and a volume in it."""
+    try:
+        return get_whole(store, STORE)
+    except ObjectNotFound as error:
+        raise StoredDataDamaged(
+            f"{STORE}: the record of {store.url} is gone, although {other} is there", remedy=STORE_LOST
+        ) from error

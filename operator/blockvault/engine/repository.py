@@ -41,6 +41,8 @@ from blockvault.engine.work import BackupRequest
 from blockvault.stores import BlockvaultError, ObjectStore
 
 Table = list[dict[str, Any]]
+# Told of a volume and its error.
+Refused = Callable[[str, EngineError], None]
 
 # Of a store without encryption.
 NO_KEYS = KeyRing()
@@ -224,7 +226,7 @@ class Repository:
         dry_run: bool = False,
         seen: dict[str, int] | None = None,
         attempt_seconds: float = ATTEMPT_SECONDS,
-        refused: Callable[[str, EngineError], None] | None = None,
+        refused: Refused | None = None,
     ) -> list[Collected]:
         """Delete what nothing needs any more, in one volume or all (also in those that were deleted).
 
@@ -233,7 +235,13 @@ class Repository:
         that is called with the volume and its error, and the other volumes are collected.
         """
         done = []
-        for found in self._volumes.all(volume):
+
+        def failed(key: str, name: str | None, error: BlockvaultError) -> None:
+            if refused is None or not isinstance(error, EngineError):
+                raise error
+            refused(name or key, error)
+
+        for found in self._volumes.all(volume, failed=failed):
             collector = Collector(
                 self.store,
                 found.lineage,
@@ -305,9 +313,12 @@ class Repository:
     def _update(self, found: Volume, decide: Callable[[State], tuple[State, Outcome] | None]) -> State:
         return Commits(self.store, found.lineage).update(trash.owned(decide, self.actor), found.state)
 
-    def list(self, volume: str | None = None) -> Table:
-        """Backups, oldest first, of one volume or of all."""
-        states = iter([self._volume(volume).state]) if volume is not None else self._states()
+    def list(self, volume: str | None = None, *, failed: Refused | None = None) -> Table:
+        """Backups, oldest first, of one volume or of all.
+
+        With `failed`, that is told of a volume that cannot be read, and those of the others are listed.
+        """
+        states = iter([self._volume(volume).state]) if volume is not None else self._states(failed)
         return [_facts(state, entry) for state in states for entry in state.roots]
 
     def show(self, volume: str, backup_id: str = LATEST) -> dict[str, Any]:
@@ -355,9 +366,18 @@ class Repository:
             raise VolumeNotFound(f"{self.store.url} holds no volume {volume!r}")
         return found
 
-    def _states(self) -> Iterator[State]:
+    def _states(self, failed: Refused | None = None) -> Iterator[State]:
+        def find(volume: str) -> Volume | None:
+            try:
+                return self._volumes.find(volume)
+            except EngineError as error:
+                if failed is None:
+                    raise
+                failed(volume, error)
+                return None
+
         with runtime.executor(CATALOGUE_THREADS, "catalogue") as pool:
-            for found in pool.map(self._volumes.find, sorted(self._volumes.names())):
+            for found in pool.map(find, sorted(self._volumes.names())):
                 if found is not None:
                     yield found.state
 
