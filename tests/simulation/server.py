@@ -20,7 +20,7 @@ from blockvault.stores.errors import (
 )
 from tests.simulation import faults
 from tests.simulation.faults import Faults
-from tests.simulation.scheduler import Scheduler
+from tests.simulation.scheduler import EPOCH, Scheduler
 
 # How long a client goes on without success, in simulated seconds.
 PATIENCE = 60.0
@@ -320,7 +320,8 @@ class Client:
     def stat(self, key: str) -> ObjectInfo:
         """See ObjectStore."""
         found = self._patience.call(lambda: self._request("head", key, lambda: self._server.get(key)))
-        return ObjectInfo(key, len(found), tag(found))
+        stored = self._server.objects.get(key)
+        return ObjectInfo(key, len(found), tag(found), EPOCH + (stored.born if stored else 0.0))
 
     def _request(self, kind: str, key: str, work: Callable[[], bytes], data: Data = b"") -> bytes:
         self.traffic.count(kind)

@@ -41,6 +41,7 @@ for command in (
     catalogue.undelete,
     verify,
     upkeep.collect,
+    upkeep.accept_rollback,
     upkeep.usage,
     doctor,
     key,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from blockvault.cli import naming, output
-from blockvault.cli.options import STORE, Settings, common
+from blockvault.cli.options import STORE, VOLUME, Settings, common
 from blockvault.cli.seen import known, note
 from blockvault.cli.values import DURATION, SIZE
 from blockvault.engine import BadRequest, EngineError, Repository, VolumeNotFound
@@ -171,6 +171,37 @@ def collect(
     if not failed:
         note(repository, repository.usage())
     _tell_collected(done, failed, sorted(foreign), rewritten, settings, dry_run=dry_run)
+
+
+@click.command("accept-rollback")
+@STORE
+@VOLUME
+@common
+def accept_rollback(store: str, volume: str, settings: Settings) -> None:
+    """Go on from what STORE shows of a volume, and give up what was lost.
+
+    For a volume of which RollbackSuspected or CommitsLost is said, when nothing more can be brought back: first try
+    former versions of the objects, or a copy of the store. After this the data of backups that only lost commits knew
+    is deleted by the next `blockvault collect`, for good. A volume without any commit begins anew, from nothing.
+    What this user has seen of the volume is forgotten as well; others who have seen later commits repeat the command.
+
+    \b
+    Example:
+      blockvault accept-rollback s3://backups/prod --volume db
+    """
+    repository = settings.repository(store)
+    with naming.suggesting(repository, volume):
+        accepted = repository.accept_rollback(volume)
+    note(repository, repository.usage(volume), accept=volume)
+    if settings.json:
+        output.as_json({"volume": volume, "accepted": accepted})
+        return
+    what = (
+        "goes on from here; what only lost commits knew is given up"
+        if accepted
+        else "had lost nothing that shows"
+    )
+    click.echo(f"Volume {volume} {what}.")
 
 
 def _tell_collected(

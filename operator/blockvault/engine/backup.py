@@ -44,6 +44,7 @@ from blockvault.engine.packs import Uploads, page_writer, segment_writer
 from blockvault.engine.pages import BLOCK_SIZE, FANOUT, blocks_in, levels_for
 from blockvault.engine.plan import Ranges, batches, count, everything, union
 from blockvault.engine.progress import COMMITTING, BackupResult, Progress
+from blockvault.engine.rollback import suspect
 from blockvault.engine.root import MAX_META, Root
 from blockvault.engine.scan import BATCH_SIZE, Batch, Found, Scanner, is_zero
 from blockvault.engine.state import Attempt, RootEntry, State
@@ -161,9 +162,9 @@ class BackupRun:
             self._actor,
         )
         state = commits.update(
-            lambda current: begin(current, wanted),
+            lambda current: begin(suspect(self._store, volume.lineage.paths, current), wanted),
             volume.state,
-            check=lambda made: relies_on(made, self._attempt) or self._slept(),
+            check=lambda made: made.rollback is not None or relies_on(made, self._attempt) or self._slept(),
         )
         if not state.roots:
             self._confirm(volume.lineage, commits, state)

@@ -7,6 +7,16 @@ from blockvault.engine.names import CANARIES
 from blockvault.stores import AlreadyExists, NoConditionalCreate, ObjectStore, StoreRefused
 
 
+def clock_of(store: ObjectStore) -> float:
+    """The time by the store's own clock, in seconds since 1970: that at which it stores an object now."""
+    key = f"{CANARIES}{runtime.random_id()}"
+    store.create(key, runtime.random(64))
+    try:
+        return store.stat(key).modified
+    finally:
+        store.delete([key])
+
+
 def check_store(store: ObjectStore, *, single_writer: bool = False) -> None:
     """Prove that the store keeps what it is given and refuses a second creation of a name.
 

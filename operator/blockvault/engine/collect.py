@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from blockvault.engine import objects, runtime, trash
+from blockvault.engine import objects, rollback, runtime, trash
+from blockvault.engine.canary import clock_of
 from blockvault.engine.commitlog import CommitLog
 from blockvault.engine.commits import Commits, refuse_unwritable
 from blockvault.engine.errors import ListingImplausible, RollbackSuspected, StoredDataDamaged
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import ObjectName
 from blockvault.engine.objects import Objects
+from blockvault.engine.rollback import Seen
 from blockvault.engine.root import Roots
 from blockvault.engine.state import DELETED, Outcome, State
 from blockvault.engine.unresolved import explained
@@ -27,9 +29,11 @@ from blockvault.stores import AccessDenied, ObjectLocked, ObjectStore
 
 # Objects condemned by one commit; as many as one request deletes.
 ROUND = 1000
-# An attempt whose entry is older counts as dead. Only a wrong clock could make that a mistake, and then the run
+# An attempt whose entry is older counts as dead. Only wrong clocks could make that a mistake, and then the run
 # fails cleanly at its commit.
 ATTEMPT_SECONDS = 7 * 24 * 3600
+# Clocks that differ by more seconds than this are mentioned.
+SKEW_SECONDS = 300
 # How often a collect begins anew because others have committed and deleted since it read the state.
 TRIES = 3
 
@@ -57,7 +61,7 @@ class Collector:
         actor: str | None = None,
         *,
         dry_run: bool = False,
-        seen: int | None = None,
+        seen: Seen | None = None,
         attempt_seconds: float = ATTEMPT_SECONDS,
     ) -> None:
         self._store = store
@@ -74,10 +78,9 @@ class Collector:
     def run(self, state: State) -> Collected:
         """Collect. Raises RollbackSuspected, ListingImplausible; then nothing was deleted."""
         done = Collected(state.volume)
-        if self._seen is not None and state.number < self._seen:
-            raise RollbackSuspected(
-                f"volume {state.volume}: commit {self._seen} was seen before, and now the newest is {state.number}"
-            )
+        cause = self._commits.set_back(state, self._seen)
+        if cause is not None:
+            raise RollbackSuspected(f"volume {state.volume}: {cause}")
         for left in range(TRIES, 0, -1):
             try:
                 self._collect(state, done)
@@ -95,6 +98,7 @@ class Collector:
         if state.status == DELETED:
             self._erase(done)
             return
+        rollback.refuse(state)
         self._judged = state.number
         state = self._tidy(state, done)
         try:
@@ -121,8 +125,11 @@ class Collector:
 
     def _tidy(self, state: State, done: Collected) -> State:
         """Empty what is due in the trash, and give up attempts that are too old."""
-        due = trash.due(state)
-        dead = {attempt.id for attempt in state.attempts if self._dead(attempt.started_at)}
+        at = runtime.wall()
+        due, dead = self._over(state, at)
+        if (due or dead) and not self._dry_run:
+            at = self._agreed(at, done)
+            due, dead = self._over(state, at)
         done.emptied = sorted({*done.emptied, *due})
         done.given_up = sorted({*done.given_up, *dead})
         if self._dry_run:
@@ -135,12 +142,13 @@ class Collector:
             return state
 
         def decide(current: State) -> tuple[State, Outcome] | None:
-            removed = trash.remove(current, trash.due(current), self._roots)
-            attempts, uncounted = len(current.attempts), current.uncounted
-            current.attempts = [a for a in current.attempts if not self._dead(a.started_at)]
+            due, dead = self._over(current, at)
+            removed = trash.remove(current, due, self._roots)
+            uncounted = current.uncounted
+            current.attempts = [attempt for attempt in current.attempts if attempt.id not in dead]
             if uncounted and removed is None:
                 trash.count(current, self._roots)
-            if removed is None and len(current.attempts) == attempts and current.uncounted == uncounted:
+            if removed is None and not dead and current.uncounted == uncounted:
                 return None
             root, ended = (removed[1].root, removed[1].ended) if removed else (None, [])
             return current, Outcome("", "tidy", root=root, ended=ended)
@@ -150,13 +158,25 @@ class Collector:
     def _update(self, decide: Callable[[State], tuple[State, Outcome] | None], state: State) -> State:
         return self._commits.update(trash.owned(decide, self._actor), state)
 
-    def _dead(self, started_at: str) -> bool:
-        return runtime.wall() - runtime.seconds_of(started_at) > self._attempt_seconds
+    def _over(self, state: State, at: float) -> tuple[set[str], set[str]]:
+        """(backups whose time in the trash is over, attempts that are too old) at that time."""
+        ages = {attempt.id: at - runtime.seconds_of(attempt.started_at) for attempt in state.attempts}
+        return trash.due(state, at), {each for each, age in ages.items() if age > self._attempt_seconds}
+
+    def _agreed(self, now: float, done: Collected) -> float:
+        """The earlier of this machine's clock and the store's: one that is wrong alone deletes nothing."""
+        store = clock_of(self._store)
+        if now - store > SKEW_SECONDS:
+            done.warnings.append(
+                f"this machine's clock is {(now - store) / 3600:.1f} hours ahead of the store's, which counts here"
+            )
+        return min(now, store)
 
     def _doubt(self, state: State, listed: Objects) -> None:
         """Raises unless the listing and the state fit together."""
         newest = self._commits.newest(at_least=state.number) or state
         refuse_unwritable(newest)
+        rollback.refuse(newest)
         ahead = listed.later_than(newest.epoch)
         if len(ahead):
             raise RollbackSuspected(
@@ -195,6 +215,7 @@ class Collector:
         """Condemn what is still a candidate by the state that is followed."""
         if state.status == DELETED:
             return None
+        rollback.refuse(state)
         room = max(0, ROUND - len(state.condemned))
         candidates = self._candidates(state, batch).keys(self._lineage.paths)
         still = [key for key in candidates if key not in set(state.condemned)][:room]

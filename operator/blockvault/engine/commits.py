@@ -20,6 +20,7 @@ from blockvault.engine.errors import (
     TwoWriters,
 )
 from blockvault.engine.lineage import Lineage
+from blockvault.engine.rollback import Seen
 from blockvault.engine.state import ACTIVE, DELETED, EMPTY, OUTCOMES, Outcome, State
 from blockvault.stores import AlreadyExists, ObjectStore
 
@@ -136,7 +137,12 @@ class Commits:
 
     def _look(self, known: State) -> State:
         """The newest state, for who will not be told that somebody else was faster."""
-        newest = self.newest()
+        try:
+            newest = self.newest()
+        except CommitsLost:
+            if known.number:
+                raise
+            return known  # known to the caller, who was told to begin anew
         return known if newest is None or newest.number < known.number else newest
 
     def _after(self, number: int) -> State:
@@ -162,15 +168,30 @@ class Commits:
                 f"{self._paths.commit(made.number)}: its predecessor is not the one that it was built on",
                 remedy="Somebody deleted or replaced commits by hand; keep the store as it is.",
             )
-        newest = state = self._decode(found) if found is not None else self._after(number)
-        if newest.number - made.number >= OUTCOMES:
+        newest = self._decode(found) if found is not None else self._after(number)
+        return self._is_past(made.number, made.commit_id, newest), newest
+
+    def _is_past(self, number: int, commit_id: str, newest: State) -> bool:
+        """Whether a commit is in the newest state's past, or is the newest."""
+        state = newest
+        if newest.number - number >= OUTCOMES:
             # All that the newest state remembers is later. The milestone at or above it is never trimmed, and so was
             # never created a second time: what it remembers did count.
-            found = self._log.get(-(-made.number // MILESTONE) * MILESTONE)
+            found = self._log.get(-(-number // MILESTONE) * MILESTONE)
             if found is None:
-                return False, newest
+                return False
             state = self._decode(found)
-        return any(outcome.commit == made.commit_id for outcome in state.outcomes), newest
+        return any(outcome.commit == commit_id for outcome in state.outcomes)
+
+    def set_back(self, state: State, seen: Seen | None) -> str | None:
+        """How this newest state shows that it does not follow what was seen before; None where nothing says so."""
+        if seen is None or state.commit_id == seen.commit:
+            return None
+        if state.number < seen.number:
+            return f"commit {seen.number} was seen before, and now commit {state.number} is the newest"
+        if seen.commit is None or state.status != ACTIVE or self._is_past(seen.number, seen.commit, state):
+            return None
+        return f"another commit {seen.number} was seen before than the one that commit {state.number} follows"
 
     def _follows(self, made: State, before: State, listed: Listed) -> bool:
         """Whether its predecessor stands there; it may have been trimmed if we slept, but then there are later ones."""

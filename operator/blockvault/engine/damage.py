@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from blockvault.engine.errors import RollbackSuspected
 from blockvault.engine.names import ObjectName
 from blockvault.engine.state import RootEntry
 from blockvault.engine.walk import bytes_of
@@ -38,9 +39,7 @@ RECORD_LOST = (
     "Restore what you need now, and write nothing. Bring this object back from a copy of the store or a former version "
     "of it; docs/disaster-recovery.md says how."
 )
-SET_BACK = (
-    "Find out whether the store was restored from a copy, or commits deleted; until then leave it as it is."
-)
+SET_BACK = RollbackSuspected.remedy
 
 # In causes: sector digests, which serve the next backup only.
 NO_RESTORE_NEEDS_THEM = "(no restore needs them)"

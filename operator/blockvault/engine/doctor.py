@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from blockvault.engine import runtime, trash
+from blockvault.engine import rollback, runtime, trash
 from blockvault.engine.canary import check_store
 from blockvault.engine.collect import ATTEMPT_SECONDS
 from blockvault.engine.commits import Commits
@@ -15,6 +15,7 @@ from blockvault.engine.exitcodes import DATA, exit_code
 from blockvault.engine.generations import StoreFacts, newest, open_store_record
 from blockvault.engine.keys import KeyRing
 from blockvault.engine.names import CANARIES, STORE
+from blockvault.engine.rollback import Seen
 from blockvault.engine.state import ACTIVE, State
 from blockvault.engine.volumes import Volume, Volumes
 from blockvault.stores import BlockvaultError, ObjectNotFound, ObjectStore
@@ -31,13 +32,13 @@ SKEW_SECONDS = 300
 
 
 def examine(
-    store: ObjectStore, ring: KeyRing, *, actor: str | None = None, seen: dict[str, int] | None = None
+    store: ObjectStore, ring: KeyRing, *, actor: str | None = None, seen: dict[str, Seen] | None = None
 ) -> list[Check]:
     """Findings [{check, level, detail, remedy, exitCode}], in the order in which they were looked at.
 
     `level` is `ok`, `warn` or `fail`; `remedy` is None where nothing is to be done; `exitCode` is 0 unless it fails.
     What cannot be looked at because something before it failed is left out. Errors of the store are findings.
-    `actor`: the cluster that acts. `seen`: numbers of commits seen before, by lineage.
+    `actor`: the cluster that acts. `seen`: newest commits as they were seen before, by lineage.
     """
     checks: list[Check] = []
     if not _look(checks, "reachable", lambda: _reach(store)):
@@ -61,7 +62,7 @@ def examine(
         for found in Volumes(store, facts).all(failed=failed):
             if found.state.status == ACTIVE:
                 written.append(found.state.written_at)
-                checks.extend(_volume(store, found, actor, (seen or {}).get(found.state.lineage, 0)))
+                checks.extend(_volume(store, found, actor, (seen or {}).get(found.state.lineage)))
     except BlockvaultError as error:
         _add(checks, "volumes", error)
         return checks
@@ -185,7 +186,7 @@ def _clock(written: list[str]) -> Check:
     return finding("clock", OK, "no commit is from the future")
 
 
-def _volume(store: ObjectStore, found: Volume, actor: str | None, seen: int) -> list[Check]:
+def _volume(store: ObjectStore, found: Volume, actor: str | None, seen: Seen | None) -> list[Check]:
     state, name = found.state, f"volume {found.state.volume}"
     checks: list[Check] = []
     living = trash.living(state)
@@ -193,14 +194,31 @@ def _volume(store: ObjectStore, found: Volume, actor: str | None, seen: int) -> 
     told = f"{len(living)} backups, {len(state.roots) - len(living)} in the trash, commit {state.number}, "
     told += f"last verified {max(read_back)}" if read_back else "never verified"
     try:
-        Commits(store, found.lineage).check_chain(state)
-        if state.number < seen:
-            raise RollbackSuspected(f"commit {seen} was seen before, and now {state.number} is the newest")
+        commits = Commits(store, found.lineage)
+        commits.check_chain(state)
+        cause = commits.set_back(state, seen)
+        if cause is not None:
+            raise RollbackSuspected(cause)
+        rollback.refuse(state)
+        _refuse_unknown(store, found, commits)
         checks.append(finding(name, OK, told))
     except BlockvaultError as error:
         _add(checks, name, error)
     parts = _format(state), _owner(state, actor), _attempts(state), _leftovers(state), _trust(state)
     return [*checks, *({**check, "check": name} for part in parts for check in part)]
+
+
+def _refuse_unknown(store: ObjectStore, found: Volume, commits: Commits) -> None:
+    """Raises RollbackSuspected for objects of runs that no commit knows: not the state that we read, nor the newest."""
+    paths, epoch = found.lineage.paths, found.state.epoch
+    listed = rollback.highest_epoch(store, paths)
+    if listed > epoch:
+        newest = commits.newest(at_least=found.state.number) or found.state
+        if listed > newest.epoch:
+            raise RollbackSuspected(
+                f"there are objects of epoch {listed}, and the newest commit, {newest.number}, knows of none after "
+                f"{newest.epoch}"
+            )
 
 
 def _format(state: State) -> Iterator[Check]:
@@ -232,7 +250,7 @@ def _leftovers(state: State) -> Iterator[Check]:
     if state.condemned:
         told = f"{len(state.condemned)} objects are condemned and have not been deleted"
         yield finding("", WARN, told, "Run `blockvault collect`: a former one was interrupted, or refused.")
-    due = len(trash.due(state))
+    due = len(trash.due(state, runtime.wall()))
     if due:
         told = f"{due} backups in the trash are due"
         yield finding("", WARN, told, "Run `blockvault collect`, regularly.")

@@ -233,10 +233,13 @@ class ReadOvertaken(EngineError):
 
 
 class RollbackSuspected(EngineError):
-    """The store shows an older state than was seen before. Nothing is deleted then."""
+    """The store shows an older state than there has been. Nothing is deleted then."""
 
     reason = "RollbackSuspected"
-    remedy = "Find out whether the store was restored from a copy, or commits deleted; until then leave it as it is."
+    remedy = (
+        "Find out whether the store was restored from a copy, or commits deleted, and bring those back; "
+        "docs/disaster-recovery.md says how. `blockvault accept-rollback` gives up what was lost."
+    )
 
 
 class ListingImplausible(EngineError):

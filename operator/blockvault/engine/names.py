@@ -110,6 +110,10 @@ class LineagePaths:
         """The key of the lineage's key as it is wrapped under the vault key of that fingerprint."""
         return f"{self.keys}{fingerprint}"
 
+    def roots_of(self, epoch: int) -> str:
+        """What the keys of all roots of one epoch begin with."""
+        return f"{self.roots}{epoch:08x}-"
+
     def segments_of(self, epoch: int) -> str:
         """What the keys of all segments of one epoch begin with."""
         return f"{self.segments}{epoch:08x}-"

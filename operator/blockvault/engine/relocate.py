@@ -24,9 +24,10 @@ from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import NameSource, ObjectName
 from blockvault.engine.packs import PackWriter, Uploads, page_writer
 from blockvault.engine.pages import FANOUT, blocks_in
+from blockvault.engine.rollback import suspect
 from blockvault.engine.root import Root, Roots
 from blockvault.engine.sectors import digest_bytes
-from blockvault.engine.state import RootEntry, State
+from blockvault.engine.state import Outcome, RootEntry, State
 from blockvault.engine.summary import MAX_DEPTH, Changes, Summary
 from blockvault.engine.tree import TreeReader
 from blockvault.engine.treewriter import Memo, TreeWriter
@@ -60,8 +61,12 @@ class Relocation:
 
     def begin(self, state: State) -> tuple[State, NameSource]:
         """Enter the attempt; names for what it writes."""
-        decide = trash.owned(lambda current: begin_compaction(current, self._attempt), self._actor)
-        state = self.commits.update(decide, state)
+        paths = self.lineage.paths
+
+        def decide(current: State) -> tuple[State, Outcome] | None:
+            return begin_compaction(suspect(self.store, paths, current), self._attempt)
+
+        state = self.commits.update(trash.owned(decide, self._actor), state)
         attempt = state.attempt(self._attempt)
         if attempt is None:
             raise AttemptFenced(f"volume {state.volume}: the compaction was given up")

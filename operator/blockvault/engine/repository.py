@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from blockvault.engine import runtime, trash
+from blockvault.engine import rollback, runtime, trash
 from blockvault.engine.attempts import LATEST
 from blockvault.engine.backup import BackupRun
 from blockvault.engine.canary import check_store
@@ -22,6 +22,7 @@ from blockvault.engine.newroot import result_of
 from blockvault.engine.pins import Pin
 from blockvault.engine.progress import BackupResult, Report, RestoreResult, camel, quiet
 from blockvault.engine.restore import RestoreRequest, RestoreRun
+from blockvault.engine.rollback import Seen
 from blockvault.engine.root import Roots
 from blockvault.engine.state import ACTIVE, Outcome, RootEntry, State
 from blockvault.engine.unresolved import Rebuilding, Rebuilt
@@ -140,7 +141,7 @@ class Repository:
         sample: float | None = None,
         budget_bytes: int | None = None,
         every_byte: bool = False,
-        seen: dict[str, int] | None = None,
+        seen: dict[str, Seen] | None = None,
         report: Callable[[str], Report] = lambda volume: quiet,
     ) -> dict[str, Any]:
         """Read back what is stored, of one volume or backup or of all: everything, a sample, or within a budget.
@@ -177,10 +178,10 @@ class Repository:
             known = {f.state.lineage: f.state.volume for f in found}
             scrub(self.store, self._facts, {**dict.fromkeys(stored), **known}, result)
             check_chains(self.store, found, result)
-            refuse_set_back(found, seen or {}, result)
+            refuse_set_back(self.store, found, seen or {}, result)
         return result
 
-    def doctor(self, seen: dict[str, int] | None = None) -> Table:
+    def doctor(self, seen: dict[str, Seen] | None = None) -> Table:
         """Whether the store is all right; see `doctor.examine`, which needs no opened store."""
         return examine(self.store, self._facts.ring, actor=self.actor, seen=seen)
 
@@ -224,13 +225,13 @@ class Repository:
         volume: str | None = None,
         *,
         dry_run: bool = False,
-        seen: dict[str, int] | None = None,
+        seen: dict[str, Seen] | None = None,
         attempt_seconds: float = ATTEMPT_SECONDS,
         refused: Refused | None = None,
     ) -> list[Collected]:
         """Delete what nothing needs any more, in one volume or all (also in those that were deleted).
 
-        `seen`: numbers of commits seen before, by lineage; an older state than that stops it. Raises
+        `seen`: newest commits as they were seen before, by lineage; a state that does not follow them stops it. Raises
         RollbackSuspected, ListingImplausible, OwnedElsewhere; whatever was not done by then stays. With `refused`,
         that is called with the volume and its error, and the other volumes are collected.
         """
@@ -291,6 +292,23 @@ class Repository:
         found = self._volume(volume)
         Commits(self.store, found.lineage).update(lambda state: trash.take_over(state, actor), found.state)
 
+    def set_back(self, volume: str, seen: Seen | None) -> str | None:
+        """How a volume shows that it does not follow what was seen of it before; None where nothing says so."""
+        found = self._volumes.find(volume)
+        return None if found is None else Commits(self.store, found.lineage).set_back(found.state, seen)
+
+    def accept_rollback(self, volume: str) -> bool:
+        """Go on from what the store shows, giving up what later commits knew; False when nothing of them is there.
+
+        Without any commit, from nothing. Only then is anything deleted again. Raises VolumeNotFound, OwnedElsewhere.
+        """
+        found = self._volumes.find(volume, without_commits=True)
+        if found is None:
+            raise VolumeNotFound(f"{self.store.url} holds no volume {volume!r}")
+        paths = found.lineage.paths
+        made = self._update(found, lambda state: rollback.accept(self.store, paths, state))
+        return made.number > found.state.number
+
     def branches(self, volume: str) -> Table:
         """Where the volume's commits end: once, unless two programs wrote at once to a store for one writer."""
         found = self._volume(volume)
@@ -343,8 +361,8 @@ class Repository:
         entry = None if found is None else found.state.root_of(operation_id)
         return None if found is None or entry is None else result_of(found.state, entry)
 
-    def usage(self) -> Table:
-        """What each volume uses, how much of it only for what is in the trash, and whose it is. Reads commits only."""
+    def usage(self, volume: str | None = None) -> Table:
+        """What each volume (or one) uses, how much of it only for the trash, and whose it is. Reads commits only."""
         return [
             {
                 "volume": state.volume,
@@ -356,8 +374,9 @@ class Repository:
                 "owner": state.owner,
                 "lineage": state.lineage,
                 "commit": state.number,
+                "commitId": state.commit_id,
             }
-            for state in self._states()
+            for state in ([self._volume(volume).state] if volume is not None else self._states())
         ]
 
     def _volume(self, volume: str) -> Volume:

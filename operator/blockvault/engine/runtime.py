@@ -51,8 +51,13 @@ def wall() -> float:
 
 
 def now() -> str:
-    """The time as it stands in stored objects: UTC, whole seconds. For people only."""
-    return datetime.fromtimestamp(_current.wall(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """The time as it stands in stored objects: UTC, whole seconds."""
+    return time_of(_current.wall())
+
+
+def time_of(seconds: float) -> str:
+    """Seconds since 1970 as they stand in stored objects."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def seconds_of(text: str) -> float:

@@ -200,6 +200,7 @@ class State(Record):
     condemned: list[Any] = field(default_factory=list)
     damaged: list[dict[str, Any]] = field(default_factory=list)
     distrusted: dict[str, Any] | None = None
+    rollback: dict[str, Any] | None = None
 
     nested: ClassVar[dict[str, type[Record]]] = {"roots": RootEntry, "attempts": Attempt, "outcomes": Outcome}
     unsaved: ClassVar[frozenset[str]] = frozenset({"extra", "writable", "tag", "doubled"})
@@ -208,6 +209,8 @@ class State(Record):
         """Raises ValueError."""
         if self.owner is not None:
             _check_map(self.owner, cluster=str)
+        if self.rollback is not None:
+            _check_map(self.rollback, since=str, reason=str)
         for item in self.damaged:
             _check_map(item, object=str, offset=int, blocks=list)
         for key in self.condemned:

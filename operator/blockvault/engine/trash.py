@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 
-from blockvault.engine import runtime
+from blockvault.engine import rollback, runtime
 from blockvault.engine.errors import BackupNotFound, CommitContention, OwnedElsewhere
 from blockvault.engine.root import Roots
 from blockvault.engine.state import DELETED, PINS, RESTORE, Attempt, Outcome, RootEntry, State
@@ -28,7 +27,10 @@ def put(state: State, backup_id: str, seconds: float, roots: Roots) -> tuple[Sta
     entry = state.root(backup_id)
     if entry is None or in_trash(entry):
         return None
-    until = datetime.fromtimestamp(runtime.wall() + seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    rollback.refuse(state)
+    # A clock that is far behind must not make it due at once: time has come as far as others have written.
+    written = runtime.seconds_of(state.written_at) if state.written_at else 0.0
+    until = runtime.time_of(max(runtime.wall(), written) + seconds)
     entry.labels[TRASH] = {"since": runtime.now(), "until": until}
     count(state, roots)
     return state, Outcome("", "trash", operation=entry.operation, root=entry.id)
@@ -50,17 +52,17 @@ def remove(state: State, backup_ids: set[str], roots: Roots) -> tuple[State, Out
     gone = [entry for entry in state.roots if entry.id in backup_ids]
     if not gone:
         return None
+    rollback.refuse(state)
     state.roots = [entry for entry in state.roots if entry.id not in backup_ids]
     count(state, roots)
     ended = [entry.operation for entry in gone]
     return state, Outcome("", "delete", root=",".join(entry.id for entry in gone), ended=ended)
 
 
-def due(state: State) -> set[str]:
-    """Backups whose time in the trash is over, by this machine's clock."""
-    return {
-        entry.id for entry in state.roots if in_trash(entry) and entry.labels[TRASH]["until"] <= runtime.now()
-    }
+def due(state: State, at: float) -> set[str]:
+    """Backups whose time in the trash is over at that time, in seconds since 1970."""
+    now = runtime.time_of(at)
+    return {entry.id for entry in state.roots if in_trash(entry) and entry.labels[TRASH]["until"] <= now}
 
 
 def count(state: State, roots: Roots) -> None:
@@ -85,6 +87,7 @@ def end(state: State) -> tuple[State, Outcome] | None:
     """The last commit of a lineage: all its backups are gone, and no other ever follows."""
     if state.status == DELETED:
         return None
+    rollback.refuse(state)
     state.roots, state.attempts, state.condemned, state.damaged = [], [], [], []
     state.used_bytes = state.trash_bytes = 0
     state.uncounted = []

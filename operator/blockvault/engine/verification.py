@@ -370,10 +370,15 @@ class Verification:
 
     def _set_back(self, newest: State) -> list[dict[str, Any]]:
         """Objects of a later run than the newest commit knows of: commits were deleted, or replaced by older ones."""
+        paths = self._lineage.paths
+        if newest.rollback is not None:
+            cause = (
+                f"{newest.rollback['reason']} (noticed {newest.rollback['since']}): the volume was set back"
+            )
+            return [damage_row(None, self._state.volume, paths.commits, cause, remedy=SET_BACK)]
         ahead = self._listed_objects.later_than(newest.epoch)
         if not len(ahead):
             return []
-        paths = self._lineage.paths
         cause = f"does not know of {ahead.keys(paths)[0]}, which a later run made: the volume was set back"
         return [damage_row(None, self._state.volume, paths.commit(newest.number), cause, remedy=SET_BACK)]
 

@@ -16,6 +16,7 @@ from blockvault.engine.fetching import get_whole
 from blockvault.engine.generations import StoreFacts
 from blockvault.engine.names import GENERATIONS, LINEAGES, VOLUMES, LineagePaths
 from blockvault.engine.progress import VERIFYING, Progress, Report
+from blockvault.engine.rollback import Seen
 from blockvault.engine.verification import CURSOR, Verification, Verified
 from blockvault.engine.volumes import Volume, Volumes
 from blockvault.stores import BlockvaultError, ObjectNotFound, ObjectStore
@@ -109,14 +110,20 @@ def _noting(result: dict[str, Any], volume: str | None) -> Iterator[None]:
         add(result, damage_row(None, volume, key, cause))
 
 
-def refuse_set_back(volumes: list[Volume], seen: dict[str, int], result: dict[str, Any]) -> None:
-    """Lineages of which a later commit was `seen` before; adds to a result."""
+def refuse_set_back(
+    store: ObjectStore, volumes: list[Volume], seen: dict[str, Seen], result: dict[str, Any]
+) -> None:
+    """Lineages that do not follow what was `seen` of them before; adds to a result."""
     for volume in volumes:
-        state, before = volume.state, seen.get(volume.state.lineage, 0)
-        if state.number < before:
-            key = volume.lineage.paths.commit(before)
-            cause = f"was seen before, and now commit {state.number} is the newest: the volume was set back"
-            add(result, damage_row(None, state.volume, key, cause, remedy=SET_BACK))
+        state, before = volume.state, seen.get(volume.state.lineage)
+        with _noting(result, state.volume):
+            cause = Commits(store, volume.lineage).set_back(state, before)
+            if before is not None and cause is not None:
+                key = volume.lineage.paths.commit(before.number)
+                add(
+                    result,
+                    damage_row(None, state.volume, key, f"{cause}: the volume was set back", remedy=SET_BACK),
+                )
 
 
 def lineages_in(store: ObjectStore) -> set[str]:

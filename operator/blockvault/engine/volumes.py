@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from blockvault.engine import envelope, generations, keys, runtime
 from blockvault.engine.commits import Commits
-from blockvault.engine.errors import BadRequest, StoredDataDamaged, WrongKey
+from blockvault.engine.errors import BadRequest, CommitsLost, StoredDataDamaged, WrongKey
 from blockvault.engine.fetching import get_whole
 from blockvault.engine.generations import StoreFacts
 from blockvault.engine.hashing import volume_name_hash
@@ -52,15 +52,24 @@ class Volumes:
         self._facts = facts
         self._cipher = facts.cipher
 
-    def find(self, volume: str) -> Volume | None:
-        """A volume's lineage and its newest state; None when there is none, or only deleted ones."""
+    def find(self, volume: str, *, without_commits: bool = False) -> Volume | None:
+        """A volume's lineage and its newest state; None when there is none, or only deleted ones.
+
+        Raises CommitsLost, unless `without_commits` is asked for: then the state is that before the first.
+        """
         number = 1
         while True:
             try:
                 record = self._record(self._key(volume, number), volume)
             except ObjectNotFound:
                 return None
-            found = self._newest(record)
+            try:
+                found = self._newest(record)
+            except CommitsLost:
+                lineage = self._open(record) if without_commits else None
+                if lineage is None:
+                    raise
+                return Volume(lineage, State(record.lineage, volume))
             # A new record is only ever made after the lineage of the one before it was deleted.
             if found is None or found.state.status == ACTIVE:
                 return found

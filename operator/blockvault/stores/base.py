@@ -30,11 +30,13 @@ class ObjectInfo:
     """One object: key relative to the store's prefix, size in bytes, and a tag of its version.
 
     The tag is opaque: two that differ mean that the object was stored again. Only tags of one store compare.
+    `modified`: when it was stored, by the store's own clock, in seconds since 1970; 0 where that is not known.
     """
 
     key: str
     size: int
     etag: str | None = None
+    modified: float = 0.0
 
 
 class Traffic:

@@ -164,7 +164,7 @@ class S3Store:
                 # The answer to HEAD has no body that says what is absent or who is refused; that to GET has.
                 self._attempt("get", key, lambda: self._read(key, 0, 1))
                 raise StoreUnreachable(f"{self.url}/{key}: HEAD and GET differ in what they say") from None
-            return ObjectInfo(key, meta["size"], _tag(meta))
+            return ObjectInfo(key, meta["size"], _tag(meta), meta["last_modified"].timestamp())
 
         return self._patience.call(work)
 

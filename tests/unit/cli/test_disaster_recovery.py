@@ -18,13 +18,8 @@ PAGE = Path(__file__).parents[3] / "docs" / "disaster-recovery.md"
 BLOCKS = dict(re.findall(r"<!-- run: (.*?) -->\n```sh\n(.*?)```", PAGE.read_text(), re.DOTALL))
 EVERYWHERE = ("look", "list", "verify", "file", "check")
 ROOT = ("mount (root)", "device (root)")
-DIRECTORY = (
-    "copy (directory)",
-    "commit (directory)",
-    "damage (directory)",
-    "salvage (directory)",
-    "repair (directory)",
-    "bury (directory)",
+DIRECTORY = tuple(
+    f"{name} (directory)" for name in ("copy", "commit", "damage", "salvage", "repair", "bury", "accept")
 )
 
 
@@ -160,6 +155,19 @@ def test_the_page_takes_what_is_left(machine: Path) -> None:
     differ = [n for n in range(0, len(whole), size) if whole[n : n + size] != salvaged[n : n + size]]
     assert len(differ) == 1
     assert not any(salvaged[differ[0] : differ[0] + size])
+
+
+@pytest.mark.parametrize("left", [0, 2])
+def test_the_page_gives_up_what_was_lost(machine: Path, left: int) -> None:
+    store = f"file://{machine}/store"
+    fill(store, machine)
+    for path in sorted((machine / "store").glob("lineages/*/commits/*"))[left:]:
+        path.unlink()
+    inside("collect", store, code=65)
+    assert "goes on from here" in bash(BLOCKS["accept (directory)"], machine, STORE=store)
+    assert inside_json("collect", store)["deletedObjects"] > 0
+    assert len(inside_json("list", store)["backups"]) == left // 2
+    assert inside_json("verify", store)["ok"]
 
 
 def test_a_copy_is_a_store(machine: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from blockvault.engine import BackupRequest, Repository, runtime
+from blockvault.engine import collect as engine_collect
 from blockvault.stores import StoreLocation, open_store
 from tests.unit.cli.support import inside, inside_json, words_of
 
@@ -49,7 +50,12 @@ def test_into_the_trash_and_back(made: tuple[str, list[str]], place: Path) -> No
     assert "in the trash neither" in words_of(done_)[0]
 
 
-def test_what_is_due_is_collected(made: tuple[str, list[str]], place: Path) -> None:
+def test_what_is_due_is_collected(
+    made: tuple[str, list[str]], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        engine_collect, "clock_of", lambda store: runtime.wall()
+    )  # the file system's goes along
     store, (first, second) = made
     inside("delete", store, "--volume", "v", "--backup", first, "--now")
     inside("delete", store, "--volume", "v", "--backup", second, "--keep", "1h")
@@ -79,6 +85,46 @@ def test_a_store_that_was_set_back_is_not_collected(made: tuple[str, list[str]],
     assert inside_json("collect", store, code=65)["errors"][0]["reason"] == "RollbackSuspected"
     assert "set back?" in inside("usage", store).stderr
     assert sorted(path for path in (place / "store").rglob("*")) == before
+
+
+def test_a_store_that_was_set_back_and_gone_on_with(made: tuple[str, list[str]], place: Path) -> None:
+    """Its number is the same again, or higher: the commit is another. Only a person's word lets it be collected."""
+    store, (first, _) = made
+    shutil.copytree(place / "store", place / "copy")
+    inside("delete", store, "--volume", "v", "--backup", first, "--now")
+    inside("usage", store)
+    shutil.rmtree(place / "store")
+    (place / "copy").rename(place / "store")
+    inside("backup", str(place / "volume"), store, "--volume", "v")
+    for _ in range(2):
+        assert "another commit" in words_of(inside("collect", store, code=65))[0]
+        assert "set back?" in inside("usage", store).stderr
+    assert "another commit" in inside("doctor", store, code=65).stdout.replace("\n", " ")
+    assert inside_json("accept-rollback", store, "--volume", "v") == {"volume": "v", "accepted": False}
+    inside("collect", store)
+    assert inside("usage", store).stderr == ""
+    assert inside("accept-rollback", store, "--volume", "w", code=66)
+
+
+def test_lost_commits_and_the_way_on(made: tuple[str, list[str]], place: Path) -> None:
+    store, _ = made
+    inside("backup", str(place / "volume"), store, "--volume", "other")
+    (lineage,) = {v["lineage"] for v in inside_json("usage", store)["volumes"] if v["volume"] == "v"}
+    for path in (place / "store" / "lineages" / lineage / "commits").iterdir():
+        path.unlink()
+    done = inside("list", store, code=65)
+    assert "other" in done.stdout
+    assert "no commit is there" in words_of(done)[0]
+    told = inside_json("list", store, code=65)
+    assert [(each["volume"], each["reason"]) for each in told["errors"]] == [("v", "CommitsLost")]
+    assert (
+        "no commit is there"
+        in words_of(inside("backup", str(place / "volume"), store, "--volume", "v", code=65))[0]
+    )
+    assert "goes on from here" in inside("accept-rollback", store, "--volume", "v").stdout
+    inside("backup", str(place / "volume"), store, "--volume", "v")
+    assert inside_json("collect", store)["deletedObjects"] > 0
+    assert inside_json("verify", store)["ok"]
 
 
 def test_a_whole_volume(made: tuple[str, list[str]], place: Path) -> None:

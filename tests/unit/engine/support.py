@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from blockvault.engine import BackupNotFound, BackupRequest, BackupResult, KeyRing, Repository
+from blockvault.engine import BackupNotFound, BackupRequest, BackupResult, KeyRing, Repository, runtime
 from blockvault.engine.envelope import Kind
 from blockvault.engine.hashing import Buffer
 from blockvault.engine.items import overhead
@@ -37,6 +37,8 @@ class MemoryStore:
 
     def __init__(self, objects: dict[str, bytes] | None = None) -> None:
         self.url = "memory:"
+        # The store's own; as a rule it agrees with the machine's.
+        self.clock: Callable[[], float] = runtime.wall
         self.traffic = Traffic()
         self.objects: dict[str, bytes] = {} if objects is None else objects
         self.before: Hook = lambda number, kind, key: None
@@ -115,7 +117,7 @@ class MemoryStore:
             self._request("delete", key, lambda key=key: self.objects.pop(key, None))  # type: ignore[misc]
 
     def stat(self, key: str) -> ObjectInfo:
-        return ObjectInfo(key, len(self.get(key)))
+        return ObjectInfo(key, len(self.get(key)), modified=self.clock())
 
 
 class Crash(RuntimeError):

@@ -19,6 +19,7 @@ from blockvault.engine.errors import (
     RollbackSuspected,
     VolumeNotFound,
 )
+from blockvault.engine.rollback import Seen
 from blockvault.engine.state import Outcome, State
 from blockvault.stores import AccessDenied, ObjectInfo
 from tests.unit.engine import support
@@ -238,8 +239,8 @@ def test_a_root_made_without_an_attempt_is_no_sign_of_a_rollback(store: MemorySt
 def test_a_number_seen_before(store: MemoryStore, kept: dict[str, bytes]) -> None:
     number, lineage = state_of(store).number, state_of(store).lineage
     with pytest.raises(RollbackSuspected, match="seen before"):
-        collect(store, seen={lineage: number + 1})
-    assert collect(store, seen={lineage: number}).deleted_objects > 0
+        collect(store, seen={lineage: Seen(number + 1)})
+    assert collect(store, seen={lineage: Seen(number)}).deleted_objects > 0
 
 
 def test_summaries_that_disagree_with_the_commit_stop_it(store: MemoryStore, kept: dict[str, bytes]) -> None:

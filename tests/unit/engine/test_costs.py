@@ -56,8 +56,8 @@ def test_an_incremental_by_list(store: MemoryStore, tmp_path: Path, blocks: int,
     assert result.bytes_scanned == 6 * BLOCK
     assert counted(fresh) == {
         "create": 2 * COMMIT["create"],
-        # That the first commit counts is seen with the second.
-        "list": 1 + COMMIT["list"],
+        # That the first commit counts is seen with the second. One looks for a root of the run's epoch (rule 6).
+        "list": 2 + COMMIT["list"],
         # the store, the volume's record, the newest commit, the second commit, the parent's root, and for each
         # level of inner pages and for the leaves at most one read each; then digests
         "get": 1 + 1 + 1 + COMMIT["get"] + 1 + page_reads(history, levels) + digest_reads(history),

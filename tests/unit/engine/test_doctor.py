@@ -11,6 +11,7 @@ import pytest
 from blockvault.engine import KeyRing, Repository, VaultKey, runtime
 from blockvault.engine.commits import Commits
 from blockvault.engine.doctor import examine
+from blockvault.engine.rollback import Seen
 from blockvault.engine.rotation import Rotation
 from blockvault.engine.state import Attempt, Outcome, State
 from blockvault.stores import AccessDenied, InvalidCredentials, ObjectInfo, StoreUnreachable
@@ -179,9 +180,9 @@ def test_owners(kept: MemoryStore) -> None:
 def test_a_store_that_was_set_back(kept: MemoryStore) -> None:
     found = opened(kept)._volumes.find("v")
     assert found is not None
-    seen = {found.state.lineage: found.state.number}
+    seen = {found.state.lineage: Seen(found.state.number)}
     assert all(check["level"] == "ok" for check in opened(kept).doctor(seen))
-    seen = {found.state.lineage: found.state.number + 1}
+    seen = {found.state.lineage: Seen(found.state.number + 1)}
     assert [c["check"] for c in opened(kept).doctor(seen) if c["level"] == "fail"] == ["volume v"]
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from blockvault.engine import KeyRing, Repository, StoredDataDamaged, VaultKey, envelope, runtime
 from blockvault.engine.envelope import HEADER_SIZE, Kind
+from blockvault.engine.rollback import Seen
 from blockvault.engine.rotation import Rotation
 from blockvault.stores import BlockvaultError
 from tests.unit.engine import support
@@ -285,13 +286,13 @@ def test_replayed(kept: Kept, kind: str, tmp_path: Path, monkeypatch: pytest.Mon
 def test_commits_set_back(kept: Kept) -> None:
     """Lost commits show in what later runs have left, or in the predecessor that is not there."""
     commits = kept.keys("commit", kept.lineage("v"))
-    numbers = {kept.lineage("v"): len(commits)}
+    numbers = {kept.lineage("v"): Seen(len(commits))}
     # What came after the last backup: a deletion, and a new owner.
     after = len(commits) - kept.last
     assert after >= 2
     for back in range(1, after + 4):
         gone: dict[str, bytes | None] = dict.fromkeys(commits[-back:])
-        assert f"{commits[-1]}: was seen before" in verdict(kept, gone, seen=numbers)
+        assert f"{commits[-1]}: commit {len(commits)} was seen before" in verdict(kept, gone, seen=numbers)
         restores(kept, gone)  # fewer backups, none of them wrong
         told = verdict(kept, gone)
         assert (f"{commits[-back - 1]}: does not know of" in told) == (back >= after + 2), (
@@ -310,7 +311,7 @@ def test_a_whole_older_state(kept: Kept) -> None:
         key: kept.former.get(key) for key in kept.store.objects if mine in key and kind_of(key) != "key"
     }
     assert verdict(kept, objects) == ""
-    assert "was set back" in verdict(kept, objects, seen={mine: number})
+    assert "was set back" in verdict(kept, objects, seen={mine: Seen(number)})
 
 
 @pytest.mark.parametrize("kept", KINDS, indirect=True)
