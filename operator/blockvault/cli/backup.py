@@ -13,7 +13,7 @@ from blockvault.cli.again import command_line
 from blockvault.cli.options import PROGRESS, Settings, common
 from blockvault.cli.showing import Display
 from blockvault.cli.unfinished import Note, What
-from blockvault.cli.values import SIZE
+from blockvault.cli.values import MOST_DAYS, SIZE
 from blockvault.engine import (
     LATEST,
     BackupRequest,
@@ -58,6 +58,12 @@ from blockvault.stores import BlockvaultError
 @click.option("--no-resume", is_flag=True, help="Do not go on with a former run of this command that died.")
 @click.option("--concurrency", type=click.IntRange(1), metavar="N", help="Volumes read at once (4).")
 @click.option("--memory-limit", type=SIZE, metavar="SIZE", help="Most memory for all of it, e.g. 400M.")
+@click.option(
+    "--lock-days",
+    type=click.IntRange(1, MOST_DAYS),
+    metavar="DAYS",
+    help="Lock this backup for so long, if that is longer than for what the store locks all.",
+)
 @click.option("--meta", multiple=True, metavar="NAME=TEXT", help="A note to keep with the backup.")
 @PROGRESS
 @common
@@ -75,6 +81,7 @@ def backup(
     no_resume: bool,
     concurrency: int | None,
     memory_limit: int | None,
+    lock_days: int | None,
     meta: tuple[str, ...],
     progress: str,
     settings: Settings,
@@ -119,6 +126,7 @@ def backup(
                 meta=notes,
                 report=display.of(name),
                 skip_unreadable=skip_unreadable,
+                lock_days=lock_days,
             )
             for name, path in pairs
         ]

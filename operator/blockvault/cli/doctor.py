@@ -8,8 +8,9 @@ from blockvault.cli import output
 from blockvault.cli.options import STORE, Settings, common
 from blockvault.cli.seen import known
 from blockvault.engine import KeyRing, Repository
-from blockvault.engine.doctor import FAIL, OK, WARN, Check, examine, finding, of_error
+from blockvault.engine.doctor import examine, of_error
 from blockvault.engine.exitcodes import TEMPORARY
+from blockvault.engine.finding import FAIL, OK, WARN, Check, finding
 from blockvault.stores import BadLocation, BlockvaultError, StoreError
 from blockvault.stores import examine as examine_bucket
 
@@ -22,8 +23,9 @@ def doctor(store: str, settings: Settings) -> None:
 
     Is it reachable; does the key fit; may the credentials put, get, list and delete; is a second creation of a name
     refused; do listings lag, do clocks differ; what does a bucket's own settings do to backups; and of each volume
-    its chain of commits, unfinished runs, trash that is due, known damage, distrusted lists, and its owner. It changes
-    nothing but small objects under canary/, which it deletes again. It reads no backups: that is `blockvault verify`.
+    its chain of commits, unfinished runs, trash that is due, known damage, distrusted lists, its owner, and by samples
+    whether what should be locked is. It changes nothing but small objects under canary/, which it deletes again. It
+    reads no backups: that is `blockvault verify`.
 
     A line that says fail makes the exit code what such an error has anywhere else; warn does not.
 

@@ -106,6 +106,11 @@ def rotate(store: str, settings: Settings) -> None:
         click.echo(f"{result.lineages} volumes open with it; {result.rewrapped} of them since now.")
         if result.old_key_removed:
             click.echo("The old key is removed from the store: it opens nothing there any more.")
+    if result.locked is not None:
+        raise OldKeyNeeded(
+            f"the old key still opens what was made under it, as that is locked: {result.locked}",
+            remedy="New backups need the new key only. Repeat this when the lock has ended, to remove the old one.",
+        )
     if not result.old_key_removed:
         runs = ", ".join(f"{run['volume']} (since {run['startedAt']})" for run in result.waiting_for)
         raise OldKeyNeeded(

@@ -10,11 +10,15 @@ import click
 from blockvault.cli import naming, output
 from blockvault.cli.options import STORE, VOLUME, Settings, common
 from blockvault.cli.seen import known, note
-from blockvault.cli.values import DURATION, SIZE
+from blockvault.cli.values import DURATION, MOST_DAYS, SIZE
 from blockvault.engine import BadRequest, EngineError, Repository, VolumeNotFound
 from blockvault.engine.collect import Collected
 from blockvault.engine.errors import OwnedElsewhere
 from blockvault.engine.progress import camel
+from blockvault.stores import ObjectLock
+from blockvault.stores.location import LockMode
+
+MODES: dict[str, LockMode] = {"governance": "Governance", "compliance": "Compliance"}
 
 
 @click.command()
@@ -24,26 +28,47 @@ from blockvault.engine.progress import camel
     is_flag=True,
     help="Use a store that cannot create exclusively, promising that only one program writes to it at a time.",
 )
+@click.option(
+    "--lock-days",
+    type=click.IntRange(1, MOST_DAYS),
+    metavar="DAYS",
+    help="Lock backups: nobody can delete one for so many days. The bucket must have been made with object lock.",
+)
+@click.option(
+    "--lock-mode",
+    type=click.Choice(["governance", "compliance"]),
+    help="Whether who has a special right may lift locks (governance, the default), or nobody at all (compliance).",
+)
 @common
-def init(store: str, single_writer: bool, settings: Settings) -> None:
+def init(
+    store: str, single_writer: bool, lock_days: int | None, lock_mode: str | None, settings: Settings
+) -> None:
     """Make a place for backups at STORE: s3://bucket/prefix or file:///directory.
 
     First it is proved that the store is fit for it. With --key-file all that is stored is encrypted, for ever:
-    without that key nobody reads it, you included. Repeating it changes nothing.
+    without that key nobody reads it, you included. Repeating it changes nothing. With --lock-days, objects cannot be
+    deleted while a backup younger than that needs them; they stay for up to 30 days more: see docs/immutability.md.
 
     \b
     Examples:
       blockvault init file:///mnt/backups
+      blockvault init s3://backups/prod --lock-days 30 --lock-mode compliance
       blockvault key generate vault.key && blockvault init s3://backups/prod --key-file vault.key
     """
+    if lock_mode and lock_days is None:
+        raise BadRequest("--lock-mode needs --lock-days: for how long?")
+    lock = None if lock_days is None else ObjectLock(MODES[lock_mode or "governance"], lock_days)
     ring = settings.ring
-    made = Repository.init(settings.store(store, make=True), ring, single_writer=single_writer)
+    opened = settings.store(store, make=True)
+    made = Repository.init(opened, ring, single_writer=single_writer, lock=lock)
     facts = {
         "storeId": made.store_id,
         "location": store,
         "createdAt": made.created_at,
         "encrypted": made.encrypted,
         "keyFingerprint": ring.current.fingerprint if ring.current else None,
+        "lockDays": made.lock.days if made.lock else None,
+        "lockMode": made.lock.mode if made.lock else None,
     }
     if settings.json:
         output.as_json(facts)
@@ -51,6 +76,8 @@ def init(store: str, single_writer: bool, settings: Settings) -> None:
     click.echo(f"Store {made.store_id} at {store}.")
     if ring.current is not None:
         click.echo(f"Encrypted under the key {ring.current.fingerprint}: keep a copy of it elsewhere.")
+    if made.lock is not None:
+        click.echo(f"Each backup is locked for {made.lock.days} days ({made.lock.mode}).")
 
 
 @click.command()
@@ -70,9 +97,11 @@ def usage(store: str, settings: Settings) -> None:
     volumes = repository.usage()
     note(repository, volumes)
     sizes = [info.size for info in repository.store.list("")]
+    locked = sum(volume["lockedBytes"] for volume in volumes)
     facts: dict[str, Any] = {
         "usedBytes": sum(volume["usedBytes"] for volume in volumes),
         "trashBytes": sum(volume["trashBytes"] for volume in volumes),
+        "lockedBytes": locked,
         "objects": len(sizes),
         "storedBytes": sum(sizes),
         "volumes": volumes,
@@ -100,6 +129,8 @@ def usage(store: str, settings: Settings) -> None:
                 "(blockvault verify STORE --repair)"
             )
     click.echo(f"{facts['objects']} objects of {output.size(facts['storedBytes'])} are in the store.")
+    if locked:
+        click.echo(f"{output.size(locked)} of that are of no use any more, but still locked.")
 
 
 @click.command()
@@ -234,6 +265,9 @@ def _tell_collected(
         what = "would be deleted" if dry_run else "deleted"
         click.echo(f"{objects} objects of {output.size(size)} {what}.")
         for each in done:
+            if each.locked_objects:
+                waits = f"{each.locked_objects} objects of {output.size(each.locked_bytes)} are still locked"
+                click.echo(f"{each.volume}: {waits}, the first until {each.locked_until}.")
             for backup in each.emptied:
                 click.echo(f"{each.volume}: {backup} left the trash for good.")
             for attempt in each.given_up:

@@ -8,6 +8,9 @@ from typing import Any
 
 import click
 
+# Of a lock: a hundred years.
+MOST_DAYS = 36500
+
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTP]?)(I?B)?(/S)?", re.ASCII)
 _POWER = {unit: 1024**power for power, unit in enumerate(("", "K", "M", "G", "T", "P"))}
 _DURATION = re.compile(r"(\d+)([smhdw])", re.ASCII)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from blockvault.engine import runtime, trash
 from blockvault.engine.damage import Place, place_of
 from blockvault.engine.errors import AttemptFenced, OperationEnded, ParentNotFound, VolumeDeleted
+from blockvault.engine.lockrule import lower
 from blockvault.engine.names import ObjectName
 from blockvault.engine.root import Roots
 from blockvault.engine.state import (
@@ -227,6 +228,7 @@ def finish_compaction(
         if fresh is not None and entry.id in standing:
             entry.object, entry.object_bytes = fresh.object, fresh.object_bytes
             entry.object_checksum, entry.revision = fresh.object_checksum, fresh.revision
+            lower(entry, [each for each in state.roots if each.id in made.needs])
     trash.count(state, roots)
     return state, Outcome("", "compaction", attempt_id)
 

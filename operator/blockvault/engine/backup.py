@@ -38,7 +38,9 @@ from blockvault.engine.filesystems import PROBE_SIZE, detect
 from blockvault.engine.hashing import ZERO
 from blockvault.engine.leaf import Leaf
 from blockvault.engine.lineage import Lineage
-from blockvault.engine.names import NO_EPOCH, NameSource
+from blockvault.engine.lockrule import hold
+from blockvault.engine.locks import BackupLock
+from blockvault.engine.names import NO_EPOCH, LineagePaths, NameSource, ObjectName
 from blockvault.engine.newroot import make_root, result_of
 from blockvault.engine.packs import Uploads, page_writer, segment_writer
 from blockvault.engine.pages import BLOCK_SIZE, FANOUT, blocks_in, levels_for
@@ -82,6 +84,7 @@ class BackupRun:
         self._actor = actor
         self._attempt = runtime.random_id()
         self._changes = Changes()
+        self._lock = BackupLock(store, volumes, request.volume, request.lock_days)
         self._progress = Progress()
         self._started = runtime.monotonic()
         self._started_wall = runtime.wall()
@@ -140,9 +143,10 @@ class BackupRun:
         names = NameSource(NO_EPOCH)
         name = names.fresh()
         made = Made(parent_entry, parent, parent.top, names, LIST, parent.samples, 0)
+        until = self._lock.extend(work, parent_entry, parent, self._changes)
         made.requests = self._store.traffic.total_requests
         data, entry = make_root(work, request, made, self._progress, self._changes, name)
-        self._store.put(volume.lineage.paths.root(name), data)
+        self._put_root(work, name, data, entry, until)
         final = commits.update(
             lambda current: finish_at_once(current, state, attempt, entry, len(data), work.roots), state
         )
@@ -367,10 +371,11 @@ class BackupRun:
     def _commit(self, work: Work, made: Made) -> BackupResult:
         request = self._request
         name = made.names.fresh()
+        until = self._lock.extend(work, made.parent_entry, made.parent, self._changes)
         made.requests = self._store.traffic.total_requests
         made.seconds = round(runtime.monotonic() - self._started, 3)
         data, entry = make_root(work, request, made, self._progress, self._changes, name)
-        self._store.put(work.lineage.paths.root(name), data)
+        self._put_root(work, name, data, entry, until)
         final = work.commits.update(
             lambda current: finish(
                 current,
@@ -386,12 +391,20 @@ class BackupRun:
         )
         return self._result(final, entry)
 
+    def _put_root(
+        self, work: Work, name: ObjectName, data: bytes, entry: RootEntry, until: float | None
+    ) -> None:
+        self._store.put(work.lineage.paths.root(name), data)
+        self._lock.stored(work.lineage.paths.root(name))
+        hold(entry, until)
+
     def _result(self, final: State, entry: RootEntry) -> BackupResult:
         stored = final.root_of(entry.operation)
         if stored is None:
             raise OperationEnded(
                 f"volume {self._request.volume}: the backup was deleted as soon as it was made"
             )
+        self._lock.stored(LineagePaths(final.lineage).commit(final.number))
         self._progress.bytes_stored = int(entry.figures["bytesStored"])
         self._request.report(self._progress)
         result = result_of(final, stored)

@@ -19,13 +19,15 @@ from blockvault.engine.commitlog import CommitLog
 from blockvault.engine.commits import Commits, refuse_unwritable
 from blockvault.engine.errors import ListingImplausible, RollbackSuspected, StoredDataDamaged
 from blockvault.engine.lineage import Lineage
+from blockvault.engine.lockrule import LockRule, text
+from blockvault.engine.lockwait import Waiting
 from blockvault.engine.names import ObjectName
 from blockvault.engine.objects import Objects
 from blockvault.engine.rollback import Seen
 from blockvault.engine.root import Roots
 from blockvault.engine.state import DELETED, Outcome, State
 from blockvault.engine.unresolved import explained
-from blockvault.stores import AccessDenied, ObjectLocked, ObjectStore
+from blockvault.stores import AccessDenied, ObjectLock, ObjectStore
 
 # Objects condemned by one commit; as many as one request deletes.
 ROUND = 1000
@@ -40,7 +42,11 @@ TRIES = 3
 
 @dataclass
 class Collected:
-    """What was done in one lineage (with `dry_run`: what would be). Sizes in bytes."""
+    """What was done in one lineage (with `dry_run`: what would be). Sizes in bytes.
+
+    `locked_objects`, `locked_bytes`: what nothing needs, but cannot be deleted yet; `locked_until`: the first of it can
+    then, as far as that is known.
+    """
 
     volume: str
     deleted_objects: int = 0
@@ -48,6 +54,9 @@ class Collected:
     emptied: list[str] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
     trimmed_commits: int = 0
+    locked_objects: int = 0
+    locked_bytes: int = 0
+    locked_until: str | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -63,8 +72,11 @@ class Collector:
         dry_run: bool = False,
         seen: Seen | None = None,
         attempt_seconds: float = ATTEMPT_SECONDS,
+        lock: ObjectLock | None = None,
     ) -> None:
         self._store = store
+        self._rule = None if lock is None else LockRule(lock)
+        self._waiting = Waiting(store, lineage)
         self._lineage = lineage
         self._commits = Commits(store, lineage)
         self._roots = Roots(store, lineage)
@@ -96,7 +108,7 @@ class Collector:
     def _collect(self, state: State, done: Collected) -> None:
         refuse_unwritable(state)
         if state.status == DELETED:
-            self._erase(done)
+            self._erase(state, done)
             return
         rollback.refuse(state)
         self._judged = state.number
@@ -112,16 +124,26 @@ class Collector:
         self._doubt(state, listed)
         candidates = self._candidates(state, listed)
         del listed
+        if self._rule is not None:
+            candidates = self._waiting.unlocked(state, candidates)
+            done.locked_objects, done.locked_bytes = self._waiting.objects, self._waiting.bytes
+            done.locked_until = self._waiting.until
         if self._dry_run:
             done.deleted_objects, done.deleted_bytes = len(candidates), candidates.total
             return
+        if self._rule is not None:
+            state = self._commits.update(self._waiting.note, state)
         for first in range(0, len(candidates), ROUND):
             batch = Objects(candidates.records[first : first + ROUND])
             sizes = dict(zip(batch.keys(self._lineage.paths), batch.records["size"].tolist(), strict=True))
             state = self._update(lambda current, batch=batch: self._condemn(current, batch), state)  # type: ignore[misc]
             # What another collector condemned meanwhile is deleted as well: by then it is condemned for ever.
             state = self._delete(state, {key: sizes.get(key, 0) for key in state.condemned}, done)
-        done.trimmed_commits = CommitLog(self._store, self._lineage).trim(state.number)
+        log = CommitLog(self._store, self._lineage)
+        if self._rule is None:
+            done.trimmed_commits = log.trim(state.number)
+        else:
+            self._tolerate(done, lambda: self._trim(log, state.number, done))
 
     def _tidy(self, state: State, done: Collected) -> State:
         """Empty what is due in the trash, and give up attempts that are too old."""
@@ -236,11 +258,7 @@ class Collector:
             raise ListingImplausible(
                 f"volume {state.volume}: {self._first(broken)} is condemned, and a backup needs it"
             )
-        try:
-            self._store.delete(condemned)
-        except (AccessDenied, ObjectLocked) as error:
-            done.warnings.append(f"{error} (kept for now; the next collect tries again)")
-        else:
+        if self._tolerate(done, lambda: self._store.delete(condemned)):
             done.deleted_objects += len(condemned)
             done.deleted_bytes += sum(condemned.values())
         gone = set(condemned)
@@ -256,15 +274,34 @@ class Collector:
 
         return self._update(forget, state)
 
-    def _erase(self, done: Collected) -> None:
+    def _trim(self, log: CommitLog, newest: int, done: Collected) -> None:
+        done.trimmed_commits = log.trim(newest, self._waiting.locked)
+
+    def _tolerate(self, done: Collected, delete: Callable[[], object]) -> bool:
+        """Delete; what a store refuses stays, with a warning. Whether all went."""
+        try:
+            delete()
+        except AccessDenied as error:
+            done.warnings.append(f"{error} (kept for now; the next collect tries again)")
+            return False
+        return True
+
+    def _erase(self, state: State, done: Collected) -> None:
         """All of a deleted lineage but its commits; its keys first, as from then on nobody can read it."""
         paths = self._lineage.paths
+        # Nobody has extended a lock since, so it takes no request to know that all of it can go by then.
+        end = self._rule.end(runtime.seconds_of(state.written_at)) if self._rule and state.written_at else 0.0
         for folder in (paths.keys, *paths.folders.values()):
             found = list(self._store.list(folder))
-            done.deleted_objects += len(found)
-            done.deleted_bytes += sum(info.size for info in found)
-            if not self._dry_run:
-                self._store.delete(info.key for info in found)
+            if end > runtime.wall():
+                done.locked_objects += len(found)
+                done.locked_bytes += sum(info.size for info in found)
+                done.locked_until = text(end) if done.locked_objects else None
+                continue
+            gone = [info.key for info in found]
+            if self._dry_run or self._tolerate(done, lambda gone=gone: self._store.delete(gone)):  # type: ignore[misc]
+                done.deleted_objects += len(found)
+                done.deleted_bytes += sum(info.size for info in found)
 
     def _first(self, found: Objects) -> str:
         return found.where(np.arange(len(found)) == 0).keys(self._lineage.paths)[0]

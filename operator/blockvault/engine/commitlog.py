@@ -7,7 +7,9 @@ neither overwrites what the other wrote, and both numbers stand there for everyb
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import NamedTuple
 
 from blockvault.engine import runtime
@@ -109,9 +111,13 @@ class CommitLog:
                 return found
         return None
 
-    def trim(self, newest: int) -> int:
-        """Delete commits that nobody needs: not the latest 64, nor those that probes look at. Returns how many."""
+    def trim(self, newest: int, locked: Callable[[str], bool] = lambda key: False) -> int:
+        """Delete commits that nobody needs: not the latest 64, nor those that probes look at. Returns how many.
+
+        `locked`: whether one cannot be deleted yet; then later ones cannot either.
+        """
         old = [key for number, keys in self.list().keys.items() if trimmable(number, newest) for key in keys]
+        old = list(takewhile(lambda key: not locked(key), sorted(old)))
         self._store.delete(old)
         return len(old)
 

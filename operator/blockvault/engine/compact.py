@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from blockvault.engine import envelope, items, summary
+from blockvault.engine import envelope, items, runtime, summary
 from blockvault.engine.codec import CodecError
 from blockvault.engine.commits import refuse_unwritable
 from blockvault.engine.damage import Place
@@ -19,6 +19,7 @@ from blockvault.engine.errors import StoredDataDamaged
 from blockvault.engine.fetching import get, get_whole
 from blockvault.engine.leaf import Leaf, Piece
 from blockvault.engine.lineage import Lineage
+from blockvault.engine.lockrule import DAY, LockRule
 from blockvault.engine.names import NameSource, ObjectName
 from blockvault.engine.packs import Entry, PackWriter, Uploads, open_directory, segment_writer
 from blockvault.engine.pages import FANOUT
@@ -26,7 +27,7 @@ from blockvault.engine.relocate import Relocation, replace_pieces
 from blockvault.engine.state import State
 from blockvault.engine.summary import Changes
 from blockvault.engine.unresolved import explained
-from blockvault.stores import ObjectNotFound, ObjectStore
+from blockvault.stores import ObjectLock, ObjectNotFound, ObjectStore
 
 # A segment is rewritten when less than this share of it is alive.
 ALIVE_SHARE = 0.5
@@ -60,8 +61,15 @@ class _Plan:
 class Compaction:
     """One compaction of a lineage. Use once."""
 
-    def __init__(self, store: ObjectStore, lineage: Lineage, actor: str | None = None) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        lineage: Lineage,
+        actor: str | None = None,
+        lock: ObjectLock | None = None,
+    ) -> None:
         self._store = store
+        self._rule = None if lock is None else LockRule(lock)
         self._lineage = lineage
         self._relocation = Relocation(store, lineage, actor)
         self._roots = self._relocation.roots
@@ -130,12 +138,23 @@ class Compaction:
         lost = [item["page"] for item in state.damaged if item.get("page")]
         sound = {}
         for name, size in candidates:
-            if str(name) in damaged:
+            if str(name) in damaged or self._locked_for_long(name):
                 continue
             leaves = {entry.head.number // FANOUT for entry in self._directory(name, size)}
             if not any(first // FANOUT <= leaf < -(-end // FANOUT) for first, end in lost for leaf in leaves):
                 sound[name, size] = leaves
         return sound
+
+    def _locked_for_long(self, name: ObjectName) -> bool:
+        """Whether a segment would stay for nearly as long as its copy must: then it had better wait.
+
+        Left alone, its lock would be moved once more, soon after; so it is compacted in the second half of its margin.
+        """
+        if self._rule is None:
+            return False
+        until = self._store.lock_until(self._lineage.paths.segment(name))
+        half = (self._rule.lock.days + self._rule.margin / 2) * DAY
+        return until is not None and until.timestamp() > runtime.wall() + half
 
     def _directory(self, name: ObjectName, size: int) -> list[Entry]:
         key = self._lineage.paths.segment(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from blockvault.engine import rollback, runtime, trash
 from blockvault.engine.canary import check_store
@@ -12,18 +11,15 @@ from blockvault.engine.commits import Commits
 from blockvault.engine.envelope import VERSION
 from blockvault.engine.errors import FormatUnsupported, NotAVault, RollbackSuspected, StoredDataDamaged
 from blockvault.engine.exitcodes import DATA, exit_code
+from blockvault.engine.finding import FAIL, OK, WARN, Check, finding
 from blockvault.engine.generations import StoreFacts, newest, open_store_record
 from blockvault.engine.keys import KeyRing
+from blockvault.engine.lockcheck import locked_as_told
 from blockvault.engine.names import CANARIES, STORE
 from blockvault.engine.rollback import Seen
 from blockvault.engine.state import ACTIVE, State
 from blockvault.engine.volumes import Volume, Volumes
-from blockvault.stores import BlockvaultError, ObjectNotFound, ObjectStore
-
-Check = dict[str, Any]
-
-# What a finding is: nothing to do; somebody should do something some day; backups, or making them, are in danger.
-OK, WARN, FAIL = "ok", "warn", "fail"
+from blockvault.stores import AccessDenied, BlockvaultError, ObjectLock, ObjectNotFound, ObjectStore
 
 # Seconds for which a listing may lag before that is worth mentioning.
 LISTING_SECONDS = 10
@@ -50,7 +46,10 @@ def examine(
         return checks
     checks.append(finding("format", OK, f"store {facts.store_id} of {facts.created_at}, format {VERSION}"))
     _look(checks, "key", lambda: _key(store, facts))
-    if _permissions(checks, store):
+    if facts.lock is not None:
+        lock = facts.lock
+        _look(checks, "lock", lambda: _lock(store, lock))
+    if _permissions(checks, store, locked=facts.lock is not None):
         _look(checks, "creation", lambda: _create(store, single_writer=facts.single_writer))
         _look(checks, "listing", lambda: _list(store))
     written: list[str] = []
@@ -63,16 +62,14 @@ def examine(
             if found.state.status == ACTIVE:
                 written.append(found.state.written_at)
                 checks.extend(_volume(store, found, actor, (seen or {}).get(found.state.lineage)))
+                if facts.lock is not None:
+                    name = f"volume {found.state.volume}"
+                    _look(checks, name, lambda found=found: locked_as_told(store, found, facts.lock))  # type: ignore[misc]
     except BlockvaultError as error:
         _add(checks, "volumes", error)
         return checks
     checks.append(_clock(written))
     return checks
-
-
-def finding(check: str, level: str, detail: str, remedy: str | None = None, code: int = 0) -> Check:
-    """One line of what the doctor says. `code`: of a failure, as in exitcodes.py."""
-    return {"check": check, "level": level, "detail": detail, "remedy": remedy, "exitCode": code}
 
 
 def of_error(check: str, error: BlockvaultError, words: str = "") -> Check:
@@ -124,8 +121,20 @@ def _key(store: ObjectStore, facts: StoreFacts) -> Check:
     return finding("", OK, f"{current.fingerprint} fits, and is the newest (generation {last.number})")
 
 
-def _permissions(checks: list[Check], store: ObjectStore) -> bool:
-    """Whether the credentials may do all that backups and collecting need, tried out on a canary."""
+def _lock(store: ObjectStore, lock: ObjectLock) -> Check:
+    store.check_locks()
+    until = store.lock_until(STORE)
+    if until is None or until.timestamp() < runtime.wall():
+        told = "the store's own record is not locked any more"
+        return finding("", WARN, told, "Make a backup, which extends it; it does so for all that is due.")
+    return finding("", OK, f"backups are locked for {lock.days} days, {lock.mode}")
+
+
+def _permissions(checks: list[Check], store: ObjectStore, *, locked: bool) -> bool:
+    """Whether the credentials may do all that backups and collecting need, tried out on a canary.
+
+    `locked`: backups are, and then it is better if whoever makes them may not delete.
+    """
     key, data = f"{CANARIES}{runtime.random_id()}", runtime.random(64)
     tries: list[tuple[str, Callable[[], object]]] = [
         ("put", lambda: store.put(key, data)),
@@ -137,6 +146,12 @@ def _permissions(checks: list[Check], store: ObjectStore) -> bool:
     for name, attempt in tries:
         try:
             attempt()
+        except AccessDenied as error:
+            if name == "delete" and locked:
+                told = "put, get and list, but not delete: enough for backups, and collecting takes other credentials"
+                checks.append(finding("permissions", OK, told))
+                return False  # every canary would stay
+            failed.append(of_error("permissions", error, f"{name}: "))
         except BlockvaultError as error:
             failed.append(of_error("permissions", error, f"{name}: "))
     checks += failed or [finding("permissions", OK, "put, get, list and delete")]

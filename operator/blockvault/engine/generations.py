@@ -23,8 +23,9 @@ from blockvault.engine.errors import (
 )
 from blockvault.engine.fetching import get_whole
 from blockvault.engine.keys import KeyRing, VaultKey
+from blockvault.engine.lockrule import LockRule
 from blockvault.engine.names import GENERATIONS, LINEAGES, STORE, VOLUMES, generation_key
-from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
+from blockvault.stores import AlreadyExists, BadLocation, ObjectLock, ObjectNotFound, ObjectStore
 
 # Where the store's record is gone, and what it was the record of is not.
 STORE_LOST = (
@@ -43,7 +44,10 @@ class Generation:
 
 @dataclass(frozen=True)
 class StoreFacts:
-    """An opened store. `ring` is empty where it is not encrypted. `checksum`: of its record, in hex."""
+    """An opened store. `ring` is empty where it is not encrypted. `checksum`: of its record, in hex.
+
+    `lock`: for how long each backup is locked, and how; None where none is.
+    """
 
     store_id: str
     created_at: str
@@ -52,6 +56,7 @@ class StoreFacts:
     single_writer: bool
     first_fingerprint: str | None
     checksum: str
+    lock: ObjectLock | None = None
 
     @property
     def encrypted(self) -> bool:
@@ -64,15 +69,20 @@ class StoreFacts:
         return Cipher(self.name_key) if self.encrypted else None
 
 
-def create(store: ObjectStore, ring: KeyRing, *, single_writer: bool) -> StoreFacts:
+def create(
+    store: ObjectStore, ring: KeyRing, *, single_writer: bool, lock: ObjectLock | None = None
+) -> StoreFacts:
     """Make the store's record. Raises AlreadyExists when there is one."""
     key = ring.current
-    clear = {
+    clear: dict[str, Any] = {
         "storeId": runtime.random_id(),
         "createdAt": runtime.now(),
         "fingerprint": key.fingerprint if key else None,
         "singleWriter": single_writer,
     }
+    if lock is not None:
+        clear["objectLock"] = {"mode": lock.mode, "days": lock.days}
+        store.lock_new(LockRule(lock).of_new)
     body = json.dumps({"nameKey": runtime.random(32).hex()}).encode()
     data = envelope.seal(
         envelope.Kind.STORE, STORE, body, clear=_json(clear), cipher=key.cipher if key else None
@@ -82,7 +92,10 @@ def create(store: ObjectStore, ring: KeyRing, *, single_writer: bool) -> StoreFa
 
 
 def open_store_record(store: ObjectStore, ring: KeyRing) -> StoreFacts:
-    """Open the store. Raises NotAVault, KeyMissing, WrongKey, BadRequest (a key where none is needed)."""
+    """Open the store, and let it lock what is stored, if its record says so.
+
+    Raises NotAVault, StoredDataDamaged (it was one), KeyMissing, WrongKey, BadRequest (a key where none is needed).
+    """
     data = _record(store)
     parts = envelope.split(envelope.Kind.STORE, STORE, data)
     clear = envelope.facts_of(STORE, parts.clear)
@@ -104,7 +117,7 @@ def open_store_record(store: ObjectStore, ring: KeyRing) -> StoreFacts:
         body = _open_generation(store, ring, first, parts.checksum.hex())
     name_key = envelope.secret_of(STORE, envelope.facts_of(STORE, body).get("nameKey"))
     try:
-        return StoreFacts(
+        facts = StoreFacts(
             str(clear["storeId"]),
             str(clear["createdAt"]),
             name_key,
@@ -112,9 +125,24 @@ def open_store_record(store: ObjectStore, ring: KeyRing) -> StoreFacts:
             bool(clear["singleWriter"]),
             first,
             parts.checksum.hex(),
+            _lock_in(clear),
         )
     except KeyError as error:
         raise StoredDataDamaged(f"{STORE}: has no {error}") from error
+    if facts.lock is not None:
+        store.lock_new(LockRule(facts.lock).of_new)
+    return facts
+
+
+def _lock_in(clear: dict[str, Any]) -> ObjectLock | None:
+    """The object lock that the store's record asks for. Raises StoredDataDamaged: nobody may take it for none."""
+    wanted = clear.get("objectLock")
+    if wanted is None:
+        return None
+    try:
+        return ObjectLock(wanted["mode"], int(wanted["days"]))
+    except (BadLocation, KeyError, TypeError, ValueError) as error:
+        raise StoredDataDamaged(f"{STORE}: an object lock that is not known: {error}") from error
 
 
 def newest(store: ObjectStore, facts: StoreFacts) -> Generation:
@@ -211,14 +239,28 @@ def _json(data: dict[str, Any]) -> bytes:
     return json.dumps(data, separators=(",", ":"), sort_keys=True).encode()
 
 
-def make_or_open(store: ObjectStore, ring: KeyRing, *, single_writer: bool) -> StoreFacts:
-    """Make the store, or open the one that is here already. Raises StoredDataDamaged when only its record is gone."""
+def make_or_open(
+    store: ObjectStore, ring: KeyRing, *, single_writer: bool, lock: ObjectLock | None = None
+) -> StoreFacts:
+    """Make the store, or open the one that is here already.
+
+    Raises BadRequest when that has another lock, StoredDataDamaged when only its record is gone.
+    """
     try:
-        return open_store_record(store, ring)
+        facts = open_store_record(store, ring)
     except NotAVault:
         with suppress(AlreadyExists):
-            return create(store, ring, single_writer=single_writer)
-    return open_store_record(store, ring)
+            return create(store, ring, single_writer=single_writer, lock=lock)
+        facts = open_store_record(store, ring)
+    if lock not in (None, facts.lock):
+        there = (
+            "without object lock" if facts.lock is None else f"for {facts.lock.days} days, {facts.lock.mode}"
+        )
+        raise BadRequest(
+            f"{store.url}: a store is here already, made {there}, and its record does not change",
+            remedy="Lock single backups for longer with `blockvault backup --lock-days`, or make another store.",
+        )
+    return facts
 
 
 def _record(store: ObjectStore) -> bytes:

@@ -17,7 +17,7 @@ from blockvault.engine.progress import BackupResult
 from blockvault.engine.repository import Repository
 from blockvault.engine.scan import BATCH_SIZE
 from blockvault.engine.work import BackupRequest
-from blockvault.stores import BlockvaultError, ObjectInfo, ObjectStore, Traffic
+from blockvault.stores import BlockvaultError, ObjectInfo, ObjectLock, ObjectStore, Traffic
 from blockvault.stores.base import Data
 
 MIB = 1 << 20
@@ -121,6 +121,15 @@ class View:
         """See ObjectStore."""
         self.traffic.count("head")
         return self._store.stat(key)
+
+    def lock_new(self, lock: ObjectLock) -> None:
+        """See ObjectStore."""
+        self._store.lock_new(lock)
+
+    def check_locks(self) -> None:
+        """See ObjectStore."""
+        self.traffic.count("head")
+        self._store.check_locks()
 
     def lock_until(self, key: str) -> datetime | None:
         """See ObjectStore."""

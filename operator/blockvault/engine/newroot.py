@@ -8,6 +8,7 @@ from typing import Any
 
 from blockvault.engine import root as roots
 from blockvault.engine import runtime
+from blockvault.engine.lockrule import LOCKED_UNTIL
 from blockvault.engine.names import ObjectName
 from blockvault.engine.progress import BackupResult, Progress
 from blockvault.engine.state import RootEntry, State
@@ -117,4 +118,5 @@ def result_of(state: State, entry: RootEntry) -> BackupResult:
         file_system=figures["fileSystem"],
         peak_memory_bytes=figures["peakMemoryBytes"],
         used_bytes=state.used_bytes,
+        locked_until=entry.extra.get(LOCKED_UNTIL),
     )

@@ -45,7 +45,8 @@ class BackupResult:
     """What a backup did. Sizes in bytes, time in seconds.
 
     `bytes_scanned`: how much of the volume was looked at; `bytes_changed`: blocks that differ from the parent
-    (in a full backup: that are not zero); `bytes_stored`: objects uploaded; `used_bytes`: the whole lineage.
+    (in a full backup: that are not zero); `bytes_stored`: objects uploaded; `used_bytes`: the whole lineage;
+    `locked_until`: when the first object that it needs can be deleted, at the earliest; None where none is locked.
     """
 
     backup_id: str
@@ -65,6 +66,7 @@ class BackupResult:
     file_system: str | None
     peak_memory_bytes: int
     used_bytes: int
+    locked_until: str | None = None
 
 
 @dataclass

@@ -18,6 +18,8 @@ from blockvault.engine.evacuate import Evacuated, evacuate
 from blockvault.engine.generations import StoreFacts, make_or_open, open_store_record
 from blockvault.engine.heal import Healed, Healing
 from blockvault.engine.keys import KeyRing
+from blockvault.engine.lockrule import LOCKED_UNTIL, LockRule
+from blockvault.engine.lockwait import WAITING
 from blockvault.engine.newroot import result_of
 from blockvault.engine.pins import Pin
 from blockvault.engine.progress import BackupResult, Report, RestoreResult, camel, quiet
@@ -39,7 +41,7 @@ from blockvault.engine.verify import (
 )
 from blockvault.engine.volumes import Volume, Volumes
 from blockvault.engine.work import BackupRequest
-from blockvault.stores import BlockvaultError, ObjectStore
+from blockvault.stores import BlockvaultError, ObjectLock, ObjectStore
 
 Table = list[dict[str, Any]]
 # Told of a volume and its error.
@@ -61,6 +63,7 @@ class Repository:
         self.store_id = facts.store_id
         self.created_at = facts.created_at
         self.encrypted = facts.encrypted
+        self.lock = facts.lock
         self._facts = facts
         self._volumes = Volumes(store, facts)
 
@@ -71,15 +74,19 @@ class Repository:
         ring: KeyRing = NO_KEYS,
         *,
         single_writer: bool = False,
+        lock: ObjectLock | None = None,
         actor: str | None = None,
     ) -> Repository:
         """Make a store here, or open the one that is here already, after proving that it is fit for it.
 
         With a key, all that is stored is encrypted. `single_writer`: use a store that cannot create exclusively.
+        `lock`: for how long nobody can delete a backup. Raises StoreRefused where the store has no locks.
         `actor`: the cluster that acts; what it backs up first is its own, and others can only read it.
         """
+        if lock is not None:
+            store.check_locks()
         check_store(store, single_writer=single_writer)
-        return cls(store, make_or_open(store, ring, single_writer=single_writer), actor)
+        return cls(store, make_or_open(store, ring, single_writer=single_writer, lock=lock), actor)
 
     @classmethod
     def open(cls, store: ObjectStore, ring: KeyRing = NO_KEYS, *, actor: str | None = None) -> Repository:
@@ -88,6 +95,8 @@ class Repository:
 
     def seen_by(self, store: ObjectStore) -> Repository:
         """The same backups through another client of the same store."""
+        if self._facts.lock is not None:
+            store.lock_new(LockRule(self._facts.lock).of_new)
         return Repository(store, self._facts, self.actor)
 
     def volumes(self) -> list[str]:
@@ -250,6 +259,7 @@ class Repository:
                 dry_run=dry_run,
                 seen=(seen or {}).get(found.state.lineage),
                 attempt_seconds=attempt_seconds,
+                lock=self._facts.lock,
             )
             try:
                 trash.refuse_foreign(found.state, self.actor)
@@ -264,7 +274,8 @@ class Repository:
         """Rewrite segments of which little is alive, within `budget` bytes; collect frees them then."""
         found = self._volume(volume)
         trash.refuse_foreign(found.state, self.actor)
-        return Compaction(self.store, found.lineage, self.actor).run(found.state, budget=budget)
+        compaction = Compaction(self.store, found.lineage, self.actor, self._facts.lock)
+        return compaction.run(found.state, budget=budget)
 
     def heal(self, volume: str) -> Healed:
         """Mend old backups: blocks known to be damaged that a later backup has stored anew with the same bytes."""
@@ -362,13 +373,17 @@ class Repository:
         return None if found is None or entry is None else result_of(found.state, entry)
 
     def usage(self, volume: str | None = None) -> Table:
-        """What each volume (or one) uses, how much of it only for the trash, and whose it is. Reads commits only."""
+        """What each volume (or one) uses, how much of it only for the trash, and whose it is. Reads commits only.
+
+        `lockedBytes`: what nothing needs, and the last collect could not delete, as it was locked.
+        """
         return [
             {
                 "volume": state.volume,
                 "usedBytes": state.used_bytes,
                 "trashBytes": state.trash_bytes,
                 "uncounted": state.uncounted,
+                "lockedBytes": state.extra.get(WAITING, {}).get("bytes", 0),
                 "backups": len(trash.living(state)),
                 "inTrash": len(state.roots) - len(trash.living(state)),
                 "owner": state.owner,
@@ -426,5 +441,6 @@ def _facts(state: State, entry: RootEntry) -> dict[str, Any]:
         "operationId": entry.operation,
         "parent": entry.parent,
         "labels": entry.labels,
+        "lockedUntil": entry.extra.get(LOCKED_UNTIL),
         "owner": state.owner,
     }

@@ -20,7 +20,7 @@ from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import LineagePaths
 from blockvault.engine.state import BACKUP, DELETED, EMPTY
 from blockvault.engine.volumes import Volumes
-from blockvault.stores import AlreadyExists, ObjectNotFound, ObjectStore
+from blockvault.stores import AlreadyExists, ObjectLocked, ObjectNotFound, ObjectStore
 
 # Lineages looked at together.
 THREADS = 8
@@ -35,7 +35,7 @@ class RotationResult:
 
     `generation`, `fingerprint`: of the new key. `lineages`: how many open with it; `rewrapped`: by this run.
     `old_key_removed`: the old key is of no use any more. Else `waiting_for` names the runs that keep it:
-    {volume, operationId, startedAt}.
+    {volume, operationId, startedAt}; or it is `locked`, as what opens with it cannot be deleted yet.
     """
 
     generation: int
@@ -44,6 +44,7 @@ class RotationResult:
     rewrapped: int
     old_key_removed: bool
     waiting_for: list[dict[str, Any]] = field(default_factory=list)
+    locked: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,21 @@ class Rotation:
             if quiet:
                 runtime.sleep(QUIET_SECONDS)
             quiet = quiet + 1 if self._pass() == 0 else 0
-        waiting = self._older_runs()
+        waiting, locked = self._older_runs(), None
         if not waiting:
-            self._remove_old(generation)
+            try:
+                self._remove_old(generation)
+            except ObjectLocked as error:
+                locked = error.message
         live = sum(found.lineage is not None for found in self._done.values())
         return RotationResult(
-            generation.number, generation.fingerprint, live, self._rewrapped, not waiting, waiting
+            generation.number,
+            generation.fingerprint,
+            live,
+            self._rewrapped,
+            not waiting and locked is None,
+            waiting,
+            locked,
         )
 
     def _begin(self) -> Generation:

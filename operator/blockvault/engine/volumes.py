@@ -18,9 +18,9 @@ from blockvault.engine.fetching import get_whole
 from blockvault.engine.generations import StoreFacts
 from blockvault.engine.hashing import volume_name_hash
 from blockvault.engine.lineage import Lineage, erased_lineage, lineage_of, new_lineage
-from blockvault.engine.names import STORE, VOLUMES, volume_key
+from blockvault.engine.names import GENERATIONS, STORE, VOLUMES, volume_key
 from blockvault.engine.state import ACTIVE, DELETED, EMPTY, State
-from blockvault.stores import AlreadyExists, BlockvaultError, ObjectNotFound, ObjectStore
+from blockvault.stores import AlreadyExists, BlockvaultError, ObjectLock, ObjectNotFound, ObjectStore
 
 # Told of the record's key, the volume's name if that much could be read, and the error.
 Failed = Callable[[str, str | None, BlockvaultError], None]
@@ -99,6 +99,20 @@ class Volumes:
             if found.state.status == ACTIVE:
                 return found
             number += 1
+
+    @property
+    def lock(self) -> ObjectLock | None:
+        """For how long each backup is locked, and how; None where none is."""
+        return self._facts.lock
+
+    def records_of(self, volume: str, lineage: Lineage) -> Iterator[str]:
+        """Keys of the small objects that lead from the vault's key and the volume's name to the lineage."""
+        yield STORE
+        wraps = {lineage.paths.key(key.fingerprint) for key in self._facts.ring}
+        for folder in (GENERATIONS, self._key(volume, 0)[:-8], lineage.paths.keys):
+            for info in self._store.list(folder):
+                if folder != lineage.paths.keys or info.key in wraps:
+                    yield info.key
 
     @property
     def key_fingerprint(self) -> str | None:

@@ -39,7 +39,8 @@ class BackupRequest:
     `source`: path of a device or file. `operation_id`: at most one backup is ever made for it; asked again,
     the same result comes back, or the run that died goes on. `parent`: a backup id or `latest`; ignored when
     `full`. `changed`: all ranges that may differ from the parent. `meta`: kept with the backup, at most 64 KiB
-    as JSON. `skip_unreadable`: what the source cannot give is stored as zeros and recorded.
+    as JSON. `skip_unreadable`: what the source cannot give is stored as zeros and recorded. `lock_days`: of days for
+    which it is locked, where that is more than the store's own.
     """
 
     source: str
@@ -53,6 +54,7 @@ class BackupRequest:
     report: Report = quiet
     threads: int | None = None
     skip_unreadable: bool = False
+    lock_days: int | None = None
 
 
 class Work:

@@ -14,12 +14,15 @@ from typing import Protocol, TypeVar
 import tenacity
 
 from blockvault.stores.errors import AlreadyExists, ObjectNotFound, StoreError, StoreUnreachable
+from blockvault.stores.location import ObjectLock
 
 Data = bytes | bytearray | memoryview
 T = TypeVar("T")
 
 # Keys that begin so are never locked: they are stored and deleted to try the store out.
 UNLOCKED = "canary/"
+# What says whether objects are locked here. It is read before that is known, so its first version always counts.
+RECORD = "blockvault"
 
 # A request that keeps failing while others succeed is given up after this many times the patience.
 STUBBORN_FACTOR = 4
@@ -110,13 +113,24 @@ class ObjectStore(Protocol):
     def stat(self, key: str) -> ObjectInfo:
         """Size and tag of one object. Raises ObjectNotFound."""
 
+    def lock_new(self, lock: ObjectLock) -> None:
+        """From now on, lock what is stored, and read, list and lock of each key the version that was stored first.
+
+        What somebody stores over an object, or hides it by, then changes nothing. Raises StoreRefused where there are
+        no locks at all; whether the bucket has them is for `check_locks` to say.
+        """
+
+    def check_locks(self) -> None:
+        """Raises StoreRefused unless objects can be locked here."""
+
     def lock_until(self, key: str) -> datetime | None:
         """Until when nobody can delete the object (in UTC); None without a lock. Raises ObjectNotFound."""
 
     def extend_lock(self, keys: Iterable[str], until: datetime) -> None:
         """Move the locks' ends to `until` where they end earlier; never the other way.
 
-        Raises ObjectNotFound, and StoreRefused when the store is used without object lock.
+        Cheap for keys that are in order. Raises ObjectNotFound after all others were moved, and StoreRefused when the
+        store is used without object lock.
         """
 
 

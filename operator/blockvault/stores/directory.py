@@ -33,6 +33,7 @@ from blockvault.stores.errors import (
     StoreUnreachable,
     TooManyOpenFiles,
 )
+from blockvault.stores.location import ObjectLock
 from blockvault.stores.ratelimit import RateLimit
 
 T = TypeVar("T")
@@ -164,6 +165,14 @@ class DirectoryStore:
 
         return self._call(key, work)
 
+    def lock_new(self, lock: ObjectLock) -> None:
+        """See ObjectStore. A directory has no locks."""
+        raise self._no_locks()
+
+    def check_locks(self) -> None:
+        """See ObjectStore. A directory has no locks."""
+        raise self._no_locks()
+
     def lock_until(self, key: str) -> datetime | None:
         """See ObjectStore. A directory has no locks."""
         self.stat(key)
@@ -171,7 +180,10 @@ class DirectoryStore:
 
     def extend_lock(self, keys: Iterable[str], until: datetime) -> None:
         """See ObjectStore. A directory has no locks."""
-        raise StoreRefused(f"{self.url}: a directory has no object lock", remedy="Use an S3 bucket for it.")
+        raise self._no_locks()
+
+    def _no_locks(self) -> StoreRefused:
+        return StoreRefused(f"{self.url}: a directory has no object lock", remedy="Use an S3 bucket for it.")
 
     def _moved(self, kind: str, *, up: int = 0, down: int = 0) -> None:
         self.traffic.count(kind, up=up, down=down)

@@ -7,7 +7,7 @@ about a creation is resolved by reading back and comparing bytes.
 A bucket that keeps versions (as every one with object lock does) is different in two ways. Servers may apply
 `If-None-Match: *` to the new version only, and so let everybody in (Ceph 16 does): there the oldest version
 decides who created an object, and is what a reader gets. And a plain DELETE deletes nothing, so that
-versions are deleted one by one.
+versions are deleted one by one. With object lock, the oldest version is what counts of every object.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import obstore
 from obstore import exceptions as obx
 from obstore.store import S3Store as ObstoreS3
 
-from blockvault.stores.base import UNLOCKED, Data, ObjectInfo, Patience, Traffic
+from blockvault.stores.base import RECORD, UNLOCKED, Data, ObjectInfo, Patience, Traffic
 from blockvault.stores.errors import (
     AccessDenied,
     AlreadyExists,
@@ -35,10 +36,11 @@ from blockvault.stores.errors import (
     StoreRefused,
     StoreUnreachable,
 )
-from blockvault.stores.location import StoreLocation
+from blockvault.stores.location import ObjectLock, StoreLocation
 from blockvault.stores.ratelimit import RateLimit
 from blockvault.stores.s3_answers import RAISED, past_the_end, translate
 from blockvault.stores.s3_clients import obstore_options
+from blockvault.stores.s3_firsts import Firsts, for_each
 from blockvault.stores.s3_versions import Lock, Versions
 
 if TYPE_CHECKING:
@@ -48,8 +50,8 @@ T = TypeVar("T")
 
 # Metadata of objects made by `create`: of these the oldest version counts.
 CREATED = "blockvault-created"
-# Requests about versions and locks that go at once.
-THREADS = 8
+# Locks that are moved before the next ones are looked at.
+TOGETHER = 1000
 
 
 class S3Store:
@@ -71,6 +73,7 @@ class S3Store:
         self._limit = limit
         self._wall = wall
         self._versions = Versions(location)
+        self._firsts = Firsts(self._versions, self._prefix, self._ask)
         # Whether the bucket keeps versions; None while nothing has told. An id in an answer makes one ask: Garage
         # hands out ids and keeps no versions.
         self._versioned: bool | None = True if location.object_lock else None
@@ -89,11 +92,13 @@ class S3Store:
         """See ObjectStore."""
         if length == 0:
             return b""
-        # With a lock, a delete marker is nobody's right: what it covers is read all the same.
-        if self._location.object_lock is None:
-            data = self._call("get", key, lambda: self._read(key, start, length))
-        else:
+        # With a lock, neither a delete marker nor another version is anybody's right: what they cover is read.
+        if self._location.object_lock is not None:
+            data = self._patience.call(lambda: self._read_first(key, start, length))
+        elif key == RECORD:
             data = self._patience.call(lambda: self._read_uncovered(key, start, length))
+        else:
+            data = self._call("get", key, lambda: self._read(key, start, length))
         self.traffic.count("", down=len(data))
         if self._limit is not None:
             self._limit.take(len(data))
@@ -113,7 +118,9 @@ class S3Store:
         )
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """See ObjectStore. Pages of up to 1,000 keys are requests of their own."""
+        """See ObjectStore. Pages of up to 1,000 keys (with a lock: versions) are requests of their own."""
+        if self._location.object_lock is not None:
+            return iter(self._patience.call(lambda: self._firsts.listed(prefix)))
         # obstore lists by whole path segments only; the last, partial one is matched here.
         folder = (self._prefix + prefix).rpartition("/")[0]
 
@@ -154,6 +161,8 @@ class S3Store:
 
     def stat(self, key: str) -> ObjectInfo:
         """See ObjectStore."""
+        if self._location.object_lock is not None:
+            return self._patience.call(lambda: self._firsts.stat(key))
 
         def work() -> ObjectInfo:
             try:
@@ -168,13 +177,39 @@ class S3Store:
 
         return self._patience.call(work)
 
+    def lock_new(self, lock: ObjectLock) -> None:
+        """See ObjectStore."""
+        self._location = replace(self._location, object_lock=lock)
+        self._versioned = True
+
+    def check_locks(self) -> None:
+        """See ObjectStore. One request."""
+        try:
+            fit = self._call("head", "", self._versions.locks)
+        except AccessDenied as error:
+            raise AccessDenied(
+                error.message, remedy="Allow GetBucketObjectLockConfiguration on this bucket."
+            ) from error
+        except (ObjectNotFound, StoreRefused):  # no such configuration, or no such thing on this server
+            fit = False
+        if not fit:
+            raise StoreRefused(
+                f"{self.url}: the bucket was made without object lock",
+                remedy="Make a bucket with object lock enabled (it then keeps versions), or leave the lock out.",
+            )
+
     def lock_until(self, key: str) -> datetime | None:
         """See ObjectStore."""
-        lock = self._call("head", key, lambda: self._versions.lock(self._prefix + key))
-        return lock.until if lock else None
+
+        def work() -> Lock | None:
+            version = None if self._location.object_lock is None else self._firsts.version(key)
+            return self._attempt("head", key, lambda: self._versions.lock(self._prefix + key, version))
+
+        lock = self._patience.call(work)
+        return lock.until.astimezone(UTC) if lock else None
 
     def extend_lock(self, keys: Iterable[str], until: datetime) -> None:
-        """See ObjectStore. Three requests for each key whose lock is moved, two for others."""
+        """See ObjectStore. Two requests for each lock that is moved, one for others, and listings of 1,000 each."""
         wanted = self._location.object_lock
         if wanted is None:
             raise StoreRefused(f"{self.url}: used without object lock", remedy="Configure the object lock.")
@@ -183,17 +218,28 @@ class S3Store:
 
         def extend(key: str) -> None:
             path = self._prefix + key
-            versions = self._call("list", key, lambda: self._versions.of(path)).versions
-            if not versions:
-                raise ObjectNotFound(f"{self.url}/{key} does not exist")
-            # Usually one. If somebody has stored another over ours, it is ours that must stay.
-            for version in versions:
-                lock = self._call("head", key, lambda v=version: self._versions.lock(path, v))  # type: ignore[misc]
-                if lock is None or lock.until < end:
-                    moved = Lock(lock.mode if lock else wanted.mode, end)
-                    self._call("put", key, lambda v=version, m=moved: self._versions.set_lock(path, v, m))  # type: ignore[misc]
+            version = self._patience.call(lambda: self._firsts.version(key))
+            lock = self._call("head", key, lambda: self._versions.lock(path, version))
+            if lock is not None and lock.until >= end:
+                return
+            moved = Lock(lock.mode if lock else wanted.mode, end)
+            try:
+                self._call("put", key, lambda: self._versions.set_lock(path, version, moved))
+            except AccessDenied as error:
+                raise AccessDenied(
+                    error.message, remedy="Allow PutObjectRetention and GetObjectRetention on this bucket."
+                ) from error
 
-        _for_each(extend, keys)
+        missing: ObjectNotFound | None = None
+        left = iter(keys)
+        while batch := list(islice(left, TOGETHER)):
+            self._patience.call(lambda batch=batch: self._firsts.learn(batch))  # type: ignore[misc]
+            try:
+                for_each(extend, batch)
+            except ObjectNotFound as error:
+                missing = error
+        if missing is not None:
+            raise missing
 
     def _read(self, key: str, start: int = 0, length: int | None = None, version: str | None = None) -> bytes:
         options: Any = {}
@@ -216,18 +262,28 @@ class S3Store:
             raise StoreUnreachable(f"{self.url}/{key}: {len(data)} bytes came instead of {wanted}")
         got = _version(answer.meta["version"])
         self._note(answer.meta["version"])
-        if version is None and got is not None and CREATED in answer.attributes and self._keeps_versions():
+        created = CREATED in answer.attributes or key == RECORD
+        if version is None and got is not None and created and self._keeps_versions():
             versions = self._attempt("list", key, lambda: self._versions.of(self._prefix + key)).versions
             if versions and versions[-1] != got:
                 return self._attempt("get", key, lambda: self._read(key, start, length, versions[-1]))
         return data
+
+    def _read_first(self, key: str, start: int, length: int | None) -> bytes:
+        """The version that was stored first: one listing more, for each object once."""
+        version = self._firsts.version(key)
+        try:
+            return self._attempt("get", key, lambda: self._read(key, start, length, version))
+        except ObjectNotFound:
+            self._firsts.forget(key)
+            raise
 
     def _read_uncovered(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """As `_read`, but what lies below a delete marker is found as well."""
         try:
             return self._attempt("get", key, lambda: self._read(key, start, length))
         except ObjectNotFound:
-            if not self._versioned:
+            if not (self._versioned or (key == RECORD and self._keeps_versions())):
                 raise
             versions = self._attempt("list", key, lambda: self._versions.of(self._prefix + key)).versions
             if not versions:
@@ -297,6 +353,7 @@ class S3Store:
 
         def delete(key: str) -> None:
             path = self._prefix + key
+            self._firsts.forget(key)
             found = self._call("list", key, lambda: self._versions.of(path))
             # The newest first: the oldest is the one that counts. Markers last, or a locked one would show again.
             for version in [*found.versions, *found.markers]:
@@ -306,7 +363,7 @@ class S3Store:
                     locked.append((key, self._lock_behind(error, key, version)))
                     return
 
-        _for_each(delete, keys)
+        for_each(delete, keys)
         if locked:
             ends = [end for _, end in locked if end is not None]
             until = f" until {max(ends):%Y-%m-%dT%H:%M:%SZ}" if ends else ""
@@ -333,6 +390,9 @@ class S3Store:
             if "NoSuchBucket" in str(error):
                 raise
 
+    def _ask(self, key: str, work: Callable[[], T]) -> T:
+        return self._attempt("list", key, work)
+
     def _call(self, kind: str, key: str, work: Callable[[], T], *, up: int = 0) -> T:
         return self._patience.call(lambda: self._attempt(kind, key, work, up=up))
 
@@ -355,11 +415,3 @@ def _tag(meta: ObjectMeta) -> str | None:
 def _version(found: str | None) -> str | None:
     """The id of a version; None in a bucket that keeps none, or does so no more."""
     return None if found == "null" else found
-
-
-def _for_each(work: Callable[[str], None], keys: Iterable[str]) -> None:
-    """`work` for each key, several at once; raises the first error after all have been tried."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        tried = [pool.submit(work, key) for key in keys]
-    for one in tried:
-        one.result()

@@ -35,6 +35,15 @@ class Found(NamedTuple):
     markers: list[str]
 
 
+class Version(NamedTuple):
+    """A version of what is stored under a path: its id, its size in bytes and its tag."""
+
+    path: str
+    version: str
+    size: int
+    etag: str
+
+
 class Versions:
     """Versions of the objects in one bucket, by their whole path."""
 
@@ -49,6 +58,11 @@ class Versions:
     def kept(self) -> bool:
         """Whether the bucket keeps former versions of objects, or kept them once."""
         return "Status" in self._client.get_bucket_versioning(Bucket=self._bucket)
+
+    def locks(self) -> bool:
+        """Whether the bucket was made with object lock, and so keeps versions as well."""
+        answer = self._client.get_object_lock_configuration(Bucket=self._bucket)
+        return answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
 
     def put(self, path: str, data: Data, *, exclusive: bool, lock: Lock, metadata: dict[str, str]) -> str:
         """Store a locked object; returns its version."""
@@ -85,6 +99,21 @@ class Versions:
             if not page["IsTruncated"] or page["NextKeyMarker"] != path:
                 return found
             more = {"KeyMarker": path, "VersionIdMarker": page["NextVersionIdMarker"]}
+
+    def page(self, prefix: str, more: dict[str, str]) -> tuple[list[Version], dict[str, str] | None]:
+        """Up to 1,000 versions of paths that begin so, in order, each path's newest first; and where to go on, if so.
+
+        `more`: where to begin, {"KeyMarker": path} for all paths past that one.
+        """
+        given: dict[str, Any] = more
+        page = self._client.list_object_versions(Bucket=self._bucket, Prefix=prefix, **given)
+        found = [
+            Version(each["Key"], each["VersionId"], each["Size"], each["ETag"].strip('"'))
+            for each in page.get("Versions", ())
+        ]
+        if not page["IsTruncated"]:
+            return found, None
+        return found, {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
 
     def delete(self, path: str, version: str) -> None:
         """Delete one version, or one delete marker, for good."""
