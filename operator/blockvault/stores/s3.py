@@ -112,7 +112,7 @@ class S3Store:
         """See ObjectStore."""
         self._patience.create(
             lambda: self._create(key, data),
-            lambda: self._read_uncovered(key),
+            lambda: self._read_first(key) if self._location.object_lock else self._read_uncovered(key),
             data,
             f"{self.url}/{key}",
         )
@@ -269,7 +269,7 @@ class S3Store:
                 return self._attempt("get", key, lambda: self._read(key, start, length, versions[-1]))
         return data
 
-    def _read_first(self, key: str, start: int, length: int | None) -> bytes:
+    def _read_first(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """The version that was stored first: one listing more, for each object once."""
         version = self._firsts.version(key)
         try:

@@ -47,7 +47,13 @@ class Firsts:
 
     def listed(self, prefix: str) -> list[ObjectInfo]:
         """All objects whose key begins so."""
-        return [self._info(each) for page in self._pages(prefix) for each in page]
+        found = []
+        for page in self._pages(prefix):
+            found += [self._info(each) for each in page]
+            if len(self._known) + len(page) <= KEPT:  # whoever lists is likely to ask for some of it
+                for each in page:
+                    self._keep(each)
+        return found
 
     def forget(self, key: str) -> None:
         """It is to be deleted, or was."""
