@@ -93,7 +93,7 @@ RULES: dict[str, Change] = {
         backup.BackupRun, "_plan", "listed.parent not in (None, parent_entry.id)", "False"
     ),
     "used bytes are counted anew without the parent": rewritten(
-        attempts, "finish", "if attempt.parent is None or (", "if True or ("
+        attempts, "_append", "if pin is None or (", "if True or ("
     ),
     "trimming leaves the latest": rewritten(
         commitlog, "trimmable", "number <= newest - MILESTONE", "number < newest"
@@ -109,6 +109,24 @@ RULES: dict[str, Change] = {
     ),
     "what belongs to another cluster is left alone": rewritten(
         trash, "refuse_foreign", "if owner is not None and owner != actor:", "if False:"
+    ),
+    "whose it is, when a backup ends": rewritten(
+        attempts, "finish", "trash.refuse_foreign(state, actor)", "pass"
+    ),
+    "whose it is, when something is condemned": rewritten(
+        collect.Collector, "_collect", "self._update(", "self._commits.update("
+    ),
+    "bytes of the trash are counted anew where the parent went there": rewritten(
+        trash, "is_counted", "not in_trash(entry) and ", ""
+    ),
+    "nothing is collected while it cannot be told what a backup needs": together(
+        rewritten(
+            collect.Collector,
+            "_needed",
+            "for entry in state.roots",
+            "for entry in state.roots if entry not in self._roots.unresolved(state.roots)",
+        ),
+        rewritten(collect.Collector, "_doubt", "self._roots.used_bytes(state.roots)", "state.used_bytes"),
     ),
     "all that is damaged is named": rewritten(
         verification.Verification, "_take", "for bad in done.bad", "for bad in done.bad[1:]"
@@ -137,6 +155,10 @@ NOTICED = {
     "what a dead run sent is not collected while its successor adopts it": 374,
     "a parent is pinned": 199,
     "what belongs to another cluster is left alone": 10,
+    "whose it is, when a backup ends": 159,
+    "whose it is, when something is condemned": 10,
+    "bytes of the trash are counted anew where the parent went there": 0,
+    "nothing is collected while it cannot be told what a backup needs": 39,
     "all that is damaged is named": 1,
     "what was found damaged is stored anew": 1,
     "nothing is built on pages in an object that is being replaced": 11,

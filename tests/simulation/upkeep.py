@@ -21,7 +21,7 @@ from blockvault.stores import BlockvaultError
 from tests.simulation.actors import Before
 from tests.simulation.model import Wrong
 from tests.simulation.server import Machine
-from tests.simulation.world import CLUSTERS, TRASH, World
+from tests.simulation.world import TRASH, World
 
 # Of what is in the trash for so long, nothing may be lost before the end. Seconds.
 FOR_LONG = 1e9
@@ -33,7 +33,7 @@ def delete(world: World, mine: Machine, chance: random.Random) -> None:
     there = backups_of(world, volume)
     if there:
         keep = chance.choice([0.0, 0.0, 10 ** chance.uniform(0, 4), FOR_LONG])
-        if world.theme in (TRASH, CLUSTERS) and chance.random() < 0.8:
+        if world.theme == TRASH and chance.random() < 0.8:
             keep = chance.choice([10 ** chance.uniform(0, 2), FOR_LONG])
         remove(world, mine, volume, chance.choice(there), keep)
 
@@ -141,9 +141,7 @@ def collect(
     before = Before.now(world, mine)
     dry_run = chance.random() < 0.1
     try:
-        with world.at_work(volume):
-            collected = world.repository(mine).collect(volume, dry_run=dry_run, attempt_seconds=patience)
-        for done in collected:
+        for done in world.repository(mine).collect(volume, dry_run=dry_run, attempt_seconds=patience):
             if volume is not None:
                 before.may_change(volume)
             if dry_run:
@@ -189,8 +187,7 @@ def compact(world: World, mine: Machine, chance: random.Random) -> None:
     before = Before.now(world, mine)
     volume = chance.choice(sorted(world.model.devices))
     try:
-        with world.at_work(volume):
-            done = world.repository(mine).compact(volume, budget=chance.choice([None, 5_000, 10**9]))
+        done = world.repository(mine).compact(volume, budget=chance.choice([None, 5_000, 10**9]))
         before.may_change(volume)
         world.did("compact" if done.roots else "compact: nothing to do")
     except (AttemptFenced, VolumeDeleted, VolumeNotFound) as error:
@@ -224,12 +221,8 @@ def rotate(world: World, mine: Machine, chance: random.Random) -> None:
 
 
 def take_over(world: World, mine: Machine, chance: random.Random) -> None:
-    """Let a volume belong to the machine's cluster from now on; best while the other one is at work on it."""
+    """Let a volume belong to the machine's cluster from now on."""
     volume = chance.choice(sorted(world.model.devices))
-    for _ in range(chance.choice([0, 400, 400])):
-        if world.busy[volume] or (world.running[volume] and chance.random() < 0.05):
-            break
-        world.scheduler.pause(chance.uniform(0.01, 0.2))
     before = Before.now(world, mine)
     cluster = world.cluster_of(mine)
     try:

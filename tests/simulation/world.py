@@ -56,8 +56,6 @@ class World:
     given: dict[str, int] = field(default_factory=dict)
     # By volume, how many backups are being made.
     running: Counter[str] = field(default_factory=Counter)
-    # By volume, how much else is going on that changes it.
-    busy: Counter[str] = field(default_factory=Counter)
     owners: Owners = field(default_factory=lambda: Owners((EAST, WEST)))
     # Where the machines stand whose cluster is certain.
     clusters: dict[str, str] = field(default_factory=dict)
@@ -98,16 +96,6 @@ class World:
     def calm(self) -> Repository:
         """The store as somebody opens it whom nothing can befall."""
         return self.repository(Machine("observer"))
-
-    @contextmanager
-    def at_work(self, volume: str | None) -> Iterator[None]:
-        """Inside the block a volume, or all, is collected or compacted."""
-        volumes = [volume] if volume is not None else list(self.model.devices)
-        self.busy.update(volumes)
-        try:
-            yield
-        finally:
-            self.busy.subtract(volumes)
 
     def did(self, action: str) -> None:
         """Count what was done, for the summary."""
