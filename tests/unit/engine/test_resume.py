@@ -207,4 +207,4 @@ def test_killed_at_random(tmp_path: Path) -> None:
 @pytest.mark.timeout(3600)
 def test_killed_a_hundred_times(tmp_path: Path) -> None:
     """Also with a hundred dead epochs to adopt from, the last run needs no more memory than any other."""
-    killed_at_random(tmp_path, 4 << 30, kills=100)
+    killed_at_random(tmp_path, 2 << 30, kills=100)
