@@ -19,6 +19,7 @@ TINY: dict[str, float] = {
     "BATCH_SIZE": 2 * 4096,
     "SEGMENT_SIZE": 10_000,
     "PAGES_SIZE": 3_000,
+    "AMONG_PAGES": 3,
     "GAP": 1_000,
     "LARGEST_READ": 9_000,
     "MAX_DEPTH": 3,

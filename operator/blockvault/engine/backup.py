@@ -250,22 +250,23 @@ class BackupRun:
         uploads = Uploads(self._store)
         try:
             segments = segment_writer(work.lineage, names, uploads)
+            digests = page_writer(work.lineage, names, uploads)
             pages = page_writer(work.lineage, names, uploads)
             adoption = Adoption(self._store, work.lineage, self._adopts(work), work.attempt.patches_of)
-            blocks = BlockWriter(work.lineage, segments, pages, self._changes, adoption)
+            blocks = BlockWriter(work.lineage, segments, digests, pages, self._changes, adoption)
             tree = TreeWriter(reader, levels_for(size), work.lineage, pages, self._changes)
             carried = parent.samples if parent is not None and mode == LIST else {}
             sampler = samples.Sampler(blocks_in(size), carried)
             top = self._scan(work, reader, plan, mode, blocks, tree, sampler, uploads)
-            segments.flush()
-            pages.flush()
+            for writer in (segments, digests, pages):
+                writer.flush()
             # The barrier: a root is not even written before all that it names has arrived.
             uploads.finish()
         finally:
             uploads.close()
         self._progress.phase = COMMITTING
         self._report(uploads)
-        for sizes in (segments.sizes, pages.sizes, adoption.sizes):
+        for sizes in (segments.sizes, digests.sizes, pages.sizes, adoption.sizes):
             self._changes.set_sizes(sizes)
         return Made(
             parent_entry, parent, top, names, mode, sampler.finish(), uploads.bytes_sent, work.fallback

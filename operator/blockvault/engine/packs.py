@@ -51,8 +51,9 @@ class Entry:
 class _Room:
     """Bytes of an object under construction. Used again for the next object: fresh memory costs more than a copy."""
 
-    def __init__(self) -> None:
+    def __init__(self, target: int) -> None:
         self._data = bytearray(_FIRST_ROOM)
+        self.target = target
         self.used = 0
 
     def append(self, part: Buffer) -> None:
@@ -78,14 +79,15 @@ class Uploads:
         # One more object may be under construction for each kind; those that wait hold their memory.
         self._slots = threading.Semaphore(in_flight)
         self._futures: list[Future[None]] = []
-        self._rooms: list[_Room] = []
+        self._rooms: dict[int, list[_Room]] = {}
         self.bytes_sent = 0
         self._lock = threading.Lock()
 
-    def room(self) -> _Room:
-        """Room for an object, empty."""
+    def room(self, target: int) -> _Room:
+        """Room for an object of about so many bytes, empty. Small ones are not kept in the room of large ones."""
         with self._lock:
-            room = self._rooms.pop() if self._rooms else _Room()
+            rooms = self._rooms.setdefault(target, [])
+            room = rooms.pop() if rooms else _Room(target)
         room.used = 0
         return room
 
@@ -100,7 +102,7 @@ class Uploads:
             self._store.put(key, room.content())
             with self._lock:
                 self.bytes_sent += room.used
-                self._rooms.append(room)
+                self._rooms[room.target].append(room)
         finally:
             self._slots.release()
 
@@ -147,7 +149,7 @@ class PackWriter:
 
     def _begin(self) -> None:
         self._name: ObjectName | None = None
-        self._room = self._uploads.room()
+        self._room = self._uploads.room(self._target)
         self._room.append(bytes(envelope.HEADER_SIZE))
         self._directory = bytearray()
         self._checksum = ObjectChecksum()
