@@ -35,7 +35,6 @@ from blockvault.engine.errors import (
     StoredDataDamaged,
 )
 from blockvault.engine.filesystems import PROBE_SIZE, detect
-from blockvault.engine.hashing import ZERO
 from blockvault.engine.leaf import Leaf
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.lockrule import hold
@@ -48,7 +47,7 @@ from blockvault.engine.plan import Ranges, batches, count, everything, union
 from blockvault.engine.progress import COMMITTING, BackupResult, Progress
 from blockvault.engine.rollback import suspect
 from blockvault.engine.root import MAX_META, Root
-from blockvault.engine.scan import BATCH_SIZE, Batch, Found, Scanner, is_zero
+from blockvault.engine.scan import BATCH_SIZE, Batch, Found, Scanner
 from blockvault.engine.state import Attempt, RootEntry, State
 from blockvault.engine.summary import Changes
 from blockvault.engine.tree import TreeReader
@@ -138,7 +137,7 @@ class BackupRun:
             parent = work.roots.read(parent_entry)
         except StoredDataDamaged:
             return None  # not pinned, it may have been deleted and collected just now
-        if self._lies(work, parent, []):
+        if samples.lies(work.source, work.lineage.keys, parent.samples, []):
             return None
         names = NameSource(NO_EPOCH)
         name = names.fresh()
@@ -300,26 +299,11 @@ class BackupRun:
                 work.fallback = OTHER_PARENT  # made from another backup, it says nothing about this one
             elif work.state.distrusted:
                 work.fallback = DISTRUSTED
-            elif self._lies(work, parent, plan):
+            elif samples.lies(work.source, work.lineage.keys, parent.samples, plan):
                 work.fallback = LIST_WRONG
             else:
                 return plan, LIST
         return everything(work.source, reader, blocks_in(parent.size)), COMPARE
-
-    def _lies(self, work: Work, parent: Root, plan: Ranges) -> bool:
-        """Whether a block that the list leaves out has changed."""
-        source, keys = work.source, work.lineage.keys
-
-        def differs(sample: tuple[int, bytes]) -> bool:
-            offset = sample[0] * BLOCK_SIZE
-            if source.is_hole(offset, BLOCK_SIZE):
-                return sample[1] != ZERO
-            view = source.peek(offset, BLOCK_SIZE)
-            if view is None:
-                return False  # it cannot be read, which is no lie
-            return (ZERO if is_zero(view) else keys.block(view)) != sample[1]
-
-        return samples.any_of(samples.to_check(parent.samples, plan), differs)
 
     def _scan(
         self,

@@ -15,7 +15,6 @@ from blockvault.engine.scan import Found
 from blockvault.engine.sectors import digest_bytes
 from blockvault.engine.summary import Changes
 
-
 # So many digests of a backup lie among its pages. Others lie apart, as pages are read without them, and they are ten
 # times as many bytes; a small backup is one object fewer.
 AMONG_PAGES = 512

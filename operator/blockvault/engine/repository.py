@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from blockvault.engine import rollback, runtime, trash
+from blockvault.engine import rollback, trash
 from blockvault.engine.attempts import LATEST
 from blockvault.engine.backup import BackupRun
 from blockvault.engine.canary import check_store
+from blockvault.engine.catalogue import Refused, entry_of, facts_of, states_of, usage_of
 from blockvault.engine.collect import ATTEMPT_SECONDS, Collected, Collector
 from blockvault.engine.commits import Commits
 from blockvault.engine.compact import Compaction, Rewritten
 from blockvault.engine.doctor import examine
-from blockvault.engine.errors import BackupNotFound, EngineError, StoredDataDamaged, VolumeNotFound
+from blockvault.engine.errors import EngineError, StoredDataDamaged, VolumeNotFound
 from blockvault.engine.evacuate import Evacuated, evacuate
 from blockvault.engine.generations import StoreFacts, make_or_open, open_store_record
 from blockvault.engine.heal import Healed, Healing
 from blockvault.engine.keys import KeyRing
-from blockvault.engine.lockrule import LOCKED_UNTIL, LockRule
-from blockvault.engine.lockwait import WAITING
+from blockvault.engine.lockrule import LockRule
 from blockvault.engine.newroot import result_of
 from blockvault.engine.pins import Pin
 from blockvault.engine.progress import BackupResult, Report, RestoreResult, camel, quiet
 from blockvault.engine.restore import RestoreRequest, RestoreRun
 from blockvault.engine.rollback import Seen
 from blockvault.engine.root import Roots
-from blockvault.engine.state import ACTIVE, Outcome, RootEntry, State
+from blockvault.engine.state import ACTIVE, Outcome, State
 from blockvault.engine.unresolved import Rebuilding, Rebuilt
 from blockvault.engine.verify import (
     add,
@@ -44,14 +44,9 @@ from blockvault.engine.work import BackupRequest
 from blockvault.stores import BlockvaultError, ObjectLock, ObjectStore
 
 Table = list[dict[str, Any]]
-# Told of a volume and its error.
-Refused = Callable[[str, EngineError], None]
 
 # Of a store without encryption.
 NO_KEYS = KeyRing()
-
-# Volumes looked at together, where all of them are.
-CATALOGUE_THREADS = 8
 
 
 class Repository:
@@ -129,11 +124,11 @@ class Repository:
         """
         found = self._volume(volume)
         request = RestoreRequest(target, have, changed, resume, force, salvage, threads, report)
-        chosen = _entry(found.state, backup_id).id
+        chosen = entry_of(found.state, backup_id).id
         held = [have] if have is not None and found.state.root(have) is not None else []
         with Pin(self.store, found, [chosen, *held]) as pin:
             try:
-                result = RestoreRun(self.store, pin.volume, _entry(pin.volume.state, chosen), request).run()
+                result = RestoreRun(self.store, pin.volume, entry_of(pin.volume.state, chosen), request).run()
             except StoredDataDamaged:
                 pin.refuse_gone()
                 raise
@@ -177,7 +172,7 @@ class Repository:
         else:
             found = [self._volume(volume)]
             if backup_id is not None:
-                backup_id = _entry(found[0].state, backup_id).id
+                backup_id = entry_of(found[0].state, backup_id).id
         result = verify_all(self.store, found, backup_id, sample, budget_bytes, report, every_byte=every_byte)
         for row in rows:
             add(result, row)
@@ -348,13 +343,13 @@ class Repository:
         With `failed`, that is told of a volume that cannot be read, and those of the others are listed.
         """
         states = iter([self._volume(volume).state]) if volume is not None else self._states(failed)
-        return [_facts(state, entry) for state in states for entry in state.roots]
+        return [facts_of(state, entry) for state in states for entry in state.roots]
 
     def show(self, volume: str, backup_id: str = LATEST) -> dict[str, Any]:
         """All that is known of one backup, its meta included."""
         found = self._volume(volume)
         state = found.state
-        entry = _entry(state, backup_id)
+        entry = entry_of(state, backup_id)
         root = Roots(self.store, found.lineage).read(entry)
         return {
             **camel(result_of(state, entry)),
@@ -377,22 +372,8 @@ class Repository:
 
         `lockedBytes`: what nothing needs, and the last collect could not delete, as it was locked.
         """
-        return [
-            {
-                "volume": state.volume,
-                "usedBytes": state.used_bytes,
-                "trashBytes": state.trash_bytes,
-                "uncounted": state.uncounted,
-                "lockedBytes": state.extra.get(WAITING, {}).get("bytes", 0),
-                "backups": len(trash.living(state)),
-                "inTrash": len(state.roots) - len(trash.living(state)),
-                "owner": state.owner,
-                "lineage": state.lineage,
-                "commit": state.number,
-                "commitId": state.commit_id,
-            }
-            for state in ([self._volume(volume).state] if volume is not None else self._states())
-        ]
+        states = [self._volume(volume).state] if volume is not None else self._states()
+        return [usage_of(state) for state in states]
 
     def _volume(self, volume: str) -> Volume:
         found = self._volumes.find(volume)
@@ -401,46 +382,4 @@ class Repository:
         return found
 
     def _states(self, failed: Refused | None = None) -> Iterator[State]:
-        def find(volume: str) -> Volume | None:
-            try:
-                return self._volumes.find(volume)
-            except EngineError as error:
-                if failed is None:
-                    raise
-                failed(volume, error)
-                return None
-
-        with runtime.executor(CATALOGUE_THREADS, "catalogue") as pool:
-            for found in pool.map(find, sorted(self._volumes.names())):
-                if found is not None:
-                    yield found.state
-
-
-def _entry(state: State, backup_id: str) -> RootEntry:
-    if backup_id == LATEST:
-        living = trash.living(state)
-        if not living:
-            kept = f" but {len(state.roots)} in the trash" if state.roots else ""
-            raise BackupNotFound(f"volume {state.volume!r} has no backups{kept}")
-        return living[-1]
-    entry = state.root(backup_id)
-    if entry is None:
-        raise BackupNotFound(f"volume {state.volume!r} has no backup {backup_id}")
-    return entry
-
-
-def _facts(state: State, entry: RootEntry) -> dict[str, Any]:
-    return {
-        "backupId": entry.id,
-        "volume": state.volume,
-        "createdAt": entry.created_at,
-        "type": entry.type,
-        "size": entry.size,
-        "bytesStored": entry.figures["bytesStored"],
-        "rootHash": entry.content_hash,
-        "operationId": entry.operation,
-        "parent": entry.parent,
-        "labels": entry.labels,
-        "lockedUntil": entry.extra.get(LOCKED_UNTIL),
-        "owner": state.owner,
-    }
+        return states_of(self._volumes, failed)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from blockvault.engine import runtime
-from blockvault.engine.hashing import SIZE, ZERO
-from blockvault.engine.pages import FANOUT
+from blockvault.engine.devices import Source
+from blockvault.engine.hashing import SIZE, ZERO, LineageKey
+from blockvault.engine.pages import BLOCK_SIZE, FANOUT
+from blockvault.engine.scan import is_zero
 
 # How many are kept: of stored and of zero blocks by chance, and of unchanged neighbours of blocks that changed.
 KEEP_STORED = 1024
@@ -123,14 +125,24 @@ def to_check(samples: Samples, covered: list[tuple[int, int]]) -> Iterator[tuple
     yield from chance.sample(rest, min(CHECKED, len(rest)))
 
 
-def any_of(chosen: Iterable[tuple[int, bytes]], differs: Callable[[tuple[int, bytes]], bool]) -> bool:
-    """Whether one of these samples differs. Raises the first error.
+def lies(source: Source, keys: LineageKey, samples: Samples, covered: list[tuple[int, int]]) -> bool:
+    """Whether a sample has changed in the volume, though the list that covers these block ranges leaves it out.
 
     Many are read at a time: they lie all over the volume, and a device across a network takes a while for each.
     """
+
+    def differs(sample: tuple[int, bytes]) -> bool:
+        offset = sample[0] * BLOCK_SIZE
+        if source.is_hole(offset, BLOCK_SIZE):
+            return sample[1] != ZERO
+        view = source.peek(offset, BLOCK_SIZE)
+        if view is None:
+            return False  # it cannot be read, which is no lie
+        return (ZERO if is_zero(view) else keys.block(view)) != sample[1]
+
     pool = runtime.executor(THREADS, "samples")
     try:
-        futures = [pool.submit(differs, sample) for sample in chosen]
+        futures = [pool.submit(differs, sample) for sample in to_check(samples, covered)]
         return any(future.result() for future in futures)
     finally:
         # Waits for reads on their way, as an error closes the volume.
