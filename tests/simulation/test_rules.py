@@ -152,7 +152,7 @@ NOTICED = {
     "used bytes are counted anew without the parent": 53,
     "trimming leaves the latest": 1,
     "what a standing attempt sent is not collected": 8,
-    "what a dead run sent is not collected while its successor adopts it": 374,
+    "what a dead run sent is not collected while its successor adopts it": 995,
     "a parent is pinned": 199,
     "what belongs to another cluster is left alone": 10,
     "whose it is, when a backup ends": 159,
