@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from blockvault.engine import trash
 from blockvault.engine.lockrule import LockRule
 from blockvault.engine.root import Roots
 from blockvault.engine.runtime import seconds_of
@@ -45,7 +46,7 @@ class Promises:
 
 
 def days(store: LockingStore, clock: Clock, source: Path, content: bytearray, count: int) -> dict[str, int]:
-    """Daily backups; each week compaction and deletion of what is older than its days. Moved locks by day."""
+    """Daily backups; each fortnight all that is older than its days is deleted, and compacted. Moved locks by day."""
     chance = random.Random(8)
     blocks = len(content) // SMALL["BLOCK_SIZE"]
     promises = Promises(store, clock)
@@ -59,11 +60,11 @@ def days(store: LockingStore, clock: Clock, source: Path, content: bytearray, co
         result = backup(store.view(), source)
         moved[result.created_at] = store.moved.total() - before
         promises.note(1)
-        if day % 7 == 6:
-            repository = opened(store.view())
-            for row in repository.list("v"):
-                if seconds_of(row["createdAt"]) + DAYS * DAY < clock.now:
-                    repository.delete("v", row["backupId"])
+        if day % 14 == 13:
+            repository, found = opened(store.view()), volume_in(store)
+            old = {e.id for e in found.state.roots if seconds_of(e.created_at) + DAYS * DAY < clock.now}
+            known = Roots(store, found.lineage)
+            repository._update(found, lambda state, old=old, known=known: trash.remove(state, old, known))  # type: ignore[misc]
             repository.compact("v")
             promises.note(None)
             (done,) = repository.collect("v")
@@ -80,6 +81,7 @@ def begun(clock: Clock, tmp_path: Path) -> tuple[LockingStore, Path, bytearray]:
     return store, source, content
 
 
+@pytest.mark.timeout(900)
 def test_months_of_backups(begun: tuple[LockingStore, Path, bytearray], clock: Clock, tmp_path: Path) -> None:
     store, source, content = begun
     moved = days(store, clock, source, content, MONTHS * 30)
@@ -92,6 +94,9 @@ def test_months_of_backups(begun: tuple[LockingStore, Path, bytearray], clock: C
     assert len(gone) > 100
     assert sum(store.asked[key] for key in gone) <= 4 * len(gone)
     assert not store.refused
+    # Commits of the days and the margin, about three a day, the latest 64, and each 64th.
+    commits = [key for key in store.objects if "/commits/" in key]
+    assert len(commits) < (DAYS + MARGIN + 14) * 3 + 64 + volume_in(store).state.number / 64
     check_usage(store)
     row = opened(store).list("v")[-1]
     assert restored(store.view(), tmp_path, row["backupId"]) == bytes(content)
