@@ -18,6 +18,8 @@ import numpy as np
 import zstandard
 from blake3 import blake3
 
+from tests.disks import loop
+
 SECTOR = 4096
 BLOCK = 256 * 1024
 CHUNK = 4 * 1024 * 1024
@@ -103,22 +105,18 @@ def database(image: Path, size: int, scale: int) -> Iterator[Database]:
     subprocess.run(["mkfs.ext4", "-q", "-F", "-E", eager, str(image)], check=True)
     mount = Path(tempfile.mkdtemp(prefix="bench-database-"))
     mount.chmod(0o711)
-    attach = ["losetup", "--find", "--show", str(image)]
-    device = subprocess.run(attach, check=True, capture_output=True, text=True).stdout.strip()
-    # A device that somebody has set read-only stays so for whoever gets it next.
-    subprocess.run(["blockdev", "--setrw", device], check=True)
-    subprocess.run(["mount", "-o", "noatime", device, str(mount)], check=True)
-    try:
-        server = Database(image, mount)
+    with loop(image) as device:
+        subprocess.run(["mount", "-o", "noatime", device, str(mount)], check=True)
         try:
-            server.start(scale)
-            yield server
+            server = Database(image, mount)
+            try:
+                server.start(scale)
+                yield server
+            finally:
+                server.stop()
         finally:
-            server.stop()
-    finally:
-        subprocess.run(["umount", str(mount)], check=True)
-        subprocess.run(["losetup", "--detach", device], check=True)
-        mount.rmdir()
+            subprocess.run(["umount", str(mount)], check=True)
+            mount.rmdir()
 
 
 @dataclass

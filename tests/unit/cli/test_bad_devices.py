@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from blockvault.engine.scan import Scanner
-from tests.unit.cli.disks import fill, loop, read_only, root, sh, small_disk
+from tests.disks import fill, loop, read_only, root, sh, small_disk
 from tests.unit.cli.support import MIB, inside, inside_json, words_of
 
 

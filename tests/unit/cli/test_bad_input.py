@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from blockvault.engine.hashing import ObjectChecksum
-from tests.unit.cli.disks import loop, root, sh, small_disk
+from tests.disks import loop, root, sh, small_disk
 from tests.unit.cli.support import MIB, inside, inside_json, run, tried, words_of
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.disks import loop, root
 from tests.unit.cli.support import MIB, bucket_of_the_environment, inside, inside_json
 
 PAGE = Path(__file__).parents[3] / "docs" / "disaster-recovery.md"
@@ -86,20 +87,15 @@ def test_the_page_restores_a_volume(store: str, machine: Path) -> None:
     assert (machine / "new" / "volume.img").read_bytes() == (machine / "disk").read_bytes()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for loop devices and mounts")
+@root
 def test_the_page_restores_to_a_device(machine: Path) -> None:
     store = f"file://{machine}/store"
     fill(store, machine)
     (machine / "target").write_bytes(bytes(20 * MIB))
-    device = subprocess.run(
-        ["losetup", "--find", "--show", str(machine / "target")], check=True, capture_output=True, text=True
-    ).stdout.strip()
-    try:
+    with loop(machine / "target") as device:
         said = bash(
             BLOCKS["file"] + "".join(BLOCKS[name] for name in ROOT), machine, STORE=store, DEVICE=device
         )
-    finally:
-        subprocess.run(["losetup", "--detach", device], check=True)
     assert "precious" in said
     assert (machine / "target").read_bytes()[: 16 * MIB] == (machine / "disk").read_bytes()
 

@@ -12,10 +12,10 @@ import pytest
 
 from blockvault.engine import BackupRequest, Repository, TargetNotEmpty
 from blockvault.stores import DirectoryStore
-from tests.unit.engine.loops import loop, needs_loops, sh
+from tests.disks import loop, root, sh
 from tests.unit.engine.support import MemoryStore, interrupted
 
-pytestmark = needs_loops
+pytestmark = root
 
 MIB = 1 << 20
 # No multiple of the block, and one of them none of the larger sectors either.
@@ -57,7 +57,7 @@ def test_over_what_was_there(tmp_path: Path, dirt: str, size: int, sector: int) 
     backup_id = repository.backup(BackupRequest(str(tmp_path / "source"), "v")).backup_id
     held = DIRT[dirt](capacity)
     (tmp_path / "disk").write_bytes(held)
-    with loop(tmp_path / "disk", sector) as device:
+    with loop(tmp_path / "disk", "--sector-size", str(sector)) as device:
         assert sh("blockdev", "--getss", device) == str(sector)
         with pytest.raises(TargetNotEmpty):
             repository.restore("v", device, backup_id)
@@ -119,7 +119,7 @@ def test_killed_in_the_middle_and_again(tmp_path: Path, sector: int) -> None:
         BackupRequest(str(tmp_path / "source"), "v")
     )
     (tmp_path / "disk").write_bytes(b"\xff" * size)
-    with loop(tmp_path / "disk", sector) as device:
+    with loop(tmp_path / "disk", "--sector-size", str(sector)) as device:
         command = [sys.executable, "-c", PROGRAM, str(tmp_path / "store"), device, made.backup_id]
         run = subprocess.Popen([*command, "force"], stdout=subprocess.PIPE)
         assert run.stdout is not None

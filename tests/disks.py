@@ -1,4 +1,4 @@
-"""Loop devices and small file systems, for tests that root runs."""
+"""Loop devices and small file systems, for tests and benchmarks that root runs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ def sh(*words: str) -> str:
 
 @contextmanager
 def loop(path: Path, *options: str) -> Iterator[str]:
-    """A loop device that shows the file."""
+    """A loop device that shows the file. That one is read-only stays with its number, unless it is set back."""
     device = sh("losetup", *options, "--find", "--show", str(path))
     try:
+        if "--read-only" not in options:
+            sh("blockdev", "--setrw", device)
         yield device
     finally:
+        sh("blockdev", "--setrw", device)
         sh("losetup", "--detach", device)
 
 
