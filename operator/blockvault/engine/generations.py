@@ -91,12 +91,12 @@ def create(
     return open_store_record(store, ring)
 
 
-def open_store_record(store: ObjectStore, ring: KeyRing) -> StoreFacts:
-    """Open the store, and let it lock what is stored, if its record says so.
+def open_store_record(store: ObjectStore, ring: KeyRing, *, expected: bool = True) -> StoreFacts:
+    """Open the store, and let it lock what is stored, if its record says so. `expected`: as of `get_whole`.
 
     Raises NotAVault, StoredDataDamaged (it was one), KeyMissing, WrongKey, BadRequest (a key where none is needed).
     """
-    data = _record(store)
+    data = _record(store, expected=expected)
     parts = envelope.split(envelope.Kind.STORE, STORE, data)
     clear = envelope.facts_of(STORE, parts.clear)
     first = clear.get("fingerprint")
@@ -154,7 +154,7 @@ def newest(store: ObjectStore, facts: StoreFacts) -> Generation:
 
 def known(store: ObjectStore) -> list[Generation]:
     """All generations, oldest first; none where the store is not encrypted. Takes no key. Raises NotAVault."""
-    data = _record(store)
+    data = _record(store, expected=True)
     first = envelope.facts_of(STORE, envelope.split(envelope.Kind.STORE, STORE, data).clear).get(
         "fingerprint"
     )
@@ -247,7 +247,7 @@ def make_or_open(
     Raises BadRequest when that has another lock, StoredDataDamaged when only its record is gone.
     """
     try:
-        facts = open_store_record(store, ring)
+        facts = open_store_record(store, ring, expected=False)
     except NotAVault:
         with suppress(AlreadyExists):
             return create(store, ring, single_writer=single_writer, lock=lock)
@@ -263,10 +263,10 @@ def make_or_open(
     return facts
 
 
-def _record(store: ObjectStore) -> bytes:
+def _record(store: ObjectStore, *, expected: bool) -> bytes:
     """The store's record. Raises NotAVault; StoredDataDamaged when there was one, as a second is another store's."""
     try:
-        return get_whole(store, STORE, expected=True)
+        return get_whole(store, STORE, expected=expected)
     except ObjectNotFound as error:
         for folder in (VOLUMES, LINEAGES, GENERATIONS):
             found = next(iter(store.list(folder)), None)
