@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+import struct
 import sys
 import threading
 from collections import Counter
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from blockvault.engine import BackupNotFound, BackupRequest, BackupResult, KeyRing, Repository, runtime
+from blockvault.engine import target as targets
 from blockvault.engine.envelope import Kind
 from blockvault.engine.hashing import Buffer
 from blockvault.engine.items import overhead
@@ -151,6 +154,16 @@ def at_call(wanted: int, action: Callable[[], object]) -> Hook:
             action()
 
     return hook
+
+
+def stand_in_ioctl(fd: int, request: int, argument: bytes | bytearray) -> int:
+    """What the kernel does for a disk, where a file passes for one."""
+    if request == targets.BLKROGET:
+        return 0  # it may be written
+    assert request == targets.BLKZEROOUT
+    offset, length = struct.unpack("<QQ", argument)
+    os.pwrite(fd, bytes(length), offset)
+    return 0
 
 
 SMALL = {

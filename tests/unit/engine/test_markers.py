@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,15 @@ import pytest
 
 from blockvault.engine import TargetNotEmpty, identity
 from blockvault.engine import target as targets
-from tests.unit.engine.support import MemoryStore, backup, interrupted, marker, noise, restore
+from tests.unit.engine.support import (
+    MemoryStore,
+    backup,
+    interrupted,
+    marker,
+    noise,
+    restore,
+    stand_in_ioctl,
+)
 
 BLOCK = 4096
 Kept = tuple[MemoryStore, bytes, str]
@@ -25,14 +32,8 @@ Kept = tuple[MemoryStore, bytes, str]
 def disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
     """Files pass for disks; the function says as which one the next is known."""
 
-    def ioctl(fd: int, request: int, argument: bytes) -> int:
-        assert request == targets.BLKZEROOUT
-        offset, length = struct.unpack("<QQ", argument)
-        os.pwrite(fd, bytes(length), offset)
-        return 0
-
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    monkeypatch.setattr(fcntl, "ioctl", stand_in_ioctl)
     monkeypatch.setattr(targets.stat, "S_ISBLK", lambda mode: True)
 
     def known_as(name: str | None) -> None:

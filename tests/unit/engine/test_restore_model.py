@@ -10,7 +10,6 @@ import fcntl
 import os
 import random
 import shutil
-import struct
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from blockvault.engine import Repository, TargetNotEmpty
 from blockvault.engine import target as targets
 from blockvault.engine.markers import Marker
 from blockvault.engine.target import Target
-from tests.unit.engine.support import MemoryStore, backup, restore, shrink_scale
+from tests.unit.engine.support import MemoryStore, backup, restore, shrink_scale, stand_in_ioctl
 
 BLOCK = 4096
 SIZE = 70 * BLOCK
@@ -291,13 +290,7 @@ class DeviceRestores(Restores):
     def __init__(self) -> None:
         super().__init__()
 
-        def ioctl(fd: int, request: int, argument: bytes) -> int:
-            assert request == targets.BLKZEROOUT
-            offset, length = struct.unpack("<QQ", argument)
-            os.pwrite(fd, bytes(length), offset)
-            return 0
-
-        self.patch.setattr(fcntl, "ioctl", ioctl)
+        self.patch.setattr(fcntl, "ioctl", stand_in_ioctl)
         self.patch.setattr(targets.identity, "of_device", lambda number: None)
         self.patch.setattr(targets.stat, "S_ISBLK", lambda mode: True)
         self.patch.setattr(

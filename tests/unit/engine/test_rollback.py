@@ -238,7 +238,7 @@ def test_a_compaction_notices_it_as_well(store: MemoryStore, source: Path) -> No
     lose_commits(store, 2)
     found = opened(store)._volumes.find("v")
     assert found is not None
-    state, names = Relocation(store, found.lineage).begin(found.state)
+    state, names = Relocation(store, found.lineage, None).begin(found.state)
     assert state.rollback is not None
     assert names.epoch == 4, "above the lost one"
 

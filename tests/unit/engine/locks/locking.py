@@ -39,7 +39,7 @@ class LockingStore(MemoryStore):
 
     def __init__(self, clock: Clock, former: LockingStore | None = None) -> None:
         super().__init__(former.objects if former else None)
-        self.clock = clock
+        self.set_clock = clock
         self.ends: dict[str, float] = former.ends if former else {}
         self.moved: Counter[str] = former.moved if former else Counter()
         self.asked: Counter[str] = former.asked if former else Counter()
@@ -47,7 +47,7 @@ class LockingStore(MemoryStore):
         self.lock: ObjectLock | None = None
 
     def view(self) -> LockingStore:
-        return LockingStore(self.clock, self)
+        return LockingStore(self.set_clock, self)
 
     def lock_new(self, lock: ObjectLock) -> None:
         self.lock = lock
@@ -65,11 +65,11 @@ class LockingStore(MemoryStore):
 
     def _lock_it(self, key: str) -> None:
         if self.lock is not None and not key.startswith(UNLOCKED):
-            self.ends.setdefault(key, self.clock.now + self.lock.days * DAY)
+            self.ends.setdefault(key, self.set_clock.now + self.lock.days * DAY)
 
     def delete(self, keys: Iterable[str]) -> None:
         wanted = list(keys)
-        locked = [key for key in wanted if self.ends.get(key, 0.0) > self.clock.now]
+        locked = [key for key in wanted if self.ends.get(key, 0.0) > self.set_clock.now]
         self.refused.update(locked)
         super().delete(key for key in wanted if key not in locked)
         if locked:
