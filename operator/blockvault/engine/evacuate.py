@@ -191,7 +191,9 @@ class Evacuation:
     def _copy(self, task: list[Version], segments: PackWriter, pages: PackWriter) -> None:
         """Copy what lies in victims, where the blocks that it belongs to give their hashes."""
         packed = self._reader.packed(task)
-        proven: set[Piece] = set()
+        # Sectors of each piece that a block which gives its hash shows: what a patch covers may be anything.
+        proven: dict[Piece, int] = {}
+        failed: list[Version] = []
         for version in task:
             found = self._composed(version, packed)
             if found is None:
@@ -199,13 +201,19 @@ class Evacuation:
                 again = self._reader.packed([version])
                 found = self._composed(version, again)
                 packed.update(again)
-            for piece, plain, digest in found or ():
+            if found is None:
+                failed.append(version)
+                continue
+            for piece, plain, digest in found:
                 if piece not in proven:
-                    proven.add(piece)
                     self._copy_piece(version.block, piece, packed[piece], plain, digest, segments, pages)
+            for piece, shown in _shown(version.pieces):
+                proven[piece] = proven.get(piece, 0) | shown
         paths = self._lineage.paths
-        for version in task:
-            for piece in set(version.pieces) - proven:
+        for version in failed:
+            for piece, shown in _shown(version.pieces):
+                if piece in proven and not shown & ~proven[piece]:
+                    continue
                 self._leave(piece.name, paths.segment(piece.name), version.block)
                 if piece.digests is not None:
                     self._leave(piece.digests.name, paths.pages(piece.digests.name), version.block)
@@ -300,3 +308,12 @@ class Evacuation:
                 fresh = fresh or leaf.copy()
                 replace_pieces(fresh, slot, list(now), changes, items.overhead(self._lineage))
         return fresh
+
+
+def _shown(pieces: tuple[Piece, ...]) -> Iterator[tuple[Piece, int]]:
+    """Each piece of a block with the sectors of it that no later patch covers."""
+    covered = 0
+    for piece in reversed(pieces):
+        mask = piece.mask or (1 << sectors.SECTORS) - 1
+        yield piece, mask & ~covered
+        covered |= mask

@@ -183,6 +183,25 @@ def test_what_cannot_be_proven_is_left(store: MemoryStore, tmp_path: Path, conte
     check_usage(store)
 
 
+def test_a_base_is_not_proven_by_what_covers_its_damage(store: MemoryStore, tmp_path: Path) -> None:
+    """A later backup has a patch on the very sector that is damaged and so gives its hash; the base does not go along."""
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(1).randbytes(4 * BLOCK))
+    made = {backup(store, source).backup_id: source.read_bytes()}
+    segment = min(key for key in store.objects if "/segments/" in key)
+    with open(source, "r+b") as file:
+        file.seek(3 * 64)
+        file.write(random.Random(2).randbytes(64))
+    made[backup(store, source).backup_id] = source.read_bytes()
+    flip(store, segment, 128 + 3 * 64)
+    done = opened(store).evacuate("v", [segment])
+    assert (done.objects, list(done.left)) == (0, [segment])
+    first, second = made
+    with pytest.raises(StoredDataDamaged, match=segment):
+        restored(store, tmp_path, first)
+    assert restored(store, tmp_path, second) == made[second]
+
+
 def test_a_copy_that_goes_wrong_is_not_relied_on(
     store: MemoryStore, tmp_path: Path, contents: Contents
 ) -> None:
