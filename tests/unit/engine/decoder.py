@@ -358,9 +358,14 @@ class Decoder:
         if digests:
             size = 8 * count + 16 * self.encrypted
             where = names[16 * digests - 16 : 16 * digests]
-            stored = self.item(Item("pages", where, at, size, 0, number, DIGESTS, 0, 8 * count, mask))
-            seed = int.from_bytes(derive("sector", self.key)[:8], "little")
-            parts = (data[i : i + scale.sector] for i in range(0, len(data), scale.sector))
-            # XXH3's canonical digest is big-endian.
-            assert stored == b"".join(xxh3_64_digest(part, seed)[::-1] for part in parts)
+            self._digests(Item("pages", where, at, size, 0, number, DIGESTS, 0, 8 * count, mask), data)
         return data
+
+    def _digests(self, item: Item, data: bytes) -> None:
+        """The sector digests of a base or patch are those of its bytes."""
+        scale = self.scale
+        stored = self.item(item)
+        seed = int.from_bytes(derive("sector", self.key)[:8], "little")
+        parts = (data[i : i + scale.sector] for i in range(0, len(data), scale.sector))
+        # XXH3's canonical digest is big-endian.
+        assert stored == b"".join(xxh3_64_digest(part, seed)[::-1] for part in parts)
