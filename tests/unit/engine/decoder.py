@@ -245,22 +245,26 @@ class Decoder:
         return json.loads(body[12:start]), listed, dict(struct.iter_unpack("<Q32s", body[end:]))
 
     def summary(self, name: str) -> dict[tuple[str, bytes], tuple[int, int]]:
-        """Live bytes and size of each object that a root needs."""
+        """Live bytes and size of each object that a root needs; all of them are there."""
+        found = self._summary(name)
+        for (folder, object_), (live, size) in found.items():
+            assert 0 < live < size == len(self.objects[f"{self.base}{folder}/{text_of(object_)}"])
+        return found
+
+    def _summary(self, name: str) -> dict[tuple[str, bytes], tuple[int, int]]:
+        """The same, also of a root that is there only because others build on it: what it alone needed has gone."""
         facts, records, _ = self._root(name)
         base = facts["summary"]["base"]
         found = {}
         if base is not None:
             assert len(self.objects[f"{self.base}roots/{base['object']}"]) == base["bytes"]
             assert self._root(base["object"])[0]["summary"]["depth"] + 1 == facts["summary"]["depth"]
-            found = self.summary(base["object"])
+            found = self._summary(base["object"])
         for object_, size, kind, change in records:
             place = ({SEGMENT: "segments", PAGES: "pages"}[kind], object_)
             live, old = found.get(place, (0, 0))
             found[place] = (live + change, size or old)
-        found = {place: usage for place, usage in found.items() if usage[0]}
-        for (folder, object_), (live, size) in found.items():
-            assert 0 < live < size == len(self.objects[f"{self.base}{folder}/{text_of(object_)}"])
-        return found
+        return {place: usage for place, usage in found.items() if usage[0]}
 
     def used_bytes(self) -> int:
         """What the newest commit's `usedBytes` must be."""

@@ -133,7 +133,8 @@ def test_after_the_parent_was_damaged(history: History) -> None:
 def test_after_another_cluster_took_it_over(history: History) -> None:
     opened(history.store).take_over("v", "other")
     owner = state_of(history.store).owner
-    assert owner is not None and owner["cluster"] == "other"
+    assert owner is not None
+    assert owner["cluster"] == "other"
     history.check()
     other = Repository.open(history.store, support.RING, actor="other")
     first = next(iter(history.contents))
