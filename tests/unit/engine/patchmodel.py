@@ -103,13 +103,13 @@ class Lineage:
         Repository.init(self.store, support.RING)
 
     def close(self) -> None:
-        """The end of a story; used bytes are compared with a walk by the engine's own reader, those in the trash too."""
-        try:
-            if self.held:
-                check_usage(self.store)
-        finally:
-            self.patch.undo()
-            shutil.rmtree(self.folder)
+        self.patch.undo()
+        shutil.rmtree(self.folder)
+
+    def check_usage(self) -> None:
+        """Used bytes, also of the trash, by a walk with the engine's own reader."""
+        if self.held:
+            check_usage(self.store)
 
     def use_key(self) -> None:
         self.patch.setattr(support, "RING", KeyRing(VaultKey(self.keys[0]) if self.keys else None))
