@@ -70,7 +70,8 @@ def list_of(mode: str, before: bytes, now: bytes, chance: random.Random) -> List
             ranges.append((number // COARSE * COARSE * BLOCK, COARSE * BLOCK))
         elif mode == LIES_IN_BLOCKS:
             # One sector, by chance one that has not changed at all.
-            ranges.append((first + chance.randrange(BLOCK // SECTOR) * SECTOR, SECTOR))
+            inside = -(-min(BLOCK, len(now) - first) // SECTOR)
+            ranges.append((first + chance.randrange(inside) * SECTOR, SECTOR))
         else:
             ranges += [(first + n * SECTOR, SECTOR) for n in sectors]
     ranges = [(at, min(length, len(now) - at)) for at, length in ranges if at < len(now)]

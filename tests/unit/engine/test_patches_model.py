@@ -185,10 +185,11 @@ class Patches(RuleBasedStateMachine):
             done = compact(self.model.store, alive_share=random.Random(seed).choice([0.8, 1.1]))
             if done.segments:
                 self.model.met["compacted, with damage" if spoiled else "compacted"] += 1
-        except StoredDataDamaged:
-            # By what nobody has found yet, or what is no piece of a block; known damage is in nobody's way.
-            named = {str(item["object"]) for item in self.model.remembered}
-            assert [key for key in spoiled if key.rpartition("/")[2] not in named]
+        except StoredDataDamaged as error:
+            # By what nobody has found yet, or is no piece of a block; known damage is in nobody's way.
+            key = error.parts[0]
+            assert key in spoiled
+            assert key.rpartition("/")[2] not in {str(item["object"]) for item in self.model.remembered}
             self.model.met["compaction refused"] += 1
         self.model.check()
 
@@ -283,6 +284,8 @@ class Patches(RuleBasedStateMachine):
         self.model.met["evacuated"] += done.objects > 0
         self.model.met["not evacuated"] += bool(done.left)
         self.model.check(mended=True)
+        for held in self.model.held.values():
+            assert not held.needs & (set(keys) - done.left.keys())
 
     @rule()
     def rotate(self) -> None:
