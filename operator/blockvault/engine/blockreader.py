@@ -33,7 +33,7 @@ LARGEST_READ = 4 * 1024 * 1024
 MOST_PIECES = 32
 # Pieces among which neighbours are looked for, of as many leaves as have so many: of a large volume of which little is
 # wanted, a leaf has few.
-TOGETHER = 256
+TOGETHER = 64
 
 
 @dataclass(frozen=True)

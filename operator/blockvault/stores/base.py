@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -39,7 +39,7 @@ class ObjectInfo:
     key: str
     size: int
     etag: str | None = None
-    modified: float = 0.0
+    modified: float = field(default=0.0, compare=False)
 
 
 class Traffic:
