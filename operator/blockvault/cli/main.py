@@ -42,6 +42,7 @@ for command in (
     verify,
     upkeep.collect,
     upkeep.accept_rollback,
+    upkeep.branches,
     upkeep.usage,
     doctor,
     key,

@@ -235,6 +235,39 @@ def accept_rollback(store: str, volume: str, settings: Settings) -> None:
     click.echo(f"Volume {volume} {what}.")
 
 
+@click.command()
+@STORE
+@VOLUME
+@click.option(
+    "--keep", metavar="COMMIT", help="Keep the branch that ends in this commit; the others go, for good."
+)
+@common
+def branches(store: str, volume: str, keep: str | None, settings: Settings) -> None:
+    """Show the branches of a volume in STORE, or choose one.
+
+    For a volume of which TwoWriters is said: in a store for one writer (init --single-writer) two programs wrote
+    at once. Nothing is written or deleted until a branch is chosen; restoring goes on. Stop all writers first. Backups
+    that only the other branches hold are lost: restore from them before.
+
+    \b
+    Examples:
+      blockvault branches file:///mnt/nas/backups --volume db
+      blockvault branches file:///mnt/nas/backups --volume db --keep 5f0c...
+    """
+    repository = settings.repository(store)
+    with naming.suggesting(repository, volume):
+        if keep is not None:
+            repository.choose_branch(volume, keep)
+        found = repository.branches(volume)
+    if settings.json:
+        output.as_json({"volume": volume, "branches": found})
+        return
+    rows = [
+        (end["commitId"], str(end["number"]), end["writtenAt"], ", ".join(end["backups"])) for end in found
+    ]
+    output.as_table(("COMMIT", "NUMBER", "WRITTEN", "BACKUPS"), rows)
+
+
 def _tell_collected(
     done: list[Collected],
     failed: list[tuple[str, EngineError]],

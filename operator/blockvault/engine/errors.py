@@ -254,8 +254,8 @@ class TwoWriters(EngineError):
 
     reason = "TwoWriters"
     remedy = (
-        "Stop all programs that write to this store, look at the branches, and choose the one to keep; "
-        "backups that only the others hold are lost."
+        "Stop all programs that write to this store, look at the branches with `blockvault branches`, and choose the "
+        "one to keep (--keep); backups that only the others hold are lost."
     )
 
 
