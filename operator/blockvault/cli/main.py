@@ -17,7 +17,7 @@ from blockvault.cli.doctor import doctor
 from blockvault.cli.key import key
 from blockvault.cli.restore import restore
 from blockvault.cli.verify import verify
-from blockvault.engine import exit_code
+from blockvault.engine import exit_code, memory
 from blockvault.engine.exitcodes import INTERNAL, OK, USAGE
 from blockvault.stores import BlockvaultError, TooManyOpenFiles
 
@@ -53,6 +53,7 @@ for command in (
 
 def main() -> None:
     """Run; does not return."""
+    memory.keep_little()
     stopping.install()
     code = run(None)
     try:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from blockvault.engine import runtime
+from blockvault.engine import memory, runtime
 from blockvault.engine.errors import BadRequest
 from blockvault.engine.packs import PAGES_SIZE, SEGMENT_SIZE, UPLOADS_IN_FLIGHT
 from blockvault.engine.progress import BackupResult
@@ -145,13 +142,6 @@ class View:
 Outcome = BackupResult | BlockvaultError
 
 
-def _give_memory_back() -> None:
-    """What hangs together in rings goes at once, and what the C library keeps goes back to the system."""
-    gc.collect()
-    with suppress(AttributeError):  # only glibc has it
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def back_up(
     repository: Repository,
     requests: list[BackupRequest],
@@ -173,7 +163,7 @@ def back_up(
         except BlockvaultError as error:
             outcome = error
         if len(requests) > 1:
-            _give_memory_back()  # else it would count against the next one's
+            memory.give_back()  # else it would count against the next one's
         ended(request, outcome)
         return outcome
 

@@ -22,7 +22,7 @@ UPLOADS_IN_FLIGHT = 2
 
 # Bytes that room for an object begins with; it grows by doubling, but by no more than so many at a time.
 _FIRST_ROOM = 64 * 1024
-_MOST_GROWTH = 4 * 1024 * 1024
+_MOST_GROWTH = 1024 * 1024
 
 # number (of the block, or of the page in its level), offset, stored length, plain length, codec, kind, level,
 # mask of sectors (patches only), hash

@@ -11,7 +11,7 @@ from copy import copy
 from types import FrameType
 from typing import Any
 
-from blockvault.engine import BackupRequest, Interrupted, Progress, Repository, exit_code
+from blockvault.engine import BackupRequest, Interrupted, Progress, Repository, exit_code, memory
 from blockvault.engine.exitcodes import OK
 from blockvault.mover import words
 from blockvault.mover.request import BACKUP, DEFAULT_PATH, Request, load
@@ -93,6 +93,7 @@ def _do(request: Request, note: Any) -> Any:
 
 def main() -> int:
     """Entry point. Does not return where threads may still be waiting for the network."""
+    memory.keep_little()
     code = Run(os.environ.get("BLOCKVAULT_REQUEST", DEFAULT_PATH)).main()
     sys.stderr.flush()
     # Threads of a run that was stopped may hang in a request for minutes; they hold nothing that needs care.
