@@ -18,11 +18,11 @@ from blockvault.engine.codec import CodecError
 from blockvault.engine.errors import StoredDataDamaged
 from blockvault.engine.fetching import get, get_whole, runs
 from blockvault.engine.hashing import Buffer
-from blockvault.engine.items import BLOCK, BLOCK_PATCH, Head
 from blockvault.engine.leaf import Leaf, Piece
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import ObjectName
 from blockvault.engine.pages import BLOCK_SIZE, FANOUT
+from blockvault.engine.pieces import head_of
 from blockvault.stores import ObjectNotFound, ObjectStore
 
 THREADS = 6
@@ -210,8 +210,7 @@ class BlockReader:
     def _open(self, wanted: _Wanted, stored: Buffer) -> bytes:
         """The plain bytes of a piece; of a block without patches, checked against its hash."""
         piece = wanted.piece
-        kind, plain = (BLOCK_PATCH, piece.plain) if piece.mask else (BLOCK, BLOCK_SIZE)
-        head = Head(wanted.block, kind, 0, piece.codec, plain, piece.mask)
+        head = head_of(piece, wanted.block)
         data = items.unpack(self._lineage, piece.name, piece.offset, head, stored)
         leaf = wanted.state.leaf
         if not leaf.patches(wanted.slot) and self._lineage.keys.block(data) != leaf.hash_of(wanted.slot):
