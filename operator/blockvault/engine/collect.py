@@ -19,7 +19,7 @@ from blockvault.engine.commitlog import CommitLog
 from blockvault.engine.commits import Commits, refuse_unwritable
 from blockvault.engine.errors import ListingImplausible, RollbackSuspected, StoredDataDamaged
 from blockvault.engine.lineage import Lineage
-from blockvault.engine.lockrule import LockRule, text
+from blockvault.engine.lockrule import LockRule
 from blockvault.engine.lockwait import Waiting
 from blockvault.engine.names import ObjectName
 from blockvault.engine.objects import Objects
@@ -296,7 +296,7 @@ class Collector:
             if end > runtime.wall():
                 done.locked_objects += len(found)
                 done.locked_bytes += sum(info.size for info in found)
-                done.locked_until = text(end) if done.locked_objects else None
+                done.locked_until = runtime.time_of(end) if done.locked_objects else None
                 continue
             gone = [info.key for info in found]
             if self._dry_run or self._tolerate(done, lambda gone=gone: self._store.delete(gone)):  # type: ignore[misc]

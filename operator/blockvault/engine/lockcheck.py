@@ -7,7 +7,7 @@ import random
 from blockvault.engine import runtime, trash
 from blockvault.engine.exitcodes import DATA
 from blockvault.engine.finding import FAIL, OK, WARN, Check, finding
-from blockvault.engine.lockrule import LOCKED_UNTIL, LockRule, held, text
+from blockvault.engine.lockrule import LOCKED_UNTIL, LockRule, held
 from blockvault.engine.names import ObjectName
 from blockvault.engine.objects import Objects
 from blockvault.engine.root import Roots
@@ -34,7 +34,7 @@ def locked_as_told(store: ObjectStore, found: Volume, lock: ObjectLock | None) -
     for key in keys:
         end = store.lock_until(key)
         if end is None or end.timestamp() < until:
-            ends = "it is not locked" if end is None else f"its lock ends {text(end.timestamp())}"
+            ends = "it is not locked" if end is None else f"its lock ends {runtime.time_of(end.timestamp())}"
             days = lock.days + LockRule(lock).margin
             return finding(
                 "",

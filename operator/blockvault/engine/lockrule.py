@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from blockvault.engine import runtime
 from blockvault.engine.state import RootEntry
@@ -58,7 +57,7 @@ def held(entry: RootEntry | None) -> float | None:
 def hold(entry: RootEntry, until: float | None) -> None:
     """Write down until when all that a backup needs is locked."""
     if until is not None:
-        entry.extra[LOCKED_UNTIL] = text(until)
+        entry.extra[LOCKED_UNTIL] = runtime.time_of(until)
 
 
 def lower(entry: RootEntry, others: list[RootEntry]) -> None:
@@ -69,8 +68,3 @@ def lower(entry: RootEntry, others: list[RootEntry]) -> None:
             del entry.extra[LOCKED_UNTIL]
         else:
             hold(entry, min(end for end in ends if end is not None))
-
-
-def text(until: float) -> str:
-    """A time as it stands in stored objects."""
-    return datetime.fromtimestamp(until, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from blockvault.engine import runtime
 from blockvault.engine.lineage import Lineage
-from blockvault.engine.lockrule import text
 from blockvault.engine.objects import Objects
 from blockvault.engine.state import Outcome, State
 from blockvault.stores import ObjectNotFound, ObjectStore
@@ -55,13 +54,13 @@ class Waiting:
         free: npt.NDArray[np.bool_] = ends <= now
         self.objects = len(candidates) - int(free.sum())
         self.bytes = candidates.total - asked.where(free).total
-        self.until = text(min(self._epochs.values())) if self._epochs else None
+        self.until = runtime.time_of(min(self._epochs.values())) if self._epochs else None
         return asked.where(free)
 
     def note(self, state: State) -> tuple[State, Outcome] | None:
         """Write down what waits. None when it is written down already."""
         fresh = {
-            "epochs": {str(epoch): text(until) for epoch, until in sorted(self._epochs.items())},
+            "epochs": {str(epoch): runtime.time_of(until) for epoch, until in sorted(self._epochs.items())},
             "objects": self.objects,
             "bytes": self.bytes,
         }
