@@ -17,7 +17,12 @@ from blockvault.engine import objects, rollback, runtime, trash
 from blockvault.engine.canary import clock_of
 from blockvault.engine.commitlog import CommitLog
 from blockvault.engine.commits import Commits, refuse_unwritable
-from blockvault.engine.errors import ListingImplausible, RollbackSuspected, StoredDataDamaged
+from blockvault.engine.errors import (
+    CommitContention,
+    ListingImplausible,
+    RollbackSuspected,
+    StoredDataDamaged,
+)
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.lockrule import LockRule
 from blockvault.engine.lockwait import Waiting
@@ -37,7 +42,7 @@ ATTEMPT_SECONDS = 7 * 24 * 3600
 # Clocks that differ by more seconds than this are mentioned.
 SKEW_SECONDS = 300
 # How often a collect begins anew because others have committed and deleted since it read the state.
-TRIES = 3
+TRIES = 10
 
 
 @dataclass
@@ -88,22 +93,24 @@ class Collector:
         self._judged = 0
 
     def run(self, state: State) -> Collected:
-        """Collect. Raises RollbackSuspected, ListingImplausible; then nothing was deleted."""
+        """Collect. Raises RollbackSuspected, ListingImplausible, CommitContention; then nothing was deleted."""
         done = Collected(state.volume)
         cause = self._commits.set_back(state, self._seen)
         if cause is not None:
             raise RollbackSuspected(f"volume {state.volume}: {cause}")
-        for left in range(TRIES, 0, -1):
+        for _ in range(TRIES):
             try:
                 self._collect(state, done)
-                break
+                return done
             except (ListingImplausible, StoredDataDamaged):
                 # What an old state needs may have been deleted since, by somebody who knew a newer one.
                 newest = self._commits.newest(at_least=state.number)
-                if newest is None or newest.number <= self._judged or left == 1:
+                if newest is None or newest.number <= self._judged:
                     raise
                 state = newest
-        return done
+        raise CommitContention(
+            f"volume {state.volume}: others changed it {TRIES} times while it was looked at"
+        )
 
     def _collect(self, state: State, done: Collected) -> None:
         refuse_unwritable(state)

@@ -11,6 +11,7 @@ import pytest
 
 from blockvault.engine import (
     AttemptFenced,
+    CommitContention,
     FormatUnsupported,
     ParentNotFound,
     Repository,
@@ -23,7 +24,7 @@ from blockvault.engine.commits import Commits
 from blockvault.engine.lineage import lineage_of
 from blockvault.engine.state import Outcome, State
 from blockvault.stores import ObjectInfo
-from tests.unit.engine.support import Crash, MemoryStore, at_call, backup, check_usage, restored
+from tests.unit.engine.support import Crash, MemoryStore, at_call, backup, check_usage, opened, restored
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -378,3 +379,30 @@ def test_a_parent_that_is_not_there_is_refused(store: MemoryStore, source: Path)
     backup(store, source)
     with pytest.raises(ParentNotFound, match="nonsense"):
         backup(store, source, parent="nonsense")
+
+
+@pytest.mark.parametrize("times", [12, 100])
+def test_a_collect_that_is_overtaken_again_and_again(store: MemoryStore, source: Path, times: int) -> None:
+    """What it reads is replaced under its hands. That is no damage: it begins anew, or says that others are busy."""
+    backup(store, source)
+    other = store.view()
+    overtaken = 0
+
+    def replace_all(number: int, kind: str, key: str) -> None:
+        nonlocal overtaken
+        if kind == "get" and "/roots/" in key and overtaken < times:
+            overtaken += 1
+            (listed,) = opened(other).list("v")
+            assert opened(other).delete("v", listed["backupId"])
+            backup(other, source)
+            opened(other).collect("v")
+
+    store.before = replace_all
+    if times == 100:
+        with pytest.raises(CommitContention, match="others changed it"):
+            opened(store).collect("v")
+    else:
+        opened(store).collect("v")
+        assert overtaken == times
+    store.before = lambda *_: None
+    check_usage(store)
