@@ -23,8 +23,8 @@ from blockvault.engine.leaf import MAX_PATCHES
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.pages import BLOCK_SIZE
 
-# Blocks that one thread takes at a time: 4 MiB, so that handing over costs little beside the work.
-BATCH_BLOCKS = 16
+# Blocks that one thread takes at a time: 2 MiB, so that handing over costs little beside the work, and memory as well.
+BATCH_BLOCKS = 8
 BATCH_SIZE = BATCH_BLOCKS * BLOCK_SIZE
 
 # One of so many whole blocks, by chance, is decoded again before it is sent (and every patch): all would take half
