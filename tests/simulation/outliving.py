@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from blockvault.engine import StoredDataDamaged
+from blockvault.engine import Repository, StoredDataDamaged
 from blockvault.engine.errors import EngineError, OwnedElsewhere
+from blockvault.engine.state import RootEntry
+from blockvault.engine.trash import in_trash
 from tests.simulation.checks import check, collect_all
 from tests.simulation.model import Wrong
 from tests.simulation.server import Machine
@@ -27,6 +29,8 @@ def outlive(world: World, volume: str, touched: set[str], lost: set[str]) -> Non
     if touched and before - world.server.objects.keys():
         raise Wrong("a collect deletes although it cannot be told what backups need")
     keep = chance.choice([0.0, 1.0])
+    if any(entry.id in lost and in_trash(entry) for entry in _entries(repository, volume)):
+        keep = 0.0  # what is in the trash already stays there for as long as it was told first
     first = chance.random() < 0.5
     if first:
         delete(world, volume, lost, keep)
@@ -39,6 +43,11 @@ def outlive(world: World, volume: str, touched: set[str], lost: set[str]) -> Non
         delete(world, volume, lost, keep)
     collect_all(world)
     check(world)
+
+
+def _entries(repository: Repository, volume: str) -> list[RootEntry]:
+    found = repository._volumes.find(volume)
+    return [] if found is None else found.state.roots
 
 
 def delete(world: World, volume: str, lost: set[str], keep: float) -> None:
