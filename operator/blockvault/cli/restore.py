@@ -13,7 +13,7 @@ from blockvault.cli.again import command_line
 from blockvault.cli.backup import read_list
 from blockvault.cli.options import BACKUP, PROGRESS, STORE, VOLUME, Settings, common
 from blockvault.cli.showing import Display
-from blockvault.engine import DataLost, Interrupted
+from blockvault.engine import DataLost, Interrupted, memory
 from blockvault.engine.progress import camel
 from blockvault.stores import BlockvaultError, ObjectNotFound, ObjectUnreadable, StoreError
 
@@ -62,6 +62,7 @@ def restore(
       blockvault restore s3://backups/prod ./db.img --volume db --backup 3f9a01
       blockvault restore s3://backups/prod /dev/vg/db --volume db --backup 3f9a01 --have 77c2d0
     """
+    memory.keep_reads()
     repository = settings.repository(store)
     with naming.suggesting(repository, volume):
         chosen = naming.backup_id(repository, volume, backup_id, newest=True)

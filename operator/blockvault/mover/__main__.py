@@ -88,6 +88,7 @@ def _do(request: Request, note: Any) -> Any:
                 report=note,
             )
         )
+    memory.keep_reads()
     return repository.restore(request.volume, request.device, request.backup_id, note, force=True)
 
 
