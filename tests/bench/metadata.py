@@ -267,7 +267,14 @@ def write_base(store: ObjectStore, size: int, gone: Path | None = None) -> Metad
     added = int(records["size"].sum(dtype=np.int64)) + len(data)
     commits.update(
         lambda current: finish(
-            current, attempt, entry, added, Roots(store, lineage), lists_lie=False, compared=True
+            current,
+            attempt,
+            entry,
+            added,
+            Roots(store, lineage),
+            actor=None,
+            lists_lie=False,
+            compared=True,
         ),
         state,
     )

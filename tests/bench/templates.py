@@ -74,6 +74,10 @@ class TemplateSource:
             self.blocks_read += 1
         return view
 
+    def peek(self, offset: int, length: int) -> memoryview | None:
+        """See Source."""
+        return self.read(offset, length)
+
     def head(self, length: int) -> bytes:
         """See Source."""
         return bytes(self.read(0, -(-length // BLOCK_SIZE) * BLOCK_SIZE)[:length])

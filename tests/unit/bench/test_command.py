@@ -60,3 +60,12 @@ def test_a_row_that_is_none_is_refused(bench, capsys):
     with pytest.raises(SystemExit):
         bench("--rows", "fast")
     assert "no row is named fast; there are wrong, slow" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("row", ["random-4k", "requests"])
+def test_rows_that_use_the_engine_from_within_still_fit_it(row, monkeypatch, tmp_path, capsys):
+    """They write a lineage from metadata and stand in for a volume: what else nobody would notice to have broken."""
+    words = ["bench", "--directory", str(tmp_path), "--small", "--rounds", "1", "--rows", row]
+    monkeypatch.setattr(sys, "argv", words)
+    assert command.main() == 0
+    assert "**missed**" not in capsys.readouterr().out
