@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from blockvault.cli import options
 from blockvault.cli.main import run
+from blockvault.engine import memory
 from blockvault.engine.newroot import peak_memory
 from blockvault.stores import ObjectStore
 
@@ -73,6 +74,7 @@ def _verb(
     arguments: list[str], environment: dict[str, str], opened: Callable[[], ObjectStore] | None
 ) -> Verb:
     os.environ.update(environment)
+    memory.keep_little()  # as `main` does
     stores: list[ObjectStore] = []
     former = options.open_store
 
