@@ -99,28 +99,6 @@ def test_a_source_that_changed_meanwhile(tmp_path: Path, store: MemoryStore) -> 
 
 
 @pytest.mark.usefixtures("small")
-def test_patches_fit_only_on_the_same_parent(tmp_path: Path, store: MemoryStore) -> None:
-    """Another backup came between: of the dead run only whole blocks are taken."""
-    source = tmp_path / "source"
-    source.write_bytes(random.Random(1).randbytes(60 * 4096))
-    backup(store, source)
-    with open(source, "r+b") as file:
-        for number in range(60):
-            file.seek(number * 4096 + 64)
-            file.write(random.Random(number).randbytes(64))
-    counting = MemoryStore(dict(store.objects))
-    backup(counting, source, operation_id="op")
-    with pytest.raises(Crash):
-        backup(CrashingStore(store.objects, counting.calls - 6, after=True), source, operation_id="op")
-    dead = {key for key in store.objects if "/segments/00000002" in key}
-    assert dead
-    backup(store, source, operation_id="other")
-    result = backup(store, source, operation_id="op")
-    assert not {str(name) for name in summary_of(store)} & {key.rpartition("/")[2] for key in dead}
-    assert restored(store, tmp_path, result.backup_id) == source.read_bytes()
-
-
-@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_a_directory_that_is_damaged_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encrypted: bool
