@@ -11,6 +11,8 @@ from blockvault.engine import BackupResult, ChangedList, StoredDataDamaged
 from blockvault.engine.commitlog import MILESTONE
 from blockvault.engine.commits import Commits
 from blockvault.engine.errors import ListingImplausible
+from blockvault.engine.names import ObjectName
+from blockvault.engine.root import Roots, encode
 from blockvault.engine.state import Outcome, State
 from tests.unit.engine.support import (
     Crash,
@@ -168,6 +170,53 @@ def test_a_root_that_was_collected_meanwhile_is_not_committed(
     same = backup(slow, source, changed=ChangedList([]))
     assert restored(store, tmp_path, same.backup_id) == source.read_bytes()
     check_usage(store)
+
+
+def test_a_base_is_needed_although_patches_hide_it_wholly(
+    store: MemoryStore, source: Path, tmp_path: Path
+) -> None:
+    """Rule 12: decoding takes it all the same."""
+    first = backup(store, source)
+    for half in (0, 2048):
+        with open(source, "r+b") as file:
+            file.seek(half)
+            file.write(noise(1, half + 5)[:2048])
+        last = backup(store, source)
+    segment = [key for key in data_of(store) if "/segments/00000001-" in key]
+    opened(store).delete("v", first.backup_id)
+    opened(store).collect("v")
+    assert {*segment} <= data_of(store)
+    assert restored(store, tmp_path, last.backup_id) == source.read_bytes()
+    check_usage(store)
+
+
+def test_a_root_is_needed_on_which_a_summary_is_based(
+    store: MemoryStore, source: Path, tmp_path: Path
+) -> None:
+    """Rule 12: although its backup was deleted; and the others' roots have to name it in a row that ends."""
+    first = backup(store, source)
+    with open(source, "r+b") as file:
+        file.write(noise(1, 5))
+    second = backup(store, source)
+    found = opened(store)._volumes.find("v")
+    assert found is not None
+    names = [ObjectName.parse(entry.object) for entry in found.state.roots]
+    opened(store).delete("v", first.backup_id)
+    opened(store).collect("v")
+    below = found.lineage.paths.root(names[0])
+    assert below in store.objects
+    assert restored(store, tmp_path, second.backup_id) == source.read_bytes()
+    check_usage(store)
+    root = Roots(store, found.lineage).at(names[0])
+    size = len(store.objects[below])
+    facts = {**root.facts, "summary": {"base": {"object": str(names[1]), "bytes": size}, "depth": 1}}
+    store.objects[below] = encode(below, names[0], facts, root.records, root.samples, None)
+    before = data_of(store)
+    with pytest.raises(StoredDataDamaged, match="not of depth"):
+        Roots(store, found.lineage).objects(names)
+    with pytest.raises(StoredDataDamaged, match="nothing may be deleted"):
+        opened(store).collect("v")
+    assert data_of(store) == before
 
 
 @pytest.mark.parametrize("folder", ["/segments/", "/pages/"])
