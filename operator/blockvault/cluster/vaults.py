@@ -63,7 +63,15 @@ async def _check(context: Context, vault: Vault) -> dict[str, Any]:
         kind = Missing if error.reason in ABSENT_REASONS else Refusal
         problem = kind(error.reason, f"{storage.location}: {error} {error.remedy}")
         return waiting_status(vault, problem, context.clock())
-    return available_status(vault, storage, store.store_id, store.used_bytes, store.backups, context.clock())
+    return available_status(
+        vault,
+        storage,
+        store.store_id,
+        store.used_bytes,
+        store.backups,
+        context.clock(),
+        unreadable=store.unreadable,
+    )
 
 
 async def _resolve(context: Context, vault: Vault) -> tuple[Storage, StoreLocation] | Refusal | Missing:

@@ -22,6 +22,9 @@ CREDENTIAL_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 RETRY_SECONDS = 5.0
 CHECK_SECONDS = 60.0
 
+# Volumes that a status names one by one.
+NAMED = 3
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -209,18 +212,35 @@ def waiting_status(vault: Vault, problem: Refusal | Missing, now: datetime) -> d
 
 
 def available_status(
-    vault: Vault, storage: Storage, store_id: str, used: int, backups: int, now: datetime
+    vault: Vault,
+    storage: Storage,
+    store_id: str,
+    used: int,
+    backups: int,
+    now: datetime,
+    *,
+    unreadable: list[tuple[str, str, str]],
 ) -> dict[str, Any]:
-    """The status of a Vault whose store was checked. `used` in bytes, as the store's own summaries say."""
+    """The status of a Vault whose store was checked. `used` in bytes, as the store's own summaries say.
+
+    `unreadable`: (volume, what and why, what to do) of volumes that `used` and `backups` leave out. Volumes have
+    nothing to do with each other, so the Vault goes on serving the others.
+    """
     generation = vault.metadata.generation
     capacity = vault.spec.capacity_bytes
     message = f"The store at {storage.location} answers and keeps what it is given."
-    conditions = ready_conditions(
-        _conditions(vault), "ready", "Available", message, generation=generation, now=now
-    )
     conditions = set_condition(
-        conditions, "StoreReachable", "True", "CanaryPassed", message, generation=generation, now=now
+        _conditions(vault), "StoreReachable", "True", "CanaryPassed", message, generation=generation, now=now
     )
+    if unreadable:
+        damage = _damage(unreadable)
+        message = f"{message} {damage}"
+        conditions = set_condition(
+            conditions, "VolumesReadable", "False", "VolumesDamaged", damage, generation=generation, now=now
+        )
+    else:
+        conditions = remove_condition(conditions, "VolumesReadable")
+    conditions = ready_conditions(conditions, "ready", "Available", message, generation=generation, now=now)
     if vault.spec.resources or vault.spec.resource_selector or vault.spec.policy_ref:
         conditions = set_condition(
             conditions,
@@ -247,6 +267,13 @@ def available_status(
         "observedGeneration": generation,
         "conditions": conditions,
     }
+
+
+def _damage(unreadable: list[tuple[str, str, str]]) -> str:
+    names = ", ".join(volume for volume, _, _ in unreadable[:NAMED])
+    more = f" and {len(unreadable) - NAMED} more" if len(unreadable) > NAMED else ""
+    _, cause, remedy = unreadable[0]
+    return f"Not readable, and not counted: {names}{more}. {cause}. {remedy}"
 
 
 def _conditions(vault: Vault) -> list[dict[str, Any]]:

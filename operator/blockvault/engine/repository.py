@@ -367,12 +367,13 @@ class Repository:
         entry = None if found is None else found.state.root_of(operation_id)
         return None if found is None or entry is None else result_of(found.state, entry)
 
-    def usage(self, volume: str | None = None) -> Table:
+    def usage(self, volume: str | None = None, *, failed: Refused | None = None) -> Table:
         """What each volume (or one) uses, how much of it only for the trash, and whose it is. Reads commits only.
 
-        `lockedBytes`: what nothing needs, and the last collect could not delete, as it was locked.
+        `lockedBytes`: what nothing needs, and the last collect could not delete, as it was locked. With `failed`, that
+        is told of a volume that cannot be read, and the others are counted.
         """
-        states = [self._volume(volume).state] if volume is not None else self._states()
+        states = iter([self._volume(volume).state]) if volume is not None else self._states(failed)
         return [usage_of(state) for state in states]
 
     def _volume(self, volume: str) -> Volume:

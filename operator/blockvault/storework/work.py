@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from blockvault.engine import Repository
+from blockvault.engine import EngineError, FormatUnsupported, Repository, StoredDataDamaged
 from blockvault.engine.progress import camel
 from blockvault.stores import StoreLocation, open_store
 
@@ -15,22 +15,37 @@ RETRY_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class StoreStatus:
-    """A store that passed its check: its id, used bytes of all volumes, and how many backups it holds."""
+    """A store that passed its check: its id, used bytes of all volumes, and how many backups it holds.
+
+    `unreadable`: (volume, what and why, what to do) of volumes that are left out of these, as their state is damaged.
+    """
 
     store_id: str
     used_bytes: int
     backups: int
+    unreadable: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 def check(location: StoreLocation) -> StoreStatus:
-    """Make the store, or open it when it is there; prove that it is fit for use."""
+    """Make the store, or open it when it is there; prove that it is fit for use.
+
+    A volume whose state is damaged does not make it unfit: the others are independent of it.
+    """
     store = open_store(location, retry_seconds=RETRY_SECONDS, make=True)
     repository = Repository.init(store)
-    usage = repository.usage()
+    unreadable: list[tuple[str, str, str]] = []
+
+    def failed(volume: str, error: EngineError) -> None:
+        if not isinstance(error, StoredDataDamaged | FormatUnsupported):
+            raise error  # a key that is wrong is wrong for all of them
+        unreadable.append((volume, error.message, error.remedy))
+
+    usage = repository.usage(failed=failed)
     return StoreStatus(
         repository.store_id,
         sum(volume["usedBytes"] for volume in usage),
         sum(volume["backups"] for volume in usage),
+        sorted(unreadable),
     )
 
 

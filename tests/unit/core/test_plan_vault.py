@@ -164,14 +164,35 @@ def test_statuses() -> None:
     wrong = waiting_status(subject, Refusal("InvalidCredentials", "no"), NOW)
     assert wrong["phase"] == "Error"
     assert find_condition(wrong["conditions"], "Stalled") is not None
-    good = available_status(subject, storage(), "id", 25 * 2**30, 3, NOW)
+    good = available_status(subject, storage(), "id", 25 * 2**30, 3, NOW, unreadable=[])
     assert (good["phase"], good["utilization"], good["backups"]) == ("Available", "25.0", 3)
     assert find_condition(good["conditions"], "AssociationServed") is None
 
 
+def test_a_damaged_volume_is_named_and_the_vault_goes_on() -> None:
+    subject = vault(storage=own_storage())
+    lost = [
+        (f"shop/db-{n}", f"lineages/{n}/commits/: no commit is there", "Bring them back.") for n in range(5)
+    ]
+    status = available_status(subject, storage(), "id", 25 * 2**30, 3, NOW, unreadable=lost)
+    assert (status["phase"], status["backups"]) == ("Available", 3)
+    condition = find_condition(status["conditions"], "VolumesReadable")
+    assert condition is not None
+    assert (condition["status"], condition["reason"]) == ("False", "VolumesDamaged")
+    for words in ("shop/db-0, shop/db-1, shop/db-2 and 2 more", "no commit is there", "Bring them back."):
+        assert words in condition["message"]
+        assert words in status["message"]
+    ready = find_condition(status["conditions"], "Ready")
+    assert ready is not None
+    assert ready["status"] == "True"
+    mended = Vault.model_validate({**subject.model_dump(by_alias=True, mode="json"), "status": status})
+    status = available_status(mended, storage(), "id", 25 * 2**30, 4, NOW, unreadable=[])
+    assert find_condition(status["conditions"], "VolumesReadable") is None
+
+
 def test_associated_resources_are_said_not_to_be_backed_up_yet() -> None:
     subject = vault(storage=own_storage(), resources=[{"kind": "PersistentVolumeClaim", "name": "db"}])
-    good = available_status(subject, storage(), "id", 0, 0, NOW)
+    good = available_status(subject, storage(), "id", 0, 0, NOW, unreadable=[])
     condition = find_condition(good["conditions"], "AssociationServed")
     assert condition is not None
     assert condition["status"] == "False"

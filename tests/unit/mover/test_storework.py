@@ -70,6 +70,31 @@ async def test_the_life_of_a_store(work: StoreWork, location: StoreLocation, tmp
     assert await work.usage(location) == 0
 
 
+async def test_a_volume_that_lost_its_commits_does_not_make_the_store_unfit(
+    work: StoreWork, location: StoreLocation, tmp_path: Path
+) -> None:
+    """The others are served and counted, and what happened to the one is said."""
+    await work.check(location)
+    (tmp_path / "volume").write_bytes(b"x" * 100_000)
+    repository = Repository.open(open_store(location))
+    made = {
+        name: repository.backup(BackupRequest(str(tmp_path / "volume"), name))
+        for name in ("ns/lost", "ns/whole")
+    }
+    (lineage,) = (row["lineage"] for row in repository.usage("ns/lost"))
+    for commit in (tmp_path / "store/lineages" / lineage / "commits").iterdir():
+        commit.unlink()
+    found = await work.check(location)
+    assert (found.used_bytes, found.backups) == (made["ns/whole"].used_bytes, 1)
+    ((volume, cause, remedy),) = found.unreadable
+    assert volume == "ns/lost"
+    assert f"lineages/{lineage}/commits/: no commit is there" in cause
+    assert "docs/disaster-recovery.md" in remedy
+    with pytest.raises(errors.CommitsLost):
+        await work.list_backups(location, "ns/lost")
+    assert len(await work.list_backups(location, "ns/whole")) == 1
+
+
 async def test_errors_come_back_as_they_are(work: StoreWork, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(NotAVault, match="no store") as caught:
