@@ -189,6 +189,8 @@ def compact(world: World, mine: Machine, chance: random.Random) -> None:
     try:
         done = world.repository(mine).compact(volume, budget=chance.choice([None, 5_000, 10**9]))
         before.may_change(volume)
+        if done.left:
+            raise Wrong(f"compact finds damage where there is none: {done.left}")
         world.did("compact" if done.roots else "compact: nothing to do")
     except (AttemptFenced, VolumeDeleted, VolumeNotFound) as error:
         world.did(f"compact: {error.reason}")

@@ -11,7 +11,7 @@ from blockvault.cli import naming, output
 from blockvault.cli.options import STORE, VOLUME, Settings, common
 from blockvault.cli.seen import known, note
 from blockvault.cli.values import DURATION, MOST_DAYS, SIZE
-from blockvault.engine import BadRequest, EngineError, Repository, VolumeNotFound
+from blockvault.engine import BadRequest, EngineError, Repository, StoredDataDamaged, VolumeNotFound
 from blockvault.engine.collect import Collected
 from blockvault.engine.errors import OwnedElsewhere
 from blockvault.engine.progress import camel
@@ -183,9 +183,9 @@ def collect(
     rewritten = 0
     for name in names if compact else []:
         try:
-            rewritten += repository.compact(
-                name, budget=compact - rewritten if compact else None
-            ).copied_bytes
+            made = repository.compact(name, budget=compact - rewritten if compact else None)
+            rewritten += made.copied_bytes
+            errors += [(name, StoredDataDamaged(f"{key}: {cause}")) for key, cause in made.left.items()]
         except VolumeNotFound:
             continue  # deleted
         except EngineError as error:

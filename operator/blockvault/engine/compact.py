@@ -17,6 +17,7 @@ from blockvault.engine.damage import Place
 from blockvault.engine.envelope import Kind
 from blockvault.engine.errors import StoredDataDamaged
 from blockvault.engine.fetching import get, get_whole
+from blockvault.engine.hashing import Buffer
 from blockvault.engine.leaf import Leaf, Piece
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.lockrule import DAY, LockRule
@@ -41,12 +42,16 @@ Sized = tuple[ObjectName, int]
 
 @dataclass(frozen=True)
 class Rewritten:
-    """What a compaction did; sizes in bytes. `freed`: of the victims, once collected."""
+    """What a compaction did; sizes in bytes. `freed`: of the victims, once collected.
+
+    `left`: keys of segments that were to be rewritten and are damaged, and how.
+    """
 
     segments: int = 0
     copied_bytes: int = 0
     freed_bytes: int = 0
     roots: int = 0
+    left: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -73,11 +78,13 @@ class Compaction:
         self._lineage = lineage
         self._relocation = Relocation(store, lineage, actor)
         self._roots = self._relocation.roots
+        self._left: dict[str, str] = {}
 
     def run(self, state: State, *, alive_share: float = ALIVE_SHARE, budget: int | None = None) -> Rewritten:
-        """Compact what is worth it in `state`, within `budget` bytes to copy. Raises StoredDataDamaged.
+        """Compact what is worth it in `state`, within `budget` bytes to copy.
 
-        What is known to be damaged is left alone, so that it is in nobody's way.
+        What is known to be damaged is left alone, and so is a segment that turns out to be: both are in nobody's way.
+        Raises StoredDataDamaged for pages and roots, as then nobody knows what is alive, and for copies.
         """
         refuse_unwritable(state)
         if budget is None:
@@ -89,16 +96,32 @@ class Compaction:
                 return Rewritten()
             raise explained(state, self._roots, error) from error
         if not plan.sizes:
-            return Rewritten()
+            self._forgive(state)
+            return Rewritten(left=self._left)
         entered, names = self._relocation.begin(state)
         try:
-            return self._rewrite(entered, plan, names)
+            moved, sizes = self._copies(plan, names)
+            if self._forgive(state) or not plan.sizes:
+                self._relocation.give_up(entered)
+                return Rewritten(left=self._left)
+            return self._rewrite(entered, plan, names, moved, sizes)
         except StoredDataDamaged:
             self._relocation.give_up(entered)
             # What the choice was made by was not pinned until then.
             if self._relocation.overtaken(state):
                 return Rewritten()
             raise
+
+    def _forgive(self, state: State) -> bool:
+        """Whether something was left because of a state that was overtaken: it may have been collected."""
+        if not self._left or not self._relocation.overtaken(state):
+            return False
+        self._left.clear()
+        return True
+
+    def _leave(self, damage: StoredDataDamaged) -> None:
+        key, cause = damage.parts
+        self._left[key] = cause
 
     def _choose(self, state: State, alive_share: float, budget: int) -> _Plan:
         """Segments of which no root needs more than the share, then those of which all together do not."""
@@ -140,7 +163,11 @@ class Compaction:
         for name, size in candidates:
             if str(name) in damaged or self._locked_for_long(name):
                 continue
-            leaves = {entry.head.number // FANOUT for entry in self._directory(name, size)}
+            try:
+                leaves = {entry.head.number // FANOUT for entry in self._directory(name, size)}
+            except StoredDataDamaged as error:
+                self._leave(error)
+                continue
             if not any(first // FANOUT <= leaf < -(-end // FANOUT) for first, end in lost for leaf in leaves):
                 sound[name, size] = leaves
         return sound
@@ -192,8 +219,14 @@ class Compaction:
                             alive[piece.name][piece.offset] = piece.length
         return alive
 
-    def _rewrite(self, state: State, plan: _Plan, names: NameSource) -> Rewritten:
-        moved, sizes = self._copies(plan, names)
+    def _rewrite(
+        self,
+        state: State,
+        plan: _Plan,
+        names: NameSource,
+        moved: dict[Place, Piece],
+        sizes: dict[ObjectName, int],
+    ) -> Rewritten:
         self._prove(sizes)
         overhead = items.overhead(self._lineage)
         victims = {name for name, _ in moved}
@@ -202,7 +235,8 @@ class Compaction:
             return _moved(leaf, victims, moved, changes, overhead)
 
         made = self._relocation.finish(state, state.roots, names, plan.leaves, move, sizes)
-        return Rewritten(len(plan.sizes), sum(sizes.values()), sum(plan.sizes.values()), made)
+        freed = sum(plan.sizes.values())
+        return Rewritten(len(plan.sizes), sum(sizes.values()), freed, made, self._left)
 
     def _copies(self, plan: _Plan, names: NameSource) -> tuple[dict[Place, Piece], dict[ObjectName, int]]:
         """Where each live item of the victims lies now, and the sizes of the new segments.
@@ -220,28 +254,44 @@ class Compaction:
         return moved, segments.sizes
 
     def _copy(self, plan: _Plan, segments: PackWriter) -> dict[Place, Piece]:
-        """Copy the live items of the victims, each victim checked as a whole before. Where each lies now."""
+        """Copy the live items of the victims, each victim checked as a whole before. Where each lies now.
+
+        A victim that is damaged stays as it is, and out of the plan: its copy would give the damage a fresh checksum.
+        """
         moved: dict[Place, Piece] = {}
         for name, size in sorted(plan.sizes.items()):
-            key = self._lineage.paths.segment(name)
             try:
-                data = get_whole(self._store, key, expected=True)
-            except ObjectNotFound as error:
-                raise StoredDataDamaged(f"{key}: segment is missing") from error
-            envelope.split(Kind.SEGMENT, key, data)
-            for entry in self._directory(name, size):
-                if entry.offset not in plan.alive[name]:
-                    continue
-                stored = memoryview(data)[entry.offset : entry.offset + entry.length]
-                try:
-                    packed = items.open_stored(self._lineage, name, entry.offset, entry.head, stored)
-                except CodecError as error:
-                    raise StoredDataDamaged(f"{key}: item at {entry.offset}: {error}") from error
+                live = self._live(name, size, plan.alive[name])
+            except StoredDataDamaged as error:
+                self._leave(error)
+                del plan.sizes[name]
+                continue
+            for entry, packed in live:
                 target, offset, length = segments.add(entry.head, packed, entry.digest)
                 moved[name, entry.offset] = Piece(
                     target, offset, length, entry.head.codec, entry.head.mask, None
                 )
         return moved
+
+    def _live(self, name: ObjectName, size: int, alive: set[int]) -> list[tuple[Entry, Buffer]]:
+        """The items of a segment at those offsets, as the codec made them. Raises StoredDataDamaged."""
+        key = self._lineage.paths.segment(name)
+        try:
+            data = get_whole(self._store, key, expected=True)
+        except ObjectNotFound as error:
+            raise StoredDataDamaged(f"{key}: segment is missing") from error
+        envelope.split(Kind.SEGMENT, key, data)
+        found: list[tuple[Entry, Buffer]] = []
+        for entry in self._directory(name, size):
+            if entry.offset not in alive:
+                continue
+            stored = memoryview(data)[entry.offset : entry.offset + entry.length]
+            try:
+                packed = items.open_stored(self._lineage, name, entry.offset, entry.head, stored)
+            except CodecError as error:
+                raise StoredDataDamaged(f"{key}: item at {entry.offset}: {error}") from error
+            found.append((entry, packed))
+        return found
 
     def _prove(self, sizes: dict[ObjectName, int]) -> None:
         """Read the copies back, before anything is told to rely on them."""

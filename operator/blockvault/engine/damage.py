@@ -24,7 +24,7 @@ BLOCKS_LOST = (
 HELPERS_LOST = "Every backup can be restored. The next backup of the volume replaces it."
 NOTHING_LOST = (
     "Every backup can be restored. `blockvault verify --repair` copies what they need of the object into new ones; "
-    "until then compacting may refuse it."
+    "until then compacting leaves it alone."
 )
 ROOT_LOST = (
     "Restore another backup. Nothing of the volume is collected until this one is gone: `blockvault delete` it, then "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import shutil
 import time
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from blockvault.engine import BackupRequest, Repository, runtime
 from blockvault.engine import collect as engine_collect
 from blockvault.stores import StoreLocation, open_store
-from tests.unit.cli.support import inside, inside_json, words_of
+from tests.unit.cli.support import inside, inside_json, tried, words_of
 
 
 @pytest.fixture
@@ -170,6 +172,33 @@ def test_mostly_dead_segments_are_written_anew(place: Path) -> None:
     assert inside_json("usage", store)["storedBytes"] < before - 1_000_000
     inside("restore", store, str(place / "target"), "--volume", "v")
     assert (place / "target").read_bytes() == (place / "volume").read_bytes()
+
+
+def test_a_damaged_segment_stops_no_compaction(place: Path) -> None:
+    """It is named, with what to do, and the command fails by it; other volumes are rewritten, and all are collected."""
+    store = f"file://{place}/store"
+    for volume in ("damaged", "whole"):
+        (place / "volume").write_bytes(random.Random(volume).randbytes(3 << 20))
+        take = ("backup", str(place / "volume"), store, "--volume", volume)
+        first = inside_json(*take)["backupId"]
+        if volume == "damaged":
+            (segment,) = (place / "store").glob("lineages/*/segments/*")
+        with open(place / "volume", "r+b") as file:
+            file.write(b"\1" * 2_500_000)
+        inside(*take)
+        inside("delete", store, "--volume", volume, "--backup", first, "--now")
+    data = bytearray(segment.read_bytes())
+    data[-8] ^= 1
+    segment.write_bytes(data)
+    done = tried("collect", store, "--compact", "1G", "--output", "json")
+    assert done.code == 65
+    message, remedy = words_of(done)
+    assert segment.name in message
+    assert "blockvault verify" in remedy
+    told = json.loads(done.stdout)
+    assert told["rewrittenBytes"] > 0
+    assert [error["volume"] for error in told["errors"]] == ["damaged"]
+    assert {each["volume"]: each["deletedObjects"] > 0 for each in told["volumes"]}["whole"]
 
 
 @pytest.mark.parametrize(
