@@ -93,6 +93,29 @@ def test_what_stolen_credentials_do_changes_nothing(
     check(place, tmp_path, [*made, (result.backup_id, made[-1][1][::-1])])
 
 
+def test_what_the_key_takes_out_of_the_catalogue_is_still_restored(
+    place: StoreLocation, tmp_path: Path
+) -> None:
+    """Somebody who has the key too deletes backups, the volume, and collects: the commits before lead to all of it."""
+    Repository.init(S3Store(place, retry_seconds=5), RING, lock=DAYS)
+    made = backups(place, tmp_path, 3)
+    before = opened(place).usage()[0]["commit"]
+    thief = opened(place)
+    assert all(thief.delete("v", backup_id) for backup_id, _ in made)
+    (done,) = thief.collect()
+    assert (done.deleted_objects, done.locked_objects > 0) == (0, True)
+    assert thief.delete_volume("v")
+    (done,) = thief.collect()
+    assert done.deleted_objects == 0
+    repository = opened(place)
+    assert repository.list() == []
+    assert [row["backupId"] for row in repository.list("v", commit=before)] == [each for each, _ in made]
+    for backup_id, content in made:
+        target = tmp_path / backup_id
+        repository.restore("v", str(target), backup_id, commit=before)
+        assert target.read_bytes() == content
+
+
 def test_what_is_inherited_is_extended_and_collected_when_it_may(
     place: StoreLocation, tmp_path: Path
 ) -> None:

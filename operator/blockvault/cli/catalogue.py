@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from blockvault.cli import naming, output
-from blockvault.cli.options import BACKUP, STORE, VOLUME, Settings, common
+from blockvault.cli.options import BACKUP, COMMIT, STORE, VOLUME, Settings, common
 from blockvault.cli.values import DURATION
 from blockvault.engine import LATEST, BackupNotFound, BadRequest, EngineError
 
@@ -16,22 +16,26 @@ from blockvault.engine import LATEST, BackupNotFound, BadRequest, EngineError
 @click.command(name="list")
 @STORE
 @click.option("--volume", metavar="NAME", help="Only this volume.")
+@COMMIT
 @common
-def list_backups(store: str, volume: str | None, settings: Settings) -> None:
+def list_backups(store: str, volume: str | None, commit: int | None, settings: Settings) -> None:
     """List the backups in STORE, oldest first, and what is known of each: in the trash, verified, labels.
 
     \b
     Examples:
       blockvault list s3://backups/prod
       blockvault list file:///mnt/backups --volume db --output json
+      blockvault list s3://backups/prod --volume db --commit 129
     """
+    if commit is not None and volume is None:
+        raise BadRequest("--commit needs --volume: each volume counts its own commits")
     repository = settings.repository(store)
     errors: list[tuple[str, EngineError]] = []
     if volume is None:
         found = repository.list(failed=lambda name, error: errors.append((name, error)))
     else:
         with naming.suggesting(repository, volume):
-            found = repository.list(volume)
+            found = repository.list(volume, commit=commit)
     if settings.json:
         output.as_json({"backups": found, "errors": output.errors(errors)})
     else:
@@ -62,8 +66,9 @@ def _table(found: list[dict[str, Any]]) -> None:
 @STORE
 @VOLUME
 @BACKUP
+@COMMIT
 @common
-def show(store: str, volume: str, backup_id: str, settings: Settings) -> None:
+def show(store: str, volume: str, backup_id: str, commit: int | None, settings: Settings) -> None:
     """Show all that is known of one backup.
 
     Where the knowledge of what changed came from, and why a list was not used; ranges that could not be read;
@@ -75,7 +80,8 @@ def show(store: str, volume: str, backup_id: str, settings: Settings) -> None:
     """
     repository = settings.repository(store)
     with naming.suggesting(repository, volume):
-        facts = repository.show(volume, naming.backup_id(repository, volume, backup_id))
+        chosen = naming.backup_id(repository, volume, backup_id, commit=commit)
+        facts = repository.show(volume, chosen, commit=commit)
     if settings.json:
         output.as_json(facts)
     else:

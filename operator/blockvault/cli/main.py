@@ -14,6 +14,7 @@ from blockvault.cli import catalogue, output, stopping, upkeep
 from blockvault.cli.backup import backup
 from blockvault.cli.completion import completion
 from blockvault.cli.doctor import doctor
+from blockvault.cli.history import commits
 from blockvault.cli.key import key
 from blockvault.cli.restore import restore
 from blockvault.cli.verify import verify
@@ -43,6 +44,7 @@ for command in (
     upkeep.collect,
     upkeep.accept_rollback,
     upkeep.branches,
+    commits,
     upkeep.usage,
     doctor,
     key,

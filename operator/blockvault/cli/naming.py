@@ -15,16 +15,19 @@ _WHOLE = re.compile(r"[0-9a-f]{32}")
 _SHOWN = 5
 
 
-def backup_id(repository: Repository, volume: str, given: str, *, newest: bool = False) -> str:
+def backup_id(
+    repository: Repository, volume: str, given: str, *, newest: bool = False, commit: int | None = None
+) -> str:
     """The id that is meant by an id, its beginning, or `latest`; with `newest` also what `latest` is now.
 
-    Raises BackupNotFound, which suggests others, and BadRequest when several begin like this.
+    `commit`: among the backups that this one had. Raises BackupNotFound, which suggests others, and BadRequest when
+    several begin like this.
     """
     if given == LATEST and newest:
-        return str(repository.show(volume)["backupId"])
+        return str(repository.show(volume, commit=commit)["backupId"])
     if given == LATEST or _WHOLE.fullmatch(given):
         return given
-    backups = {str(b["backupId"]): str(b["createdAt"]) for b in repository.list(volume)}
+    backups = {str(b["backupId"]): str(b["createdAt"]) for b in repository.list(volume, commit=commit)}
     fitting = [each for each in backups if each.startswith(given.lower())] if len(given) >= SHORTEST else []
     if len(fitting) == 1:
         return fitting[0]

@@ -28,6 +28,12 @@ BACKUP = click.option(
     metavar="ID",
     help="Which one: its id, the first 6 or more of its characters, or latest (the default).",
 )
+COMMIT = click.option(
+    "--commit",
+    type=click.IntRange(min=1),
+    metavar="NUMBER",
+    help="As that commit of the volume had it, deleted backups included: see `blockvault commits`.",
+)
 PROGRESS = click.option(
     "--progress",
     type=click.Choice(["auto", "none", "plain", "json"]),

@@ -11,7 +11,7 @@ import click
 from blockvault.cli import naming, output
 from blockvault.cli.again import command_line
 from blockvault.cli.backup import read_list
-from blockvault.cli.options import BACKUP, PROGRESS, STORE, VOLUME, Settings, common
+from blockvault.cli.options import BACKUP, COMMIT, PROGRESS, STORE, VOLUME, Settings, common
 from blockvault.cli.showing import Display
 from blockvault.engine import DataLost, Interrupted, memory
 from blockvault.engine.progress import camel
@@ -23,6 +23,7 @@ from blockvault.stores import BlockvaultError, ObjectNotFound, ObjectUnreadable,
 @click.argument("target", metavar="TARGET")
 @VOLUME
 @BACKUP
+@COMMIT
 @click.option("--force", is_flag=True, help="Overwrite a target that is not empty.")
 @click.option(
     "--have", metavar="ID", help="A backup of the volume that TARGET holds: write only what differs."
@@ -43,6 +44,7 @@ def restore(
     target: str,
     volume: str,
     backup_id: str,
+    commit: int | None,
     force: bool,
     have: str | None,
     changed: str | None,
@@ -61,12 +63,13 @@ def restore(
       blockvault restore s3://backups/prod /dev/vg/db-new --volume db
       blockvault restore s3://backups/prod ./db.img --volume db --backup 3f9a01
       blockvault restore s3://backups/prod /dev/vg/db --volume db --backup 3f9a01 --have 77c2d0
+      blockvault restore s3://backups/prod ./db.img --volume db --commit 129
     """
     memory.keep_reads()
     repository = settings.repository(store)
     with naming.suggesting(repository, volume):
-        chosen = naming.backup_id(repository, volume, backup_id, newest=True)
-        held = None if have is None else naming.backup_id(repository, volume, have)
+        chosen = naming.backup_id(repository, volume, backup_id, newest=True, commit=commit)
+        held = None if have is None else naming.backup_id(repository, volume, have, commit=commit)
         listed = None if changed is None else read_list(changed).ranges
         again = command_line(context, backup_id=chosen, have=held, resume=None)
         with Display(progress) as display, _going_on(again):
@@ -81,6 +84,7 @@ def restore(
                     resume=resume,
                     force=force,
                     salvage=salvage,
+                    commit=commit,
                 )
             )
     if settings.json:

@@ -6,7 +6,7 @@ a crash at any moment leaves the former state. The rules are argued in docs/form
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from blockvault.engine import envelope, rollback, runtime
@@ -15,6 +15,7 @@ from blockvault.engine.errors import (
     BadRequest,
     CommitContention,
     CommitsLost,
+    EngineError,
     FormatUnsupported,
     StoredDataDamaged,
     TwoWriters,
@@ -22,7 +23,7 @@ from blockvault.engine.errors import (
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.rollback import Seen
 from blockvault.engine.state import ACTIVE, DELETED, EMPTY, OUTCOMES, Outcome, State
-from blockvault.stores import AlreadyExists, ObjectStore
+from blockvault.stores import AlreadyExists, BlockvaultError, ObjectStore
 
 # Each lost race means that somebody else got through; so many in a row mean that something is wrong.
 MAX_LOST_RACES = 100
@@ -217,6 +218,26 @@ class Commits:
                     remedy="Somebody deleted or replaced commits by hand; keep the store as it is.",
                 )
             state = newest
+
+    def at(self, number: int) -> State | None:
+        """What that commit held, to be read only; None when it is not there. Raises TwoWriters, StoredDataDamaged."""
+        listed = self._log.list(self._paths.commit(number)) if self._lineage.single_writer else Listed()
+        refuse_doubled(f"of lineage {self._paths.lineage}", listed.doubled)
+        found = self._log.get(number, listed)
+        return None if found is None else self._decode(found)
+
+    def all(self, failed: Callable[[str, BlockvaultError], None]) -> Iterator[State]:
+        """What each commit that is listed held, in order. `failed` is told of the key of one that cannot be read."""
+        listed = self._log.list()
+        for key in [key for _, keys in sorted(listed.keys.items()) for key in sorted(keys)]:
+            try:
+                found = self._log.at(key)
+                state = None if found is None else self._decode(found)
+            except EngineError as error:
+                failed(key, error)
+                continue
+            if state is not None:
+                yield state
 
     def branches(self) -> list[State]:
         """The last states of all branches: one, unless two programs wrote to a store for one writer."""

@@ -74,6 +74,13 @@ class BackupNotFound(EngineError):
     remedy = "`blockvault list STORE --volume NAME` shows the backups that are there."
 
 
+class CommitNotFound(EngineError):
+    """The volume has no such commit, or it was trimmed: the latest 64 are kept, and every 64th before them."""
+
+    reason = "CommitNotFound"
+    remedy = "`blockvault commits STORE --volume NAME` shows those that are there."
+
+
 class ParentNotFound(EngineError):
     """The backup that this one should build on is not there."""
 

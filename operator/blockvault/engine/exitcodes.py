@@ -47,6 +47,7 @@ _CODES: dict[type[store_errors.BlockvaultError], int] = {
     errors.NotAVault: NOT_FOUND,
     errors.VolumeNotFound: NOT_FOUND,
     errors.BackupNotFound: NOT_FOUND,
+    errors.CommitNotFound: NOT_FOUND,
     errors.ParentNotFound: NOT_FOUND,
     errors.VolumeDeleted: NOT_FOUND,
     errors.OperationEnded: NOT_FOUND,

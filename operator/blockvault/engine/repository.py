@@ -18,6 +18,7 @@ from blockvault.engine.errors import EngineError, StoredDataDamaged, VolumeNotFo
 from blockvault.engine.evacuate import Evacuated, evacuate
 from blockvault.engine.generations import StoreFacts, make_or_open, open_store_record
 from blockvault.engine.heal import Healed, Healing
+from blockvault.engine.history import Failed, as_of, commits_of, reading, restore_former
 from blockvault.engine.keys import KeyRing
 from blockvault.engine.lockrule import LockRule
 from blockvault.engine.newroot import result_of
@@ -115,16 +116,20 @@ class Repository:
         force: bool = False,
         salvage: bool = False,
         threads: int | None = None,
+        commit: int | None = None,
     ) -> RestoreResult:
         """Write a backup to a device or file. The rest is explained at RestoreRequest.
 
         The backup is pinned meanwhile: deleted and collected, it is still restored. Raises VolumeNotFound,
         BackupNotFound, BadRequest; TargetTooSmall, TargetBusy, TargetNotEmpty, before anything is written;
         StoredDataDamaged, unless `salvage` is asked for; what `Pin.refuse_gone` raises, where there was no pin.
+        `commit`: as that one had it, without a pin; see history.py. Raises CommitNotFound.
         """
-        found = self._volume(volume)
+        found = self._volume(volume, commit)
         request = RestoreRequest(target, have, changed, resume, force, salvage, threads, report)
         chosen = entry_of(found.state, backup_id).id
+        if commit is not None:
+            return restore_former(self.store, found, chosen, request)
         held = [have] if have is not None and found.state.root(have) is not None else []
         with Pin(self.store, found, [chosen, *held]) as pin:
             try:
@@ -337,20 +342,27 @@ class Repository:
     def _update(self, found: Volume, decide: Callable[[State], tuple[State, Outcome] | None]) -> State:
         return Commits(self.store, found.lineage).update(trash.owned(decide, self.actor), found.state)
 
-    def list(self, volume: str | None = None, *, failed: Refused | None = None) -> Table:
+    def list(
+        self, volume: str | None = None, *, failed: Refused | None = None, commit: int | None = None
+    ) -> Table:
         """Backups, oldest first, of one volume or of all.
 
-        With `failed`, that is told of a volume that cannot be read, and those of the others are listed.
+        With `failed`, that is told of a volume that cannot be read, and those of the others are listed. `commit`: of
+        one volume, as that commit had it. Raises CommitNotFound.
         """
-        states = iter([self._volume(volume).state]) if volume is not None else self._states(failed)
+        states = iter([self._volume(volume, commit).state]) if volume is not None else self._states(failed)
         return [facts_of(state, entry) for state in states for entry in state.roots]
 
-    def show(self, volume: str, backup_id: str = LATEST) -> dict[str, Any]:
-        """All that is known of one backup, its meta included."""
-        found = self._volume(volume)
-        state = found.state
-        entry = entry_of(state, backup_id)
-        root = Roots(self.store, found.lineage).read(entry)
+    def commits(self, volume: str, *, failed: Failed) -> Table:
+        """The commits of a volume that are there, oldest first; `failed` is told of those that cannot be read."""
+        return commits_of(self.store, self._volumes, volume, failed)
+
+    def show(self, volume: str, backup_id: str = LATEST, *, commit: int | None = None) -> dict[str, Any]:
+        """All that is known of one backup, its meta included. `commit`: as that one had it. Raises CommitNotFound."""
+        found = self._volume(volume, commit)
+        state, entry = found.state, entry_of(found.state, backup_id)
+        with reading(commit):
+            root = Roots(self.store, found.lineage).read(entry)
         return {
             **camel(result_of(state, entry)),
             "operationId": entry.operation,
@@ -376,7 +388,9 @@ class Repository:
         states = iter([self._volume(volume).state]) if volume is not None else self._states(failed)
         return [usage_of(state) for state in states]
 
-    def _volume(self, volume: str) -> Volume:
+    def _volume(self, volume: str, commit: int | None = None) -> Volume:
+        if commit is not None:
+            return as_of(self.store, self._volumes, volume, commit)
         found = self._volumes.find(volume)
         if found is None:
             raise VolumeNotFound(f"{self.store.url} holds no volume {volume!r}")

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 
 from blockvault.engine import envelope, generations, keys, runtime
 from blockvault.engine.commits import Commits
@@ -99,6 +100,18 @@ class Volumes:
             if found.state.status == ACTIVE:
                 return found
             number += 1
+
+    def openable(self, volume: str) -> list[Lineage]:
+        """The lineages that a volume has had and a key opens, the latest first, deleted ones too. Reads no commits."""
+        found: list[Lineage] = []
+        for number in count(1):
+            try:
+                lineage = self._opened(self._record(self._key(volume, number), volume))
+            except ObjectNotFound:
+                return found[::-1]
+            if lineage is not None:
+                found.append(lineage)
+        raise AssertionError("numbers do not end")
 
     @property
     def lock(self) -> ObjectLock | None:
@@ -219,13 +232,7 @@ class Volumes:
 
         Raises KeyRotated, WrongKey.
         """
-        single = self._facts.single_writer
-        if record.key is not None:
-            return lineage_of(
-                record.lineage, bytes.fromhex(record.key), encrypted=False, single_writer=single
-            )
-        ring = self._facts.ring
-        found = keys.unwrap_any(self._store, record.lineage, ring, single_writer=single)
+        found = self._opened(record)
         if found is not None:
             return found
         # The key of a deleted lineage may have been erased, but its last commit says so in the clear. Whoever has
@@ -233,17 +240,26 @@ class Volumes:
         generations.refuse_old_key(self._store, self._facts)
         told = self.sealed(record.lineage).told()
         if told == DELETED:
-            return erased_lineage(record.lineage, single_writer=single)
+            return erased_lineage(record.lineage, single_writer=self._facts.single_writer)
         if told == EMPTY:
             return None
         # A rotation may have come to it meanwhile.
-        found = keys.unwrap_any(self._store, record.lineage, ring, single_writer=single)
+        found = self._opened(record)
         if found is not None:
             return found
         raise WrongKey(
             f"volume {record.volume}: lineage {record.lineage} is wrapped under none of the keys given",
             remedy="Give the former key as well; `blockvault key rotate` wraps what it missed.",
         )
+
+    def _opened(self, record: _Record) -> Lineage | None:
+        """The lineage with its key; None when none of the keys given opens it."""
+        single = self._facts.single_writer
+        if record.key is not None:
+            return lineage_of(
+                record.lineage, bytes.fromhex(record.key), encrypted=False, single_writer=single
+            )
+        return keys.unwrap_any(self._store, record.lineage, self._facts.ring, single_writer=single)
 
     def _create(self, key: str, volume: str) -> _Record:
         lineage = new_lineage(
