@@ -1,9 +1,11 @@
-"""Loop devices and small file systems, for tests and benchmarks that root runs."""
+"""Loop devices and small file systems, for tests and benchmarks that root runs; and folders in memory."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +14,27 @@ import pytest
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for loop devices and mounts")
 
+_MEMORY = "/dev/shm"
+# Bytes that must be free there: containers often have 64 MiB, and several processes of tests share it.
+_ROOM = 1 << 30
+
 
 def sh(*words: str) -> str:
     """What a program says."""
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def memory() -> str | None:
+    """Where files lie in memory; None, which means the usual place to tempfile, where there is no room for them."""
+    roomy = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _ROOM
+    return _MEMORY if roomy else None
+
+
+@contextmanager
+def in_memory() -> Iterator[Path]:
+    """A folder that costs no waiting for a disk, where the machine has such; it is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="bv-", dir=memory()) as made:
+        yield Path(made)
 
 
 @contextmanager

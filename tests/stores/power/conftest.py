@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,15 +9,15 @@ import pytest
 
 from blockvault.engine import markers, target
 from blockvault.stores import directory, temporary
+from tests.disks import in_memory
 from tests.stores.power.disk import RecordingOs
 
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
     """A directory that is fast to fill and to empty."""
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="bv-power-", dir=memory) as made:
-        yield Path(made)
+    with in_memory() as made:
+        yield made
 
 
 Record = Callable[[Path, int | None], RecordingOs]

@@ -1,17 +1,34 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from blockvault.engine import Repository, rotation
+from blockvault.engine import Repository, fetching, rotation, verification
+from tests.disks import in_memory
 from tests.unit.engine.support import SMALL, MemoryStore, backup, noise, shrink_scale
 
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rotation waits between its listings for stores whose listings lag; ours do not."""
+    """Waiting is for stores whose listings and answers lag behind; ours do not. What is asked stays the same."""
     monkeypatch.setattr(rotation, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(fetching, "SECOND_LOOK", 0.0)
+    monkeypatch.setattr(verification, "SECOND_LOOK", 0.0)
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory: these tests look at what is in files, and would wait for a disk most of their time.
+
+    Those that are about what a disk or its file system does are marked with `disk`, and get a folder there.
+    """
+    if request.node.get_closest_marker("disk"):
+        yield tmp_path
+        return
+    with in_memory() as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ from blockvault.engine.filesystems import detect
 from blockvault.engine.target import Target
 from tests.unit.engine.support import MemoryStore, backup, restored
 
+pytestmark = pytest.mark.disk
+
 KIB = 1024
 
 

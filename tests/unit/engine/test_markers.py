@@ -21,6 +21,8 @@ from tests.unit.engine.support import (
     stand_in_ioctl,
 )
 
+pytestmark = pytest.mark.disk
+
 BLOCK = 4096
 Kept = tuple[MemoryStore, bytes, str]
 

@@ -15,7 +15,7 @@ from blockvault.stores import DirectoryStore
 from tests.disks import loop, root, sh
 from tests.unit.engine.support import MemoryStore, interrupted
 
-pytestmark = root
+pytestmark = [root, pytest.mark.disk]
 
 MIB = 1 << 20
 # No multiple of the block, and one of them none of the larger sectors either.

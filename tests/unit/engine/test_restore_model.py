@@ -23,6 +23,7 @@ from blockvault.engine import Repository, TargetNotEmpty
 from blockvault.engine import target as targets
 from blockvault.engine.markers import Marker
 from blockvault.engine.target import Target
+from tests.disks import memory
 from tests.unit.engine.support import MemoryStore, backup, restore, shrink_scale, stand_in_ioctl
 
 BLOCK = 4096
@@ -99,7 +100,7 @@ class Restores(RuleBasedStateMachine):
         # Few samples: what a restore believes must not hang on many.
         self.patch.setattr("blockvault.engine.compare.SAMPLED", 2)
         self.patch.setattr("blockvault.engine.compare.PATIENCE", 6)
-        self.folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+        self.folder = Path(tempfile.mkdtemp(dir=memory()))
         self.patch.setenv("XDG_STATE_HOME", str(self.folder / "state"))
         self.target = self.folder / "target"
         self.store = MemoryStore()
