@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from blockvault.engine import KeyRing, Repository, VaultKey
+from blockvault.engine import KeyRing, Repository, VaultKey, runtime
 from blockvault.engine.commits import Commits
 from blockvault.engine.compact import Compaction, Rewritten
 from blockvault.engine.envelope import Kind
@@ -23,6 +23,7 @@ from tests.unit.engine.support import (
     backup,
     check_usage,
     opened,
+    repeatable,
     restored,
 )
 
@@ -134,13 +135,20 @@ def test_a_crash_at_every_request(store: MemoryStore, tmp_path: Path) -> None:
     contents = history(store, tmp_path, rounds=8)
     counting = MemoryStore(dict(store.objects))
     compact(counting, alive_share=0.8)
+    moment = runtime.wall()
+    left: list[dict[str, bytes]] = []
     for at in range(1, counting.calls + 1):
-        for after in (at % 2 == 0, True):
+        for after in (False, True):
             objects = dict(store.objects)
-            with pytest.raises(Crash):
+            with pytest.raises(Crash), repeatable(moment):
                 compact(CrashingStore(objects, at, after=after), alive_share=0.8)  # type: ignore[arg-type]
-            again = MemoryStore(objects)
-            check(again, tmp_path, contents)
+            if objects not in left:
+                left.append(objects)
+                check(MemoryStore(dict(objects)), tmp_path, contents)
+    # As it was, and after each of its writes.
+    writes = sum(counting.requests.get(kind, 0) for kind in ("put", "create", "delete"))
+    assert len(left) >= writes + 1 > 5
+    again = MemoryStore(left[-1])
     compact(again, alive_share=0.8)
     check(again, tmp_path, contents)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from blockvault.engine import KeyRing, Repository, StoredDataDamaged, VaultKey
+from blockvault.engine import KeyRing, Repository, StoredDataDamaged, VaultKey, runtime
 from blockvault.engine.leaf import Leaf
 from blockvault.engine.names import ObjectName
 from blockvault.engine.root import Roots
@@ -22,6 +22,7 @@ from tests.unit.engine.support import (
     backup,
     check_usage,
     opened,
+    repeatable,
     restored,
     state_of,
 )
@@ -165,14 +166,19 @@ def test_a_crash_at_every_request(store: MemoryStore, tmp_path: Path, contents: 
     mend_last_block(store, tmp_path / "source", contents)
     counting = MemoryStore(dict(store.objects))
     opened(counting).heal("v")
+    moment = runtime.wall()
+    left: list[dict[str, bytes]] = []
     seen = set()
     for at in range(1, counting.calls + 1):
-        objects = dict(store.objects)
-        with pytest.raises(Crash):
-            opened(CrashingStore(objects, at, after=at % 2 == 0)).heal("v")
-        again = MemoryStore(objects)
-        seen.add(readable(again, tmp_path, contents))
-        check_usage(again)
+        for after in (False, True):
+            objects = dict(store.objects)
+            with pytest.raises(Crash), repeatable(moment):
+                opened(CrashingStore(objects, at, after=after)).heal("v")
+            if objects not in left:
+                left.append(objects)
+                again = MemoryStore(dict(objects))
+                seen.add(readable(again, tmp_path, contents))
+                check_usage(again)
     assert seen == {2, 4}
 
 
@@ -185,6 +191,8 @@ def test_others_in_the_middle(store: MemoryStore, tmp_path: Path, contents: Cont
     opened(counting).heal("v")
     ids = list(contents)
     gone = {"delete the donor": ids[-1], "delete a patient": ids[0], "backup": None}[rival]
+    moment = runtime.wall()
+    ends: list[dict[str, bytes]] = []
     done = set()
     for at in range(1, counting.calls + 1):
         racing = MemoryStore(dict(store.objects))
@@ -197,8 +205,12 @@ def test_others_in_the_middle(store: MemoryStore, tmp_path: Path, contents: Cont
                 opened(calm).collect("v")
 
         racing.before = at_call(at, partial(act, racing.view()))
-        done.add(opened(racing).heal("v").roots)
+        with repeatable(moment):
+            done.add(opened(racing).heal("v").roots)
         racing.before = lambda *_: None
+        if racing.objects in ends:
+            continue
+        ends.append(dict(racing.objects))
         left = [entry.id for entry in state_of(racing).roots]
         assert left[: len(ids) - (gone is not None)] == [one for one in ids if one != gone]
         assert len(left) == len(ids) + (1 if gone is None else -1), f"request {at}"
