@@ -44,7 +44,7 @@ class Owners:
     def takes_over(self, volume: str, cluster: str, *, born: bool) -> Iterator[None]:
         """Inside the block it may become that one's; when that ends well it is, unless others change it as well.
 
-        What is not `born` has no backup yet: it may be given up for another that is nobody's.
+        What is not `born` has no backup that stays: it may be given up for another that is nobody's.
         """
         history = self._history(volume)
         history.append(history[-1] | {cluster})
@@ -53,6 +53,11 @@ class Owners:
             yield
         if not self._changing[volume] and self.mark(volume) == since:
             history.append(frozenset({cluster} if born else {cluster, None}))
+
+    def empties(self, volume: str) -> None:
+        """Its last backup goes: it may be given up from now on, for another that is nobody's."""
+        history = self._history(volume)
+        history.append(history[-1] | {None})
 
     @contextmanager
     def deletes(self, volume: str) -> Iterator[None]:

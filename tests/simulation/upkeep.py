@@ -56,11 +56,18 @@ def backups_of(world: World, volume: str) -> list[str]:
     return [o.backup_id for o in world.model.operations.values() if o.backup_id and o.volume == volume]
 
 
+def is_born(world: World, volume: str) -> bool:
+    """Whether a volume has a backup that stays."""
+    return any(not world.model.doomed[backup_id] for backup_id in backups_of(world, volume))
+
+
 def remove(world: World, mine: Machine, volume: str, backup_id: str, keep: float) -> None:
     """Delete one backup; keep it in the trash for so many seconds."""
     model = world.model
     if keep != FOR_LONG:
         model.doomed[backup_id] += 1
+        if not is_born(world, volume):
+            world.owners.empties(volume)
     before = Before.now(world, mine)
     try:
         was_there = world.repository(mine).delete(volume, backup_id, keep_seconds=keep)
@@ -228,7 +235,7 @@ def take_over(world: World, mine: Machine, chance: random.Random) -> None:
     before = Before.now(world, mine)
     cluster = world.cluster_of(mine)
     try:
-        with world.owners.takes_over(volume, cluster, born=bool(backups_of(world, volume))):
+        with world.owners.takes_over(volume, cluster, born=is_born(world, volume)):
             world.repository(mine).take_over(volume, cluster)
     except (VolumeNotFound, VolumeDeleted):
         return

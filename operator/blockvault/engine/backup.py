@@ -214,8 +214,9 @@ class BackupRun:
             self._volumes.confirm(lineage)
         except KeyRotated:
             # Nothing is in it yet. Left as it is, its name would lead to what the new key does not open.
+            decide = trash.owned(lambda current: end_unborn(current, self._attempt), self._actor)
             with suppress(StoreError, EngineError):
-                commits.update(lambda current: end_unborn(current, self._attempt), state)
+                commits.update(decide, state)
             raise
 
     def _upload(self, work: Work, ranges: Ranges | None) -> BackupResult:

@@ -183,6 +183,32 @@ def test_a_writer_that_was_refused_sets_the_name_free(objects: dict[str, bytes],
     assert len(lineages) == 4
 
 
+def test_a_lineage_that_another_cluster_took_over_is_not_ended(
+    objects: dict[str, bytes], source: Path
+) -> None:
+    """Its new owner ends it: not whom it does not belong to any more."""
+    store = MemoryStore(objects)
+
+    def rotated(number: int, kind: str, key: str) -> None:
+        if kind == "create" and "/commits/" in key:
+            rotate(MemoryStore(objects))
+            store.before = lambda *_: None
+            store.after = taken_over
+
+    def taken_over(number: int, kind: str, key: str) -> None:
+        store.after = lambda *_: None
+        Repository.open(MemoryStore(objects), KeyRing(NEW, OLD)).take_over("new", "two")
+
+    store.before = rotated
+    one = Repository.open(store, KeyRing(OLD), actor="one")
+    with pytest.raises(KeyRotated):
+        one.backup(BackupRequest(str(source), "new", threads=1))
+    state = opened(objects, "new", NEW, OLD).state
+    assert state.status != DELETED
+    assert state.owner is not None
+    assert state.owner["cluster"] == "two"
+
+
 @pytest.mark.parametrize("other", ["nobody", "the same key", "the new key", "a backup"])
 def test_a_lineage_that_others_use_is_not_ended(other: str) -> None:
     """Theirs may count: a run with another key may be confirmed, and a backup is one."""
