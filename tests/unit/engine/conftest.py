@@ -11,8 +11,9 @@ from tests.unit.engine.support import SMALL, MemoryStore, backup, noise, shrink_
 
 
 @pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting is for stores whose listings and answers lag behind; ours do not. What is asked stays the same."""
+    # `tmp_path` comes first, so that it is removed after what a test has made of `os` is undone.
     monkeypatch.setattr(rotation, "QUIET_SECONDS", 0.0)
     monkeypatch.setattr(fetching, "SECOND_LOOK", 0.0)
     monkeypatch.setattr(verification, "SECOND_LOOK", 0.0)

@@ -103,7 +103,6 @@ def test_an_interrupted_restore_is_not_taken_for_another_backup(
         restore(store, target, backup_id)
 
 
-@pytest.mark.disk
 def test_the_note_is_durable_before_the_first_write_and_goes_after_the_last_sync(
     kept: tuple[MemoryStore, bytes, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
