@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from blockvault.engine.errors import BadChangedList
 from blockvault.engine.pages import BLOCK_SIZE
+from blockvault.engine.ranges import merged
 
 
 @dataclass(frozen=True)
@@ -51,18 +52,13 @@ def block_ranges(ranges: Iterable[tuple[int, int]], size: int) -> list[tuple[int
 
     `size` is the volume's, in bytes. Raises BadChangedList for a range that leaves the volume.
     """
-    merged: list[tuple[int, int]] = []
+    blocks: list[tuple[int, int]] = []
     for offset, length in sorted(ranges):
         if offset + length > size:
             raise BadChangedList(f"range at {offset} of {length} bytes leaves the volume of {size} bytes")
-        if length == 0:
-            continue
-        first, end = offset // BLOCK_SIZE, -(-(offset + length) // BLOCK_SIZE)
-        if merged and first <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((first, end))
-    return merged
+        if length:
+            blocks.append((offset // BLOCK_SIZE, -(-(offset + length) // BLOCK_SIZE)))
+    return merged(blocks)
 
 
 def split(ranges: Iterable[tuple[int, int]], step: int) -> Iterator[tuple[int, int]]:

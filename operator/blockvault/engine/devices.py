@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from blockvault.engine.errors import SourceChanged, SourceGone, SourceNotFound, SourceUnreadable
+from blockvault.engine.ranges import merged
 from blockvault.stores import TooManyOpenFiles
 
 _SECTOR = 4096
@@ -171,7 +172,7 @@ class Source:
     @property
     def unreadable(self) -> list[list[int]]:
         """Ranges [offset, length] that could not be read and are given as zeros."""
-        return [[start, end - start] for start, end in _merged(sorted(self._unreadable))]
+        return [[start, end - start] for start, end in merged(sorted(self._unreadable))]
 
     def _salvage(self, view: memoryview, offset: int, wanted: int) -> list[tuple[int, int]]:
         """Read sector by sector; zeros where one cannot be read. Gives those ranges, [start, end)."""
@@ -183,7 +184,7 @@ class Source:
             except _BadSector:
                 part[:] = bytes(len(part))
                 lost.append((offset + start, offset + start + len(part)))
-        return _merged(lost)
+        return merged(lost)
 
     def _fill(self, view: memoryview, offset: int, wanted: int) -> None:
         done = 0
@@ -218,14 +219,3 @@ class Source:
             return os.stat(self.path).st_rdev != self._device
         except OSError:
             return True
-
-
-def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ascending ranges [start, end), with neighbours as one."""
-    merged: list[tuple[int, int]] = []
-    for start, end in ranges:
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged

@@ -10,6 +10,7 @@ from blockvault.engine.devices import Source
 from blockvault.engine.former import FormerLeaf
 from blockvault.engine.leaf import Leaf
 from blockvault.engine.pages import BLOCK_SIZE, FANOUT, blocks_in
+from blockvault.engine.ranges import merged
 from blockvault.engine.scan import BATCH_BLOCKS, BATCH_SIZE, Batch
 from blockvault.engine.tree import TOGETHER, TreeReader
 
@@ -48,13 +49,7 @@ def present(tree: TreeReader, blocks: int) -> Iterator[tuple[int, int]]:
 
 def union(one: Ranges, other: Ranges) -> Ranges:
     """Both, ascending, merged."""
-    merged: Ranges = []
-    for first, end in sorted([*one, *other]):
-        if merged and first <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((first, end))
-    return merged
+    return merged(sorted([*one, *other]))
 
 
 def batches(
