@@ -16,7 +16,7 @@ import pytest
 from blockvault.engine import BackupRequest, Repository, TargetUnwritable, markers
 from blockvault.engine import target as targets
 from blockvault.engine.exitcodes import IO, REFUSED, exit_code
-from blockvault.stores import BlockvaultError, DirectoryStore, StoreFull, directory, temporary
+from blockvault.stores import BlockvaultError, DirectoryStore, StoreFull, directory, durable, temporary
 from tests.unit.engine.support import noise, shrink_scale
 
 # What takes room on a disk, or may find out only then that there is none.
@@ -154,6 +154,7 @@ def test_the_store_is_whole_wherever_it_gets_full(
         with monkeypatch.context() as patch:
             patch.setattr(directory, "os", disk)
             patch.setattr(temporary, "os", disk)
+            patch.setattr(durable, "os", disk)
             error = attempt(lambda: work(template))
         if error is not None:
             failed += 1
@@ -182,6 +183,7 @@ def test_a_restore_goes_on_wherever_the_target_gets_full(
         with monkeypatch.context() as patch:
             patch.setattr(targets, "os", disk)
             patch.setattr(markers, "os", disk)
+            patch.setattr(durable, "os", disk)
             error = attempt(lambda: repository.restore("v", str(target)))
         if error is not None:
             failed += 1

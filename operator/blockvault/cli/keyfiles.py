@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from blockvault.cli.output import warn
 from blockvault.engine import BadKey, BadRequest, KeyRing, VaultKey, runtime
+from blockvault.stores import durable
 
 # Room for base64 with line ends and not for a wrong, large file.
 _MOST = 4096
@@ -65,8 +66,12 @@ def generate(path: str) -> VaultKey:
             f"key file {path}: {error.strerror}", remedy="Name a file in a folder of yours."
         ) from error
     try:
-        _fill(fd, base64.b64encode(raw) + b"\n")
-        _sync(os.path.dirname(os.path.abspath(path)))
+        try:
+            durable.write(fd, base64.b64encode(raw) + b"\n")
+        finally:
+            os.close(fd)
+        # Without it a loss of power could take the name away, and with it all that the key has encrypted since.
+        durable.sync_folder(os.path.dirname(os.path.abspath(path)))
     except OSError as error:
         with suppress(OSError):
             os.unlink(path)  # half a key would stand in the way of a whole one
@@ -75,22 +80,3 @@ def generate(path: str) -> VaultKey:
             remedy="Free space, or name a file elsewhere.",
         ) from error
     return VaultKey(raw)
-
-
-def _fill(fd: int, data: bytes) -> None:
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _sync(folder: str) -> None:
-    # Without it a loss of power could take the name away, and with it all that the key has encrypted since.
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import Any
 
 from blockvault.engine.target import Target
+from blockvault.stores import durable
 
 SUFFIX = ".blockvault-partial"
 
@@ -61,29 +62,20 @@ class Marker:
             temporary = self.path + ".new"
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
-                os.write(fd, json.dumps(self._facts).encode())
-                os.fsync(fd)
+                durable.write(fd, json.dumps(self._facts).encode())
             finally:
                 os.close(fd)
             os.rename(temporary, self.path)
-            _sync(folder)
+            durable.sync_folder(folder)
 
     def remove(self) -> None:
         """The restore is complete."""
         with suppress(FileNotFoundError):
             os.unlink(self.path)
         with suppress(OSError):
-            _sync(os.path.dirname(self.path))
+            durable.sync_folder(os.path.dirname(self.path))
 
 
 def _state_folder() -> str:
     home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
     return os.path.join(home, "blockvault")
-
-
-def _sync(folder: str) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

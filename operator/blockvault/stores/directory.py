@@ -18,7 +18,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar
 
-from blockvault.stores import temporary
+from blockvault.stores import durable, temporary
 from blockvault.stores.base import Data, ObjectInfo, Patience, Traffic
 from blockvault.stores.errors import (
     AccessDenied,
@@ -150,7 +150,7 @@ class DirectoryStore:
             if self._call(key, work):
                 folders.add(os.path.dirname(path))
         for folder in sorted(folders):
-            self._call(folder, lambda folder=folder: _sync(folder))  # type: ignore[misc]
+            self._call(folder, lambda folder=folder: durable.sync_folder(folder))  # type: ignore[misc]
 
     def stat(self, key: str) -> ObjectInfo:
         """See ObjectStore."""
@@ -242,7 +242,7 @@ class DirectoryStore:
             with temporary.written(self._root, key, data) as made:
                 self._give_name(made.path, path, key, exclusive=exclusive)
                 made.kept = True
-                _sync(folder)
+                durable.sync_folder(folder)
                 made.kept = False
         except FileNotFoundError as error:
             # A directory was removed below us, or the temporary file: both are made again.
@@ -273,12 +273,12 @@ class DirectoryStore:
         if folder == self._root:
             temporary.tidy(self._root)
             with suppress(OSError):  # the directory above may be closed to us
-                _sync(above)
+                durable.sync_folder(above)
         else:
             self._prepare(above)
             with suppress(FileExistsError):
                 os.mkdir(folder, 0o750)
-            _sync(above)
+            durable.sync_folder(above)
         self._durable.add(folder)
 
     def _walk(self, folder: str) -> Iterator[ObjectInfo]:
@@ -318,21 +318,13 @@ def _make(folder: str) -> None:
     _make(above)
     with suppress(FileExistsError):
         os.mkdir(folder, 0o750)
-    _sync(above)
-
-
-def _sync(folder: str) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    durable.sync_folder(above)
 
 
 def _sync_seen(folder: str) -> None:
     """Sync for a reader, who may have no right to: then he cannot build on it either."""
     try:
-        _sync(folder)
+        durable.sync_folder(folder)
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import quote, unquote
 
+from blockvault.stores import durable
 from blockvault.stores.base import Data
 
 # Nothing that begins so is an object.
@@ -48,10 +49,7 @@ def written(root: str, key: str, data: Data) -> Iterator[Temporary]:
     try:
         with suppress(OSError):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
+        durable.write(fd, data)
         yield made
     finally:
         if not made.kept:
@@ -105,13 +103,7 @@ def _remove_if_dead(root: str, path: str, now: float) -> None:
             key = unquote(os.path.basename(path).partition("~")[2])
             if not key:
                 return
-            above = os.open(
-                os.path.dirname(os.path.join(root, key)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-            )
-            try:
-                os.fsync(above)
-            finally:
-                os.close(above)
+            durable.sync_folder(os.path.dirname(os.path.join(root, key)))
         os.unlink(path)
     finally:
         os.close(fd)

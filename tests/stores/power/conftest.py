@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from blockvault.engine import markers, target
-from blockvault.stores import directory, temporary
+from blockvault.stores import directory, durable, temporary
 from tests.disks import in_memory
 from tests.stores.power.disk import RecordingOs
 
@@ -29,7 +29,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Record:
 
     def start(root: Path, kill_at: int | None = None) -> RecordingOs:
         recorder = RecordingOs(root, kill_at)
-        for module in (directory, temporary, markers, target):
+        for module in (directory, temporary, durable, markers, target):
             monkeypatch.setattr(module, "os", recorder)
         return recorder
 
