@@ -257,6 +257,38 @@ def test_a_run_that_slept_before_it_began(
     check_usage(store)
 
 
+def test_a_first_run_that_slept_before_it_began(store: MemoryStore, source: Path, tmp_path: Path) -> None:
+    """Rule 18: what it asks about the key comes after a first commit that counts, so that is looked at."""
+    for operation in ("dead", "op"):
+        slow = store.view()
+
+        def sleep(
+            number: int, kind: str, key: str, operation: str = operation, slow: MemoryStore = slow
+        ) -> None:
+            if kind == "put" and operation == "dead":
+                raise Crash
+            if kind == "create" and "/commits/" in key and operation == "op":
+                slow.before = lambda *_: None
+                calm = Repository.open(store.view())
+                found = calm._volumes.find("v")
+                assert found is not None
+                for _ in range(MILESTONE + 70):
+                    found = replace(
+                        found, state=Commits(store.view(), found.lineage).update(note, found.state)
+                    )
+                assert calm.collect("v")[0].trimmed_commits
+
+        slow.before = sleep
+        still = time.time()
+        with runtime.use(runtime.Runtime(wall=lambda still=still: still, monotonic=lambda: 0.0)):  # type: ignore[misc]
+            if operation == "dead":
+                with pytest.raises(Crash):
+                    backup(slow, source, operation_id=operation)
+            else:
+                made = backup(slow, source, operation_id=operation)
+    assert restored(store, tmp_path, made.backup_id) == source.read_bytes()
+
+
 @pytest.mark.parametrize("clock", ["monotonic", "wall"])
 @pytest.mark.parametrize("dies", [False, True])
 def test_a_run_that_sees_by_a_clock_that_it_slept(
