@@ -67,9 +67,9 @@ def test_an_attack_on_locked_backups(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Who has the credentials and the key deletes all and collects: an older commit still leads to it."""
     with bucket_of_the_environment("plain", monkeypatch) as server:
         boto3.client("s3", endpoint_url=server.endpoint).create_bucket(
-            Bucket="locked", ObjectLockEnabledForBucket=True
+            Bucket="attacked", ObjectLockEnabledForBucket=True
         )
-        store, target = "s3://locked/prod", tmp_path / "target"
+        store, target = "s3://attacked/prod", tmp_path / "target"
         inside("key", "generate", str(tmp_path / "key"))
         monkeypatch.setenv("BLOCKVAULT_KEY_FILE", str(tmp_path / "key"))
         inside("init", store, "--lock-days", "3", "--lock-mode", "compliance")

@@ -46,7 +46,7 @@ def test_the_beginning_of_an_id_is_enough_everywhere(place: Path, made: tuple[st
 def test_what_is_not_one_backup_is_refused(
     made: tuple[str, str], monkeypatch: pytest.MonkeyPatch, given: str, code: int, words: str, remedy: str
 ) -> None:
-    def listed(*_: Any) -> list[dict[str, str]]:
+    def listed(*_: Any, **__: Any) -> list[dict[str, str]]:
         return [{"backupId": each, "createdAt": "t"} for each in IDS]
 
     monkeypatch.setattr(Repository, "list", listed)
