@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from blockvault.engine import BackupResult, ChangedList, StoredDataDamaged
+from blockvault.engine import BackupResult, ChangedList, StoredDataDamaged, summary
 from blockvault.engine.commitlog import MILESTONE
 from blockvault.engine.commits import Commits
+from blockvault.engine.envelope import Kind
 from blockvault.engine.errors import ListingImplausible
 from blockvault.engine.names import ObjectName
-from blockvault.engine.root import Roots, encode
+from blockvault.engine.root import Roots, checksum_of, encode
 from blockvault.engine.state import Outcome, State
 from tests.unit.engine.support import (
     Crash,
@@ -281,3 +283,42 @@ def test_what_a_pin_needs_cannot_be_told(store: MemoryStore, source: Path, tmp_p
     reader.before = delete
     opened(reader).restore("v", str(tmp_path / "target"), second.backup_id)
     assert opened(store).collect("v")[0].deleted_objects, "when it has ended, that goes"
+
+
+@pytest.mark.parametrize("wrong", ["more", "fewer"])
+def test_a_summary_that_names_other_objects_than_the_pages_is_found(
+    store: MemoryStore, source: Path, wrong: str
+) -> None:
+    """Rule 12: verify computes what is needed anew, and compares; all that the summary names is there."""
+    backup(store, source)
+    found = opened(store)._volumes.find("v")
+    assert found is not None
+    assert opened(store).verify("v")["ok"]
+    (entry,) = found.state.roots
+    name, paths = ObjectName.parse(entry.object), found.lineage.paths
+    root = Roots(store, found.lineage).at(name)
+    records = root.records[1:].copy()
+    if wrong == "more":
+        records = np.concatenate([root.records[:1], root.records])
+        records[0]["nonce"], records[0]["sequence"] = 1, 0
+        key = paths.object(Kind(int(records[0]["kind"])), summary.name_of(records[0]))
+        store.objects[key] = bytes(int(records[0]["size"]))
+    data = encode(paths.root(name), name, root.facts, records, root.samples, None)
+    store.objects[paths.root(name)] = data
+
+    def change(state: State) -> None:
+        state.roots[0].object_bytes, state.roots[0].object_checksum = len(data), checksum_of(data)
+
+    commit(store, change)
+    rows = opened(store).verify("v")["damaged"]
+    assert "its summary names other objects than its pages reach" in {row["cause"] for row in rows}
+
+
+def test_an_object_of_somebody_else_stops_it(store: MemoryStore, made: BackupResult) -> None:
+    """Rule 12: nobody can say what it is needed for."""
+    key = next(key for key in store.objects if "/segments/" in key)
+    store.objects[f"{key.rpartition('/')[0]}/notes.txt"] = b"mine"
+    before = data_of(store)
+    with pytest.raises(ListingImplausible, match="not an object of a store of backups"):
+        opened(store).collect("v")
+    assert data_of(store) == before

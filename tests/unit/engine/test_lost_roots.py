@@ -170,3 +170,14 @@ def test_a_backup_with_a_lost_page_is_not_mended(
         del made[backup_id]
     repository.collect("v")
     check(store, tmp_path, made)
+
+
+def test_a_backup_with_a_lost_segment_is_not_mended(
+    store: MemoryStore, tmp_path: Path, made: dict[str, bytes]
+) -> None:
+    """Rule 12: its pages can be read, but how large it is cannot be told, and a summary says that of each object."""
+    first, second, _, last = made
+    del store.objects[max(key for key in store.objects if "/segments/00000002" in key)]
+    done = opened(store).rebuild("v")
+    assert {first, second} <= set(done.lost)
+    assert last not in done.lost
