@@ -30,8 +30,13 @@ from blockvault.engine.summary import Changes
 from blockvault.engine.unresolved import explained
 from blockvault.stores import ObjectLock, ObjectNotFound, ObjectStore
 
-# A segment is rewritten when less than this share of it is alive.
-ALIVE_SHARE = 0.5
+# A segment is rewritten when less than this share of it is alive, and nearly all of that belongs to the newest backup:
+# what only older ones need goes by itself when they go, and copying it would be in vain. What they keep for ever must
+# not hold the rest, so at two thirds of the share a segment is rewritten whatever needs it.
+# docs/decisions/0026.
+ALIVE_SHARE = 0.6
+PASSING_SHARE = 0.2
+WHATEVER = 2 / 3
 # Of the stored bytes, at most this share is rewritten by one compaction.
 BUDGET_SHARE = 0.1
 DIRECTORY_READ = 32 * 1024
@@ -55,11 +60,30 @@ class Rewritten:
 
 
 @dataclass
+class _Alive:
+    """Of a segment, offsets and lengths of the items that some root reaches. `passing`: those the newest does not."""
+
+    lengths: dict[int, int] = field(default_factory=dict)
+    passing: set[int] = field(default_factory=set)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        return sum(self.lengths.values())
+
+    def worth(self, size: int, alive_share: float) -> bool:
+        """Whether a segment of so many bytes is worth rewriting."""
+        alive, passing = self.size, sum(self.lengths[offset] for offset in self.passing)
+        few = alive < alive_share * size and passing <= PASSING_SHARE * alive
+        return few or alive < WHATEVER * alive_share * size
+
+
+@dataclass
 class _Plan:
-    """Victims with their sizes, which of their items are alive, and the leaves that point to them."""
+    """Victims with their sizes, what of them is alive, and the leaves that point to them."""
 
     sizes: dict[ObjectName, int] = field(default_factory=dict)
-    alive: dict[ObjectName, set[int]] = field(default_factory=dict)
+    alive: dict[ObjectName, _Alive] = field(default_factory=dict)
     leaves: set[int] = field(default_factory=set)
 
 
@@ -124,21 +148,20 @@ class Compaction:
         self._left[key] = cause
 
     def _choose(self, state: State, alive_share: float, budget: int) -> _Plan:
-        """Segments of which no root needs more than the share, then those of which all together do not."""
+        """Segments of which no root needs more than the share, then those that are worth it by all together."""
         found = _Plan()
         leaves = self._sound(state, self._mostly_dead(state, alive_share))
         if not leaves:
             return found
         alive = self._alive(state, leaves)
         # The deadest first: they give most for what they cost.
-        shares = sorted((sum(alive[name].values()) / size, name, size) for name, size in leaves)
-        for share, name, size in shares:
-            cost = sum(alive[name].values())
-            if share >= alive_share or cost > budget:
+        for name, size in sorted(leaves, key=lambda each: (alive[each[0]].size / each[1], each)):
+            cost = alive[name].size
+            if cost > budget or not alive[name].worth(size, alive_share):
                 continue
             budget -= cost
             found.sizes[name] = size
-            found.alive[name] = set(alive[name])
+            found.alive[name] = alive[name]
             found.leaves |= leaves[name, size]
         return found
 
@@ -203,20 +226,22 @@ class Compaction:
             _, entries = open_directory(self._lineage, name, tail, size)
         return entries
 
-    def _alive(self, state: State, leaves: dict[Sized, set[int]]) -> dict[ObjectName, dict[int, int]]:
-        """Of each segment, offsets and lengths of the items that some root reaches."""
-        alive: dict[ObjectName, dict[int, int]] = {name: {} for name, _ in leaves}
+    def _alive(self, state: State, leaves: dict[Sized, set[int]]) -> dict[ObjectName, _Alive]:
+        alive = {name: _Alive() for name, _ in leaves}
         numbers: set[int] = set().union(*leaves.values())
         seen: set[bytes] = set()
-        for entry in state.roots:
+        # The newest first: a leaf that older roots share with it is looked at once.
+        for older, entry in enumerate(reversed(state.roots)):
             for _, leaf in self._relocation.leaves(self._roots.read(entry), numbers):
                 if leaf.origin is None or leaf.origin.ref.tobytes() in seen:
                     continue
                 seen.add(leaf.origin.ref.tobytes())
                 for slot in leaf.slots_in(alive):
                     for piece in leaf.pieces(slot):
-                        if piece.name in alive:
-                            alive[piece.name][piece.offset] = piece.length
+                        if piece.name in alive and piece.offset not in alive[piece.name].lengths:
+                            alive[piece.name].lengths[piece.offset] = piece.length
+                            if older:
+                                alive[piece.name].passing.add(piece.offset)
         return alive
 
     def _rewrite(
@@ -241,39 +266,43 @@ class Compaction:
     def _copies(self, plan: _Plan, names: NameSource) -> tuple[dict[Place, Piece], dict[ObjectName, int]]:
         """Where each live item of the victims lies now, and the sizes of the new segments.
 
-        The room in which segments are made, a hundred MiB, is free again before the roots are written.
+        The room in which segments are made, some 130 MiB, is free again before the roots are written.
         """
         uploads = Uploads(self._store)
         try:
-            segments = segment_writer(self._lineage, names, uploads)
-            moved = self._copy(plan, segments)
-            segments.flush()
+            staying = segment_writer(self._lineage, names, uploads)
+            passing = segment_writer(self._lineage, names, uploads)
+            moved = self._copy(plan, staying, passing)
+            staying.flush()
+            passing.flush()
             uploads.finish()
         finally:
             uploads.close()
-        return moved, segments.sizes
+        return moved, staying.sizes | passing.sizes
 
-    def _copy(self, plan: _Plan, segments: PackWriter) -> dict[Place, Piece]:
+    def _copy(self, plan: _Plan, staying: PackWriter, passing: PackWriter) -> dict[Place, Piece]:
         """Copy the live items of the victims, each victim checked as a whole before. Where each lies now.
 
-        A victim that is damaged stays as it is, and out of the plan: its copy would give the damage a fresh checksum.
+        What the newest backup does not need goes into segments of its own, which go as a whole. A victim that is
+        damaged stays as it is, and out of the plan: its copy would give the damage a fresh checksum.
         """
         moved: dict[Place, Piece] = {}
         for name, size in sorted(plan.sizes.items()):
             try:
-                live = self._live(name, size, plan.alive[name])
+                live = self._live(name, size, plan.alive[name].lengths)
             except StoredDataDamaged as error:
                 self._leave(error)
                 del plan.sizes[name]
                 continue
             for entry, packed in live:
-                target, offset, length = segments.add(entry.head, packed, entry.digest)
+                writer = passing if entry.offset in plan.alive[name].passing else staying
+                target, offset, length = writer.add(entry.head, packed, entry.digest)
                 moved[name, entry.offset] = Piece(
                     target, offset, length, entry.head.codec, entry.head.mask, None
                 )
         return moved
 
-    def _live(self, name: ObjectName, size: int, alive: set[int]) -> list[tuple[Entry, Buffer]]:
+    def _live(self, name: ObjectName, size: int, alive: dict[int, int]) -> list[tuple[Entry, Buffer]]:
         """The items of a segment at those offsets, as the codec made them. Raises StoredDataDamaged."""
         key = self._lineage.paths.segment(name)
         try:
