@@ -81,6 +81,7 @@ def test_salvage_where_pages_are_damaged(
 # ---- killed
 
 
+@pytest.mark.disk
 def test_a_restore_that_is_killed_fetches_little_again(tmp_path: Path) -> None:
     """kill -9 of a real process, several times: what was written before is not fetched again."""
     source, store = tmp_path / "source", tmp_path / "store"
@@ -117,6 +118,7 @@ def test_a_restore_that_is_killed_fetches_little_again(tmp_path: Path) -> None:
     assert target.read_bytes() == content
 
 
+@pytest.mark.disk  # what is written while a sync runs counts
 def test_at_most_64_mib_are_not_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the machine's power takes away is what was written since the sync before the last."""
     content = random.Random(4).randbytes(160 * MIB)
