@@ -12,6 +12,9 @@ from blockvault.stores import directory, durable, temporary
 from tests.disks import in_memory
 from tests.stores.power.disk import RecordingOs
 
+# The modules whose work on the disk is recorded.
+RECORDED = (directory, temporary, durable, markers, target)
+
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
@@ -29,7 +32,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Record:
 
     def start(root: Path, kill_at: int | None = None) -> RecordingOs:
         recorder = RecordingOs(root, kill_at)
-        for module in (directory, temporary, durable, markers, target):
+        for module in RECORDED:
             monkeypatch.setattr(module, "os", recorder)
         return recorder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import random
 import shutil
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import pytest
 
 from blockvault.engine import Repository, TargetNotEmpty, identity, writeback
 from blockvault.engine.target import Target
-from tests.stores.power.conftest import Record
+from tests.stores.power.conftest import RECORDED, Record
 from tests.stores.power.disk import Disk, Note
 from tests.unit.engine.support import MemoryStore, backup, marker, noise, restore, shrink_scale
 
@@ -114,11 +115,7 @@ def losses(made: Recorded, scratch: Path, most: int, first: int = 0) -> tuple[in
 
 def stop_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything else that the recorded restore was given stays."""
-    import os
-
-    from blockvault.engine import markers, target
-
-    for module in (markers, target):
+    for module in RECORDED:
         monkeypatch.setattr(module, "os", os)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from blockvault.stores import AlreadyExists, DirectoryStore, ObjectNotFound, ObjectStore
-from tests.stores.power.conftest import Record
+from tests.stores.power.conftest import RECORDED, Record
 from tests.stores.power.disk import Disk, Killed, Note, RecordingOs
 
 BIG = random.Random(0).randbytes(5000)
@@ -140,13 +140,11 @@ def test_without_one_of_the_fsyncs_something_is_lost(
     tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch, leave_out: str
 ) -> None:
     """The replay finds what it is there to find."""
-    from blockvault.stores import directory, temporary
-
     root = tmp_path / "store"
     root.mkdir()
     recorder = Careless(root, leave_out)
     with monkeypatch.context() as patched:
-        for module in (directory, temporary):
+        for module in RECORDED:
             patched.setattr(module, "os", recorder)
         run(DirectoryStore(str(root)), lambda key, data: recorder.mark((key, data)))
 

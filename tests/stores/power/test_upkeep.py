@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from blockvault.engine import BackupRequest, KeyRing, Repository, StoredDataDamaged, VaultKey, rotation
 from blockvault.engine.rotation import Rotation
 from blockvault.stores import DirectoryStore
-from tests.stores.power.conftest import Record
+from tests.stores.power.conftest import RECORDED, Record
 from tests.stores.power.disk import Disk, Note
 from tests.unit.engine.support import noise, shrink_scale
 
@@ -116,11 +117,7 @@ def losses(
 
 
 def stop_recording(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    from blockvault.stores import directory, temporary
-
-    for module in (directory, temporary):
+    for module in RECORDED:
         monkeypatch.setattr(module, "os", os)
 
 
