@@ -105,8 +105,9 @@ class BlockReader:
 
         Takes leaves only as fast as blocks arrive. Raises what `sink` and `on_damage` raise, and StoreError.
         """
-        # Fetching waits for the store; decoding with more threads than processors is slower than with as many.
-        decoders = min(self._threads, os.cpu_count() or 1)
+        # Fetching waits for the store. Of those that decode, one more than there are processors: a file is written by
+        # one at a time, and who waits for that has a processor to spare.
+        decoders = min(self._threads, (os.cpu_count() or 1) + 1)
         fetch = runtime.executor(self._threads, "fetch")
         decode = runtime.executor(decoders, "decode")
         fetching: deque[Future[_Fetched]] = deque()
