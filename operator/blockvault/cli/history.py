@@ -6,7 +6,7 @@ import click
 
 from blockvault.cli import naming, output
 from blockvault.cli.options import STORE, VOLUME, Settings, common
-from blockvault.stores import BlockvaultError
+from blockvault.engine import EngineError
 
 
 @click.command()
@@ -25,7 +25,7 @@ def commits(store: str, volume: str, settings: Settings) -> None:
       blockvault commits s3://backups/prod --volume db
     """
     repository = settings.repository(store)
-    errors: list[tuple[str, BlockvaultError]] = []
+    errors: list[tuple[str, EngineError]] = []
     with naming.suggesting(repository, volume):
         found = repository.commits(volume, failed=lambda key, error: errors.append((key, error)))
     if settings.json:

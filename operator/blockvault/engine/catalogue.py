@@ -13,7 +13,7 @@ from blockvault.engine.lockwait import WAITING
 from blockvault.engine.state import RootEntry, State
 from blockvault.engine.volumes import Volume, Volumes
 
-# Told of a volume and its error.
+# Told of a volume, or of the key of a commit, and its error.
 Refused = Callable[[str, EngineError], None]
 
 # Volumes looked at together, where all of them are.
@@ -70,17 +70,21 @@ def facts_of(state: State, entry: RootEntry) -> dict[str, Any]:
     }
 
 
+def counts_of(state: State) -> dict[str, int]:
+    """How many backups a volume has, and how many more in the trash."""
+    living = len(trash.living(state))
+    return {"backups": living, "inTrash": len(state.roots) - living}
+
+
 def usage_of(state: State) -> dict[str, Any]:
     """What a volume uses, in bytes, and whose it is; see Repository.usage."""
-    living = len(trash.living(state))
     return {
         "volume": state.volume,
         "usedBytes": state.used_bytes,
         "trashBytes": state.trash_bytes,
         "uncounted": state.uncounted,
         "lockedBytes": state.extra.get(WAITING, {}).get("bytes", 0),
-        "backups": living,
-        "inTrash": len(state.roots) - living,
+        **counts_of(state),
         "owner": state.owner,
         "lineage": state.lineage,
         "commit": state.number,

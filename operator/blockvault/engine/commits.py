@@ -23,7 +23,7 @@ from blockvault.engine.errors import (
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.rollback import Seen
 from blockvault.engine.state import ACTIVE, DELETED, EMPTY, OUTCOMES, Outcome, State
-from blockvault.stores import AlreadyExists, BlockvaultError, ObjectStore
+from blockvault.stores import AlreadyExists, ObjectStore
 
 # Each lost race means that somebody else got through; so many in a row mean that something is wrong.
 MAX_LOST_RACES = 100
@@ -226,7 +226,7 @@ class Commits:
         found = self._log.get(number, listed)
         return None if found is None else self._decode(found)
 
-    def all(self, failed: Callable[[str, BlockvaultError], None]) -> Iterator[State]:
+    def all(self, failed: Callable[[str, EngineError], None]) -> Iterator[State]:
         """What each commit that is listed held, in order. `failed` is told of the key of one that cannot be read."""
         listed = self._log.list()
         for key in [key for _, keys in sorted(listed.keys.items()) for key in sorted(keys)]:

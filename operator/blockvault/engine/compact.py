@@ -238,10 +238,12 @@ class Compaction:
                 seen.add(leaf.origin.ref.tobytes())
                 for slot in leaf.slots_in(alive):
                     for piece in leaf.pieces(slot):
-                        if piece.name in alive and piece.offset not in alive[piece.name].lengths:
-                            alive[piece.name].lengths[piece.offset] = piece.length
-                            if older:
-                                alive[piece.name].passing.add(piece.offset)
+                        found = alive.get(piece.name)
+                        if found is None or piece.offset in found.lengths:
+                            continue
+                        found.lengths[piece.offset] = piece.length
+                        if older:
+                            found.passing.add(piece.offset)
         return alive
 
     def _rewrite(
@@ -305,11 +307,7 @@ class Compaction:
     def _live(self, name: ObjectName, size: int, alive: dict[int, int]) -> list[tuple[Entry, Buffer]]:
         """The items of a segment at those offsets, as the codec made them. Raises StoredDataDamaged."""
         key = self._lineage.paths.segment(name)
-        try:
-            data = get_whole(self._store, key, expected=True)
-        except ObjectNotFound as error:
-            raise StoredDataDamaged(f"{key}: segment is missing") from error
-        envelope.split(Kind.SEGMENT, key, data)
+        data = self._whole(key, "segment")
         found: list[tuple[Entry, Buffer]] = []
         for entry in self._directory(name, size):
             if entry.offset not in alive:
@@ -322,15 +320,20 @@ class Compaction:
             found.append((entry, packed))
         return found
 
+    def _whole(self, key: str, what: str) -> bytes:
+        """All bytes of a segment, its checksum looked at. Raises StoredDataDamaged."""
+        try:
+            data = get_whole(self._store, key, expected=True)
+        except ObjectNotFound as error:
+            raise StoredDataDamaged(f"{key}: {what} is missing") from error
+        envelope.split(Kind.SEGMENT, key, data)
+        return data
+
     def _prove(self, sizes: dict[ObjectName, int]) -> None:
         """Read the copies back, before anything is told to rely on them."""
         for name, size in sizes.items():
             key = self._lineage.paths.segment(name)
-            try:
-                data = get_whole(self._store, key, expected=True)
-            except ObjectNotFound as error:
-                raise StoredDataDamaged(f"{key}: a copy just made is missing") from error
-            envelope.split(Kind.SEGMENT, key, data)
+            data = self._whole(key, "a copy just made")
             if len(data) != size:
                 raise StoredDataDamaged(f"{key}: a copy just made has {len(data)} bytes instead of {size}")
 

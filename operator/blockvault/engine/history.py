@@ -6,11 +6,11 @@ there are locks. Until then the commits before still name it. They do not keep i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from blockvault.engine import trash
+from blockvault.engine.catalogue import Refused, counts_of
 from blockvault.engine.commits import Commits
 from blockvault.engine.errors import CommitNotFound, StoredDataDamaged, VolumeNotFound
 from blockvault.engine.lineage import Lineage
@@ -18,10 +18,7 @@ from blockvault.engine.progress import RestoreResult
 from blockvault.engine.restore import RestoreRequest, RestoreRun
 from blockvault.engine.state import State
 from blockvault.engine.volumes import Volume, Volumes
-from blockvault.stores import BlockvaultError, ObjectStore
-
-# Told of a commit's key and the error.
-Failed = Callable[[str, BlockvaultError], None]
+from blockvault.stores import ObjectStore
 
 
 def as_of(store: ObjectStore, volumes: Volumes, volume: str, number: int) -> Volume:
@@ -36,7 +33,7 @@ def as_of(store: ObjectStore, volumes: Volumes, volume: str, number: int) -> Vol
     raise CommitNotFound(f"volume {volume!r} has no commit {number}")
 
 
-def commits_of(store: ObjectStore, volumes: Volumes, volume: str, failed: Failed) -> list[dict[str, Any]]:
+def commits_of(store: ObjectStore, volumes: Volumes, volume: str, failed: Refused) -> list[dict[str, Any]]:
     """The commits of a volume that are there, oldest first; `failed` is told of those that cannot be read."""
     return [
         _facts(state)
@@ -84,7 +81,6 @@ def _lineages(store: ObjectStore, volumes: Volumes, volume: str) -> list[Lineage
 
 
 def _facts(state: State) -> dict[str, Any]:
-    living = len(trash.living(state))
     return {
         "lineage": state.lineage,
         "number": state.number,
@@ -92,6 +88,5 @@ def _facts(state: State) -> dict[str, Any]:
         "writtenAt": state.written_at,
         "action": state.outcomes[-1].action if state.outcomes else None,
         "status": state.status,
-        "backups": living,
-        "inTrash": len(state.roots) - living,
+        **counts_of(state),
     }

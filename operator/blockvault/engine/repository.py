@@ -18,7 +18,7 @@ from blockvault.engine.errors import EngineError, StoredDataDamaged, VolumeNotFo
 from blockvault.engine.evacuate import Evacuated, evacuate
 from blockvault.engine.generations import StoreFacts, make_or_open, open_store_record
 from blockvault.engine.heal import Healed, Healing
-from blockvault.engine.history import Failed, as_of, commits_of, reading, restore_former
+from blockvault.engine.history import as_of, commits_of, reading, restore_former
 from blockvault.engine.keys import KeyRing
 from blockvault.engine.lockrule import LockRule
 from blockvault.engine.newroot import result_of
@@ -353,7 +353,7 @@ class Repository:
         states = iter([self._volume(volume, commit).state]) if volume is not None else self._states(failed)
         return [facts_of(state, entry) for state in states for entry in state.roots]
 
-    def commits(self, volume: str, *, failed: Failed) -> Table:
+    def commits(self, volume: str, *, failed: Refused) -> Table:
         """The commits of a volume that are there, oldest first; `failed` is told of those that cannot be read."""
         return commits_of(self.store, self._volumes, volume, failed)
 
