@@ -18,6 +18,7 @@ import pytest
 
 from blockvault.engine import BackupNotFound, BackupRequest, BackupResult, KeyRing, Repository, runtime
 from blockvault.engine import target as targets
+from blockvault.engine.commits import Commits
 from blockvault.engine.envelope import Kind
 from blockvault.engine.hashing import Buffer
 from blockvault.engine.items import overhead
@@ -28,9 +29,10 @@ from blockvault.engine.pages import PATCHED, Inner, name_of
 from blockvault.engine.progress import RestoreResult
 from blockvault.engine.restore import RestoreRequest, RestoreRun
 from blockvault.engine.root import Root, Roots
-from blockvault.engine.state import State
+from blockvault.engine.state import Outcome, State
 from blockvault.engine.target import Target
 from blockvault.engine.tree import TreeReader
+from blockvault.engine.volumes import Volume
 from blockvault.stores import AlreadyExists, ObjectInfo, ObjectNotFound, Traffic
 
 Hook = Callable[[int, str, str], None]
@@ -217,11 +219,32 @@ def opened(store: MemoryStore) -> Repository:
     return Repository.open(store, RING)
 
 
-def state_of(store: MemoryStore, volume: str = "v") -> State:
-    """The newest state of a volume that is there."""
+def volume_of(store: MemoryStore, volume: str = "v") -> Volume:
+    """A volume that is there: its lineage and its newest state."""
     found = opened(store)._volumes.find(volume)
     assert found is not None
-    return found.state
+    return found
+
+
+def state_of(store: MemoryStore, volume: str = "v") -> State:
+    """The newest state of a volume that is there."""
+    return volume_of(store, volume).state
+
+
+def note(state: State) -> tuple[State, Outcome]:
+    """A decision that changes nothing."""
+    return state, Outcome("", "note")
+
+
+def commit(store: MemoryStore, change: Callable[[State], object] = lambda state: None) -> None:
+    """A commit that changes the state in some way."""
+    found = volume_of(store)
+
+    def decide(state: State) -> tuple[State, Outcome]:
+        change(state)
+        return state, Outcome("", "test")
+
+    Commits(store, found.lineage).update(decide, found.state)
 
 
 def noise(blocks: int, seed: int = 1) -> bytes:

@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
-from blockvault.engine.commits import Commits
 from blockvault.engine.errors import AttemptFenced
 from blockvault.engine.names import ObjectName
 from blockvault.engine.root import Roots
-from blockvault.engine.state import Outcome, State
 from blockvault.stores import ObjectInfo
 from tests.unit.engine.support import (
     Crash,
     MemoryStore,
     backup,
     check_usage,
+    commit,
     noise,
     opened,
     restored,
     state_of,
+    volume_of,
 )
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -60,21 +60,8 @@ def segments(store: MemoryStore) -> set[ObjectName]:
 
 def needs(store: MemoryStore) -> set[ObjectName]:
     """What the newest backup needs."""
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     return set(Roots(store, found.lineage).summary(ObjectName.parse(found.state.roots[-1].object)))
-
-
-def commit(store: MemoryStore, change: Any) -> None:
-    """A commit that changes the state in some way."""
-    found = opened(store)._volumes.find("v")
-    assert found is not None
-
-    def decide(state: State) -> tuple[State, Outcome]:
-        change(state)
-        return state, Outcome("", "test")
-
-    Commits(store, found.lineage).update(decide, found.state)
 
 
 @pytest.fixture

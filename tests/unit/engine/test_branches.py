@@ -16,16 +16,12 @@ from blockvault.engine.errors import OwnedElsewhere, TwoWriters
 from blockvault.engine.lineage import erased_lineage, lineage_of
 from blockvault.engine.names import LineagePaths, ObjectName
 from blockvault.engine.state import Outcome, State
-from tests.unit.engine.support import Crash, backup, noise, opened, state_of
+from tests.unit.engine.support import Crash, backup, noise, note, opened, state_of, volume_of
 from tests.unit.engine.test_single_writer import Lax, LaxCrashing
 
 pytestmark = pytest.mark.usefixtures("small")
 
 LINEAGE = lineage_of("lineage", bytes(32), encrypted=False, single_writer=True)
-
-
-def note(state: State) -> tuple[State, Outcome]:
-    return state, Outcome("", "note")
 
 
 def nothing(state: State) -> None:
@@ -40,8 +36,7 @@ def chain(store: Lax) -> tuple[Commits, State]:
 
 def fork(store: Lax, *branches: list[Callable[[State], object]]) -> list[State]:
     """Several writers that saw the same commit each add theirs, one for each change. Their last states."""
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     ends = []
     before = dict(store.objects)
     for changes in branches:

@@ -30,9 +30,11 @@ from tests.unit.engine.support import (
     at_call,
     backup,
     check_usage,
+    commit,
     opened,
     restored,
     state_of,
+    volume_of,
 )
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -58,8 +60,7 @@ def collect(store: MemoryStore, **options: Any) -> Collected:
 def needed(store: MemoryStore) -> set[str]:
     from blockvault.engine.collect import Collector
 
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     return set(Collector(store, found.lineage)._needed(found.state).keys(found.lineage.paths))
 
 
@@ -244,14 +245,10 @@ def test_a_number_seen_before(store: MemoryStore, kept: dict[str, bytes]) -> Non
 
 
 def test_summaries_that_disagree_with_the_commit_stop_it(store: MemoryStore, kept: dict[str, bytes]) -> None:
-    found = opened(store)._volumes.find("v")
-    assert found is not None
-
-    def wrong(state: State) -> tuple[State, Outcome]:
+    def wrong(state: State) -> None:
         state.used_bytes += 1
-        return state, Outcome("", "test")
 
-    Commits(store, found.lineage).update(wrong, found.state)
+    commit(store, wrong)
     with pytest.raises(ListingImplausible, match="by the newest commit"):
         collect(store)
 
@@ -283,8 +280,7 @@ def test_condemned_objects_are_never_named_again(store: MemoryStore, tmp_path: P
         if kind == "put" and "/roots/" in key:
             slow.before = lambda *_: None
             other = MemoryStore(store.objects)
-            found = opened(other)._volumes.find("v")
-            assert found is not None
+            found = volume_of(other)
 
             def decide(state: State) -> tuple[State, Outcome]:
                 name = next(key for key in other.objects if "/segments/00000002" in key)

@@ -26,6 +26,7 @@ from tests.unit.engine.support import (
     opened,
     repeatable,
     restored,
+    volume_of,
 )
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -52,8 +53,7 @@ def history(store: MemoryStore, folder: Path, rounds: int = 14, seed: int = 1) -
 
 
 def compact(store: MemoryStore, **options: object) -> Rewritten:
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     options.setdefault("budget", 1 << 40)
     return Compaction(store, found.lineage).run(found.state, **options)  # type: ignore[arg-type]
 
@@ -67,8 +67,7 @@ def check(store: MemoryStore, folder: Path, contents: dict[str, bytes]) -> None:
 
 def segments(store: MemoryStore) -> set[str]:
     """Keys of all segments that some backup needs."""
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     roots = Roots(store, found.lineage)
     return {
         found.lineage.paths.segment(name)
@@ -288,8 +287,7 @@ def test_a_label_given_in_the_middle_stays(store: MemoryStore, tmp_path: Path) -
 
     racing.before = at_the_first_upload
     assert compact(racing, alive_share=1.1).roots > 0
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     assert all("trash" in entry.labels for entry in found.state.roots)
     assert 2 in {entry.revision for entry in found.state.roots}
 
@@ -310,6 +308,14 @@ def test_a_copy_that_goes_wrong_is_not_relied_on(store: MemoryStore, tmp_path: P
     check(store, tmp_path, contents)
 
 
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """40 blocks, which lie in one segment once they are backed up."""
+    monkeypatch.setattr(packs, "SEGMENT_SIZE", 1_000_000)
+    (tmp_path / "source").write_bytes(noise(40, 1))
+    return tmp_path / "source"
+
+
 def overwritten(source: Path, blocks: range, seed: int) -> None:
     content = bytearray(source.read_bytes())
     for block in blocks:
@@ -317,13 +323,8 @@ def overwritten(source: Path, blocks: range, seed: int) -> None:
     source.write_bytes(content)
 
 
-def test_what_only_older_backups_need_is_waited_for(
-    store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_only_older_backups_need_is_waited_for(store: MemoryStore, tmp_path: Path, source: Path) -> None:
     """It goes with them, and would be copied in vain."""
-    monkeypatch.setattr(packs, "SEGMENT_SIZE", 1_000_000)
-    source = tmp_path / "source"
-    source.write_bytes(noise(40, 1))
     first = backup(store, source).backup_id
     overwritten(source, range(20), 2)
     second = backup(store, source).backup_id
@@ -345,12 +346,9 @@ def test_what_only_older_backups_need_is_waited_for(
 
 
 def test_what_old_backups_keep_does_not_hold_the_rest_for_ever(
-    store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: MemoryStore, tmp_path: Path, source: Path
 ) -> None:
     """At two thirds of the share a segment is rewritten, whoever needs what is left of it."""
-    monkeypatch.setattr(packs, "SEGMENT_SIZE", 1_000_000)
-    source = tmp_path / "source"
-    source.write_bytes(noise(40, 1))
     first = backup(store, source).backup_id
     contents = {}
     for seed, blocks in ((2, range(28)), (3, range(28, 34))):
@@ -361,13 +359,8 @@ def test_what_old_backups_keep_does_not_hold_the_rest_for_ever(
     check(store, tmp_path, contents)
 
 
-def test_what_only_older_backups_need_lies_apart(
-    store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_only_older_backups_need_lies_apart(store: MemoryStore, tmp_path: Path, source: Path) -> None:
     """So that a segment of it goes as a whole, and nothing of it is copied again."""
-    monkeypatch.setattr(packs, "SEGMENT_SIZE", 1_000_000)
-    source = tmp_path / "source"
-    source.write_bytes(noise(40, 1))
     contents = {}
     for seed, blocks in ((2, range(26)), (3, range(26, 28)), (4, range(26, 28))):
         contents[backup(store, source).backup_id] = source.read_bytes()

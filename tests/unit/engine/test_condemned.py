@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +9,22 @@ import pytest
 
 from blockvault.engine import BackupResult, ChangedList, StoredDataDamaged, summary
 from blockvault.engine.commitlog import MILESTONE
-from blockvault.engine.commits import Commits
 from blockvault.engine.envelope import Kind
 from blockvault.engine.errors import ListingImplausible
 from blockvault.engine.names import ObjectName
 from blockvault.engine.root import Roots, checksum_of, encode
-from blockvault.engine.state import Outcome, State
+from blockvault.engine.state import State
 from tests.unit.engine.support import (
     Crash,
     MemoryStore,
     backup,
     check_usage,
+    commit,
     noise,
     opened,
     restored,
     state_of,
+    volume_of,
 )
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -38,18 +38,6 @@ def is_data(key: str) -> bool:
 
 def data_of(store: MemoryStore) -> set[str]:
     return {key for key in store.objects if is_data(key)}
-
-
-def commit(store: MemoryStore, change: Callable[[State], object] = lambda state: None) -> None:
-    """A commit that changes the state in some way."""
-    found = opened(store)._volumes.find("v")
-    assert found is not None
-
-    def decide(state: State) -> tuple[State, Outcome]:
-        change(state)
-        return state, Outcome("", "test")
-
-    Commits(store, found.lineage).update(decide, found.state)
 
 
 @pytest.fixture
@@ -200,8 +188,7 @@ def test_a_root_is_needed_on_which_a_summary_is_based(
     with open(source, "r+b") as file:
         file.write(noise(1, 5))
     second = backup(store, source)
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     names = [ObjectName.parse(entry.object) for entry in found.state.roots]
     opened(store).delete("v", first.backup_id)
     opened(store).collect("v")
@@ -291,8 +278,7 @@ def test_a_summary_that_names_other_objects_than_the_pages_is_found(
 ) -> None:
     """Rule 12: verify computes what is needed anew, and compares; all that the summary names is there."""
     backup(store, source)
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     assert opened(store).verify("v")["ok"]
     (entry,) = found.state.roots
     name, paths = ObjectName.parse(entry.object), found.lineage.paths

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 
 from blockvault.engine import KeyRing, Repository, VaultKey, runtime
-from blockvault.engine.commits import Commits
 from blockvault.engine.doctor import examine
 from blockvault.engine.rollback import Seen
 from blockvault.engine.rotation import Rotation
-from blockvault.engine.state import Attempt, Outcome, State
+from blockvault.engine.state import Attempt, State
 from blockvault.stores import AccessDenied, InvalidCredentials, ObjectInfo, StoreUnreachable
 from tests.unit.engine import support
-from tests.unit.engine.support import MemoryStore, backup, opened
+from tests.unit.engine.support import MemoryStore, backup, commit, opened, volume_of
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -42,15 +41,11 @@ def wrong(store: MemoryStore, ring: KeyRing | None = None) -> dict[str, str]:
 
 
 def change(store: MemoryStore, **fields: Any) -> None:
-    found = opened(store)._volumes.find("v")
-    assert found is not None
-
-    def decide(state: State) -> tuple[State, Outcome]:
+    def set_all(state: State) -> None:
         for name, value in fields.items():
             setattr(state, name, value)
-        return state, Outcome("", "test")
 
-    Commits(store, found.lineage).update(decide, found.state)
+    commit(store, set_all)
 
 
 def test_a_healthy_store(kept: MemoryStore) -> None:
@@ -178,8 +173,7 @@ def test_owners(kept: MemoryStore) -> None:
 
 
 def test_a_store_that_was_set_back(kept: MemoryStore) -> None:
-    found = opened(kept)._volumes.find("v")
-    assert found is not None
+    found = volume_of(kept)
     seen = {found.state.lineage: Seen(found.state.number)}
     assert all(check["level"] == "ok" for check in opened(kept).doctor(seen))
     seen = {found.state.lineage: Seen(found.state.number + 1)}

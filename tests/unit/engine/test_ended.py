@@ -13,7 +13,7 @@ from blockvault.engine.commits import Commits
 from blockvault.engine.exitcodes import NOT_FOUND
 from blockvault.engine.state import OUTCOMES, Outcome
 from blockvault.mover import words
-from tests.unit.engine.support import MemoryStore, at_call, backup, check_usage, opened, state_of
+from tests.unit.engine.support import MemoryStore, at_call, backup, check_usage, opened, state_of, volume_of
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -92,8 +92,7 @@ def test_a_trash_that_was_emptied_is_remembered(
     others.append(run(store, source).backup_id)
     for backup_id in others:
         opened(store).delete("v", backup_id, keep_seconds=0.001)
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     for _ in range(OUTCOMES):
         Commits(store, found.lineage).update(lambda state: (state, Outcome("", "note")), found.state)
     monkeypatch.setattr("blockvault.engine.runtime.now", lambda: "2999-01-01T00:00:00Z")

@@ -24,6 +24,7 @@ from tests.unit.engine.support import (
     opened,
     restored,
     state_of,
+    volume_of,
 )
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -63,8 +64,7 @@ def contents(
 
 def needed(store: MemoryStore) -> list[str]:
     """Keys of all segments and page objects that backups need."""
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     roots = Roots(store, found.lineage)
     keys = {
         found.lineage.paths.object(usage.kind, name)
@@ -223,8 +223,7 @@ def test_a_copy_that_goes_wrong_is_not_relied_on(
 
 
 def test_a_page_that_cannot_be_read_is_in_the_way(store: MemoryStore, contents: Contents) -> None:
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     root = Roots(store, found.lineage).read(found.state.roots[-1])
     last = BLOCKS // 4 - 1
     ref = TreeReader(store, found.lineage, root.top, root.levels).inner(1, last // 4).entries[last % 4]

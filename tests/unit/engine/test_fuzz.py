@@ -46,7 +46,7 @@ from blockvault.engine.state import State
 from blockvault.engine.tree import TreeReader
 from blockvault.stores import StoreError
 from tests.unit.engine import support
-from tests.unit.engine.support import Crash, CrashingStore, MemoryStore, backup, opened
+from tests.unit.engine.support import Crash, CrashingStore, MemoryStore, backup, opened, volume_of
 
 KEY = VaultKey(bytes(range(32)))
 EXAMPLES = int(os.environ.get("BLOCKVAULT_FUZZ_EXAMPLES", "150"))
@@ -135,8 +135,7 @@ class World:
             backup(CrashingStore(store.objects, 12, after=True), source)
         opened(store).delete("v", min(self.contents), keep_seconds=9e6)
         self.objects = store.objects
-        found = opened(store)._volumes.find("v")
-        assert found is not None
+        found = volume_of(store)
         self.lineage = found.lineage
         self.newest = max(key for key in store.objects if "/commits/" in key)
 

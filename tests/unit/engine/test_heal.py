@@ -25,6 +25,7 @@ from tests.unit.engine.support import (
     repeatable,
     restored,
     state_of,
+    volume_of,
 )
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -65,8 +66,7 @@ def contents(
 
 
 def leaf_of(store: MemoryStore, number: int, block: int) -> Leaf:
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     root = Roots(store, found.lineage).read(found.state.roots[number])
     _, leaf = next(TreeReader(store, found.lineage, root.top, root.levels).leaves([block // 4]))
     assert leaf is not None
@@ -75,8 +75,7 @@ def leaf_of(store: MemoryStore, number: int, block: int) -> Leaf:
 
 def damage(store: MemoryStore) -> None:
     """Flip a bit of each damaged block's base, which all backups share."""
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     for block in DAMAGED:
         base = leaf_of(store, -1, block).base(block % 4)
         assert base is not None
@@ -110,8 +109,7 @@ def mend_last_block(store: MemoryStore, source: Path, contents: Contents) -> Non
 def test_a_lost_root_is_in_nobodys_way(store: MemoryStore, tmp_path: Path, contents: Contents) -> None:
     """The others are mended: first what they need is written down anew, where the lost root said it, then blocks."""
     entry = state_of(store).roots[0]
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     del store.objects[found.lineage.paths.root(ObjectName.parse(entry.object))]
     done = opened(store).rebuild("v")
     assert (done.roots, done.lost) == (2, [entry.id])

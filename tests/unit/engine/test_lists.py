@@ -9,7 +9,16 @@ import pytest
 
 from blockvault.engine import AttemptFenced, ChangedList, KeyRing, Repository, VaultKey, samples
 from tests.unit.engine import support
-from tests.unit.engine.support import Crash, CrashingStore, MemoryStore, backup, check_usage, opened, restored
+from tests.unit.engine.support import (
+    Crash,
+    CrashingStore,
+    MemoryStore,
+    backup,
+    check_usage,
+    opened,
+    restored,
+    volume_of,
+)
 
 BLOCK = 262144
 
@@ -84,8 +93,7 @@ def test_nothing_changed_while_another_commits(tmp_path: Path, store: MemoryStor
 
     racing.before = rival
     result = backup(racing, source, changed=ChangedList([]), operation_id="op")
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     assert [outcome.action for outcome in found.state.outcomes[-3:]] == ["backup", "begin", "backup"]
     assert restored(store, tmp_path, result.backup_id) == source.read_bytes()
 

@@ -18,6 +18,7 @@ from tests.unit.engine.support import (
     opened,
     restored,
     state_of,
+    volume_of,
 )
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -52,8 +53,7 @@ def made(
 
 
 def key_of(store: MemoryStore, name: str) -> str:
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     return found.lineage.paths.root(ObjectName.parse(name))
 
 

@@ -13,7 +13,7 @@ from blockvault.engine.pages import name_of
 from blockvault.engine.root import Roots
 from tests.unit.engine import support
 from tests.unit.engine.decoder import Decoder, Scale
-from tests.unit.engine.support import SMALL, MemoryStore, backup, noise, opened, restored, state_of
+from tests.unit.engine.support import SMALL, MemoryStore, backup, noise, opened, restored, state_of, volume_of
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -74,8 +74,7 @@ def history(
 
 
 def root_key(store: MemoryStore, number: int) -> str:
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     return found.lineage.paths.root(ObjectName.parse(found.state.roots[number].object))
 
 

@@ -18,7 +18,7 @@ from blockvault.engine.tree import TreeReader
 from tests.simulation.simulate import run
 from tests.unit.engine import support
 from tests.unit.engine.nonces import Audit
-from tests.unit.engine.support import Crash, CrashingStore, MemoryStore, backup, noise, opened
+from tests.unit.engine.support import Crash, CrashingStore, MemoryStore, backup, noise, volume_of
 
 BLOCK = 4096
 # Encrypted ones of the simulation; between them runs crash and go on, keys are rotated, backups compacted, and a
@@ -57,8 +57,7 @@ def test_at_every_crash_of_a_run_whose_parent_is_damaged(
     source = tmp_path / "source"
     source.write_bytes(noise(40))
     backup(store, source)
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     root = Roots(store, found.lineage).read(found.state.roots[0])
     late = TreeReader(store, found.lineage, root.top, root.levels).inner(1, 2).entries[1]
     key = found.lineage.paths.pages(name_of(late))

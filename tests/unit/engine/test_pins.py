@@ -14,7 +14,7 @@ from blockvault.engine.errors import ReadOvertaken
 from blockvault.engine.pins import Pin
 from blockvault.engine.state import ATTEMPTS, PINS
 from blockvault.stores import AccessDenied
-from tests.unit.engine.support import Crash, MemoryStore, backup, check_usage, opened, state_of
+from tests.unit.engine.support import Crash, MemoryStore, backup, check_usage, opened, state_of, volume_of
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -46,8 +46,7 @@ def restore(
 
 
 def compact(store: MemoryStore) -> None:
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     assert Compaction(store, found.lineage).run(found.state, alive_share=0.9, budget=1 << 40).roots
 
 
@@ -136,8 +135,7 @@ def test_a_pin_of_a_dead_reader_goes_in_time(
 def test_pins_and_runs_do_not_push_each_other_out(
     store: MemoryStore, tmp_path: Path, made: dict[str, bytes]
 ) -> None:
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     pins = [Pin(store, found, [backup_id]) for backup_id in [*made, *made] * 6]
     entered = [pin.__enter__() for pin in pins]
     assert [pin.unpinned is None for pin in entered].count(True) == PINS

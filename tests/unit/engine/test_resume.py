@@ -15,7 +15,16 @@ import pytest
 from blockvault.engine import ChangedList, KeyRing, Repository, VaultKey
 from blockvault.stores import StoreLocation, open_store
 from tests.unit.engine import support
-from tests.unit.engine.support import Crash, CrashingStore, MemoryStore, backup, check_usage, opened, restored
+from tests.unit.engine.support import (
+    Crash,
+    CrashingStore,
+    MemoryStore,
+    backup,
+    check_usage,
+    opened,
+    restored,
+    volume_of,
+)
 
 BLOCK = 262144
 
@@ -52,8 +61,6 @@ def test_what_was_sent_is_adopted(
         again = MemoryStore(objects)
         result = backup(again, source, **options)
         made = {key for key in objects if "/segments/" in key} - set(store.objects) - there
-        used = opened(again)._volumes.find("v")
-        assert used is not None
         named = {str(name) for name in summary_of(again)}
         assert {key for key in there if key.rpartition("/")[2] not in named} == set()
         adopted += len(there)
@@ -77,8 +84,7 @@ def summary_of(store: MemoryStore) -> list[object]:
     from blockvault.engine.names import ObjectName
     from blockvault.engine.root import Roots
 
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     return list(Roots(store, found.lineage).summary(ObjectName.parse(found.state.roots[-1].object)))
 
 

@@ -24,6 +24,7 @@ from tests.unit.engine.support import (
     opened,
     restored,
     state_of,
+    volume_of,
 )
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -236,8 +237,7 @@ def test_a_compaction_notices_it_as_well(store: MemoryStore, source: Path) -> No
     for seed in range(3):
         backup(store, change(source, seed), full=True)
     lose_commits(store, 2)
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     state, names = Relocation(store, found.lineage, None).begin(found.state)
     assert state.rollback is not None
     assert names.epoch == 4, "above the lost one"
@@ -315,8 +315,7 @@ def test_a_commit_seen_before_is_not_in_the_past(store: MemoryStore, source: Pat
     seen = {state.lineage: Seen(state.number, state.commit_id)}
     backup(other, change(source, 3))
     for each in (store, other):
-        found = opened(each)._volumes.find("v")
-        assert found is not None
+        found = volume_of(each)
         state = found.state
         for _ in range(further):
             state = Commits(each, found.lineage).update(lambda s: (s, Outcome("", "note")), state)

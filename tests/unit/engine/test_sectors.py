@@ -15,7 +15,7 @@ from blockvault.engine.hashing import LineageKey
 from blockvault.engine.leaf import Leaf
 from blockvault.engine.root import Roots
 from blockvault.engine.tree import TreeReader
-from tests.unit.engine.support import MemoryStore, backup, check_usage, opened, restored
+from tests.unit.engine.support import MemoryStore, backup, check_usage, opened, restored, volume_of
 
 BLOCK, SECTOR = 262144, 4096
 
@@ -34,8 +34,7 @@ def touch(path: Path, places: list[int], salt: int) -> None:
 
 
 def leaf_of(store: MemoryStore, result: BackupResult, number: int = 0) -> Leaf:
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     entry = found.state.root(result.backup_id)
     assert entry is not None
     root = Roots(store, found.lineage).read(entry)

@@ -21,6 +21,7 @@ from tests.unit.engine.support import (
     check_usage,
     opened,
     restored,
+    volume_of,
 )
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -186,8 +187,7 @@ def test_a_run_of_the_other_branch_cannot_commit(store: Lax, tmp_path: Path) -> 
     """Epochs go on above those of all branches, and no attempt outlives the choice."""
     write(tmp_path / "source", 1)
     backup(store, tmp_path / "source")
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     log = CommitLog(store, found.lineage)
     for _ in range(2):
         # Two writers that looked at the same moment.

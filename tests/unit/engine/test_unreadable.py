@@ -23,7 +23,7 @@ from blockvault.engine.devices import Source
 from blockvault.engine.exitcodes import IO, REFUSED, TEMPORARY, exit_code
 from blockvault.engine.root import Roots
 from blockvault.stores import TooManyOpenFiles
-from tests.unit.engine.support import MemoryStore, backup, opened, restored
+from tests.unit.engine.support import MemoryStore, backup, opened, restored, volume_of
 
 BLOCK = 262144
 SECTOR = 4096
@@ -120,8 +120,7 @@ def test_sectors_that_went_bad_where_nothing_changed_are_neither_lost_nor_a_lie(
 def test_a_range_noted_up_to_the_end_of_its_sector_is_understood(store: MemoryStore, disk: Disk) -> None:
     """As former versions have noted the last sector of a volume that ends within it."""
     backup(store, disk.path)
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     root = Roots(store, found.lineage).read(found.state.roots[-1])
     root.facts["unreadable"] = [[BLOCK, SECTOR], [12 * BLOCK, SECTOR]]
     assert root.unreadable == [(BLOCK, SECTOR), (12 * BLOCK, SECTOR // 2)]

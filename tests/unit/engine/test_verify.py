@@ -18,7 +18,7 @@ from blockvault.engine.root import Roots
 from blockvault.engine.tree import TreeReader
 from blockvault.stores import AccessDenied, ObjectInfo, StoreUnreachable
 from tests.unit.engine import support
-from tests.unit.engine.support import MemoryStore, backup, check_usage, opened, restored, state_of
+from tests.unit.engine.support import MemoryStore, backup, check_usage, opened, restored, state_of, volume_of
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -56,8 +56,7 @@ def flip(store: MemoryStore, key: str, at: int) -> None:
 
 def places(store: MemoryStore, block: int) -> dict[str, tuple[str, int]]:
     """Where the newest backup's block lies: base, patch, digests, and its leaf and the page above."""
-    found = opened(store)._volumes.find("v")
-    assert found is not None
+    found = volume_of(store)
     paths = found.lineage.paths
     root = Roots(store, found.lineage).read(found.state.roots[-1])
     tree = TreeReader(store, found.lineage, root.top, root.levels)
@@ -373,8 +372,7 @@ def test_a_parent_that_cannot_be_read_does_not_stop_a_backup(
 def test_a_damaged_root_that_was_found_is_not_built_upon(kept: MemoryStore, tmp_path: Path) -> None:
     """That of the parent of the parent, on which its summary builds: the parent itself reads well."""
     entry = state_of(kept).roots[-2]
-    found = opened(kept)._volumes.find("v")
-    assert found is not None
+    found = volume_of(kept)
     root = Roots(kept, found.lineage).read(found.state.roots[-1])
     assert root.base is not None
     assert str(root.base[0]) == entry.object

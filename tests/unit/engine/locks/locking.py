@@ -15,7 +15,7 @@ from blockvault.engine.state import RootEntry
 from blockvault.engine.volumes import Volume
 from blockvault.stores import ObjectLock, ObjectLocked, ObjectNotFound
 from blockvault.stores.base import UNLOCKED
-from tests.unit.engine.support import MemoryStore, opened
+from tests.unit.engine.support import MemoryStore, volume_of
 
 DAY = 24 * 3600.0
 START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
@@ -102,9 +102,7 @@ def made(clock: Clock, days: int = 30) -> LockingStore:
 
 
 def volume_in(store: MemoryStore) -> Volume:
-    found = opened(store)._volumes.find("v")
-    assert found is not None
-    return found
+    return volume_of(store)
 
 
 def needed(

@@ -21,7 +21,7 @@ from blockvault.engine import (
 from blockvault.engine import keys as wraps
 from blockvault.engine.attempts import Begin, begin, end_unborn
 from blockvault.engine.commits import Commits
-from blockvault.engine.lineage import lineage_of
+from blockvault.engine.lineage import Lineage, lineage_of
 from blockvault.engine.names import generation_key
 from blockvault.engine.state import COMPACT, DELETED, RESTORE, Attempt, Outcome, RootEntry, State
 from blockvault.engine.volumes import Volume
@@ -42,6 +42,12 @@ def wrapped_under(objects: dict[str, bytes], fingerprint: str) -> list[str]:
     return [key for key in objects if key.endswith(f"/keys/{fingerprint}")]
 
 
+def of_another_key(objects: dict[str, bytes]) -> Lineage:
+    """The lineage of volume a, as if its key were another one."""
+    volume = opened(objects, "a", OLD)
+    return lineage_of(volume.lineage.id, bytes(range(32)), encrypted=True, single_writer=False)
+
+
 def test_a_wrap_that_does_not_read_back_keeps_the_old_key(objects: dict[str, bytes]) -> None:
     """Done is only what opens with the new key, and not what was sent."""
 
@@ -57,8 +63,7 @@ def test_a_wrap_that_does_not_read_back_keeps_the_old_key(objects: dict[str, byt
 
 def test_a_wrap_of_another_key_keeps_the_old_one(objects: dict[str, bytes]) -> None:
     """What the new key opens has to be the lineage's own key."""
-    volume = opened(objects, "a", OLD)
-    other = lineage_of(volume.lineage.id, bytes(range(32)), encrypted=True, single_writer=False)
+    other = of_another_key(objects)
     wraps.wrap(MemoryStore(objects), other, NEW)
     with pytest.raises(StoredDataDamaged, match="two different keys"):
         rotate(MemoryStore(objects))
@@ -67,8 +72,7 @@ def test_a_wrap_of_another_key_keeps_the_old_one(objects: dict[str, bytes]) -> N
 
 def test_another_key_than_was_wrapped_reads_back(objects: dict[str, bytes]) -> None:
     """Somebody put it there in between."""
-    volume = opened(objects, "a", OLD)
-    other = lineage_of(volume.lineage.id, bytes(range(32)), encrypted=True, single_writer=False)
+    other = of_another_key(objects)
     forged = MemoryStore()
     wraps.wrap(forged, other, NEW)
     ((path, body),) = forged.objects.items()
