@@ -45,7 +45,9 @@ def suggesting(repository: Repository, volume: str) -> Iterator[None]:
     try:
         yield
     except VolumeNotFound as error:
-        near = difflib.get_close_matches(volume, repository.volumes(), n=3, cutoff=0.6)
+        # What else is damaged in the store is no answer to what was asked for.
+        names = repository.volumes(failed=lambda key, error: None)
+        near = difflib.get_close_matches(volume, names, n=3, cutoff=0.6)
         if near:
             words = " or ".join(repr(name) for name in near)
             raise VolumeNotFound(error.message, remedy=f"Did you mean {words}? {error.remedy}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -176,20 +177,7 @@ def collect(
     repository = settings.repository(store)
     seen = known(repository)
     errors: list[tuple[str, EngineError]] = []
-    names = [volume] if volume is not None else repository.volumes() if compact else []
-    with naming.suggesting(repository, volume or ""):
-        if volume is not None and volume not in repository.volumes():  # of a deleted one, data may be left
-            raise VolumeNotFound(f"{store} holds no volume {volume!r}")
-    rewritten = 0
-    for name in names if compact else []:
-        try:
-            made = repository.compact(name, budget=compact - rewritten if compact else None)
-            rewritten += made.copied_bytes
-            errors += [(name, StoredDataDamaged(f"{key}: {cause}")) for key, cause in made.left.items()]
-        except VolumeNotFound:
-            continue  # deleted
-        except EngineError as error:
-            errors.append((name, error))
+    rewritten = _compact(repository, volume, compact, errors) if compact else 0
     done = repository.collect(
         volume,
         dry_run=dry_run,
@@ -197,10 +185,14 @@ def collect(
         attempt_seconds=dead_after.total_seconds(),
         refused=lambda name, error: errors.append((name, error)),
     )
+    with naming.suggesting(repository, volume or ""):
+        if volume is not None and not done and not errors:
+            raise VolumeNotFound(f"{store} holds no volume {volume!r}")
     foreign = {name for name, error in errors if isinstance(error, OwnedElsewhere) and volume is None}
     failed = [(name, error) for name, error in errors if name not in foreign]
     if not failed:
-        note(repository, repository.usage())
+        with suppress(VolumeNotFound):  # one that is deleted
+            note(repository, repository.usage(volume))
     _tell_collected(done, failed, sorted(foreign), rewritten, settings, dry_run=dry_run)
 
 
@@ -266,6 +258,26 @@ def branches(store: str, volume: str, keep: str | None, settings: Settings) -> N
         (end["commitId"], str(end["number"]), end["writtenAt"], ", ".join(end["backups"])) for end in found
     ]
     output.as_table(("COMMIT", "NUMBER", "WRITTEN", "BACKUPS"), rows)
+
+
+def _compact(
+    repository: Repository, volume: str | None, budget: int, errors: list[tuple[str, EngineError]]
+) -> int:
+    """Rewrite segments of one volume or of all, within `budget` bytes. Gives the bytes rewritten; adds to `errors`."""
+    # Of damaged records tells the collect that follows.
+    names = [volume] if volume is not None else repository.volumes(failed=lambda key, error: None)
+    rewritten = 0
+    for name in names:
+        try:
+            made = repository.compact(name, budget=budget - rewritten)
+        except VolumeNotFound:
+            continue  # deleted
+        except EngineError as error:
+            errors.append((name, error))
+            continue
+        rewritten += made.copied_bytes
+        errors += [(name, StoredDataDamaged(f"{key}: {cause}")) for key, cause in made.left.items()]
+    return rewritten
 
 
 def _tell_collected(

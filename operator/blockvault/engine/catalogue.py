@@ -13,7 +13,7 @@ from blockvault.engine.lockwait import WAITING
 from blockvault.engine.state import RootEntry, State
 from blockvault.engine.volumes import Volume, Volumes
 
-# Told of a volume, or of the key of a commit, and its error.
+# Told of a volume, or of the key of a commit or record, and its error.
 Refused = Callable[[str, EngineError], None]
 
 # Volumes looked at together, where all of them are.
@@ -21,7 +21,9 @@ THREADS = 8
 
 
 def states_of(volumes: Volumes, failed: Refused | None = None) -> Iterator[State]:
-    """The newest state of each volume, by name. With `failed`, that is told of one that cannot be read."""
+    """The newest state of each volume, by name. With `failed`, that is told of a volume that cannot be read, or of the
+    key of a record that does not tell its volume any more.
+    """
 
     def find(volume: str) -> Volume | None:
         try:
@@ -33,7 +35,7 @@ def states_of(volumes: Volumes, failed: Refused | None = None) -> Iterator[State
             return None
 
     with runtime.executor(THREADS, "catalogue") as pool:
-        for found in pool.map(find, sorted(volumes.names())):
+        for found in pool.map(find, sorted(volumes.names(failed))):
             if found is not None:
                 yield found.state
 

@@ -34,7 +34,6 @@ from blockvault.engine.verify import (
     check_chains,
     last_verified,
     lineages_in,
-    refuse_set_back,
     scrub,
     strays,
     unreadable,
@@ -95,9 +94,9 @@ class Repository:
             store.lock_new(LockRule(self._facts.lock).of_new)
         return Repository(store, self._facts, self.actor)
 
-    def volumes(self) -> list[str]:
-        """Names of all volumes that ever had a record, those deleted since included."""
-        return sorted(self._volumes.names())
+    def volumes(self, failed: Refused | None = None) -> list[str]:
+        """Names of all volumes that ever had a record. With `failed`, that is told of keys of damaged records."""
+        return sorted(self._volumes.names(failed))
 
     def backup(self, request: BackupRequest) -> BackupResult:
         """Back one volume up. Returns the former result if this operation has made its backup already."""
@@ -184,10 +183,8 @@ class Repository:
         if stored and not rows:
             strays(self._volumes, found, unlisted, result)
         if backup_id is None:
-            known = {f.state.lineage: f.state.volume for f in found}
-            scrub(self.store, self._facts, {**dict.fromkeys(stored), **known}, result)
-            check_chains(self.store, found, result)
-            refuse_set_back(self.store, found, seen or {}, result)
+            scrub(self.store, self._facts, self._volumes.records(volume), found, stored, result)
+            check_chains(self.store, found, seen or {}, result)
         return result
 
     def doctor(self, seen: dict[str, Seen] | None = None) -> Table:

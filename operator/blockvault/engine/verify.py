@@ -14,7 +14,7 @@ from blockvault.engine.envelope import Kind, split
 from blockvault.engine.errors import FormatUnsupported, StoredDataDamaged, WrongKey
 from blockvault.engine.fetching import get_whole
 from blockvault.engine.generations import StoreFacts
-from blockvault.engine.names import GENERATIONS, LINEAGES, VOLUMES, LineagePaths
+from blockvault.engine.names import GENERATIONS, LINEAGES, LineagePaths
 from blockvault.engine.progress import VERIFYING, Progress, Report
 from blockvault.engine.rollback import Seen
 from blockvault.engine.verification import CURSOR, Verification, Verified
@@ -72,14 +72,20 @@ def verify_all(
 
 
 def scrub(
-    store: ObjectStore, facts: StoreFacts, lineages: dict[str, str | None], result: dict[str, Any]
+    store: ObjectStore,
+    facts: StoreFacts,
+    records: str,
+    volumes: list[Volume],
+    stored: set[str],
+    result: dict[str, Any],
 ) -> None:
     """Look at the small objects that belong to no backup in particular, by their checksums; adds to a result.
 
-    `lineages`: whose, and their volumes' names as far as they are known.
+    `records`: the folder of volumes' records. `stored`: lineages besides those of the volumes.
     """
+    lineages = {**dict.fromkeys(stored), **{each.state.lineage: each.state.volume for each in volumes}}
     folders: list[tuple[Kind, str, str | None]] = [
-        (Kind.VOLUME, VOLUMES, None),
+        (Kind.VOLUME, records, None),
         (Kind.GENERATION, GENERATIONS, None),
     ]
     for lineage, name in lineages.items():
@@ -94,11 +100,15 @@ def scrub(
             generations.check(store, facts)
 
 
-def check_chains(store: ObjectStore, volumes: list[Volume], result: dict[str, Any]) -> None:
-    """The commit before the newest is there; adds to a result."""
+def check_chains(
+    store: ObjectStore, volumes: list[Volume], seen: dict[str, Seen], result: dict[str, Any]
+) -> None:
+    """The commit before the newest is there, and what was `seen` before led to it; adds to a result."""
     for volume in volumes:
         with _noting(result, volume.state.volume):
             Commits(store, volume.lineage).check_chain(volume.state)
+        with _noting(result, volume.state.volume):
+            _refuse_set_back(store, volume, seen.get(volume.state.lineage), result)
 
 
 @contextmanager
@@ -110,20 +120,12 @@ def _noting(result: dict[str, Any], volume: str | None) -> Iterator[None]:
         add(result, damage_row(None, volume, key, cause))
 
 
-def refuse_set_back(
-    store: ObjectStore, volumes: list[Volume], seen: dict[str, Seen], result: dict[str, Any]
-) -> None:
-    """Lineages that do not follow what was `seen` of them before; adds to a result."""
-    for volume in volumes:
-        state, before = volume.state, seen.get(volume.state.lineage)
-        with _noting(result, state.volume):
-            cause = Commits(store, volume.lineage).set_back(state, before)
-            if before is not None and cause is not None:
-                key = volume.lineage.paths.commit(before.number)
-                add(
-                    result,
-                    damage_row(None, state.volume, key, f"{cause}: the volume was set back", remedy=SET_BACK),
-                )
+def _refuse_set_back(store: ObjectStore, volume: Volume, before: Seen | None, result: dict[str, Any]) -> None:
+    state = volume.state
+    cause = Commits(store, volume.lineage).set_back(state, before)
+    if before is not None and cause is not None:
+        key = volume.lineage.paths.commit(before.number)
+        add(result, damage_row(None, state.volume, key, f"{cause}: the volume was set back", remedy=SET_BACK))
 
 
 def lineages_in(store: ObjectStore) -> set[str]:

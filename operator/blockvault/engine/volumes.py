@@ -14,7 +14,14 @@ from itertools import count
 
 from blockvault.engine import envelope, generations, keys, runtime
 from blockvault.engine.commits import Commits
-from blockvault.engine.errors import BadRequest, CommitsLost, StoredDataDamaged, WrongKey
+from blockvault.engine.errors import (
+    BadRequest,
+    CommitsLost,
+    EngineError,
+    FormatUnsupported,
+    StoredDataDamaged,
+    WrongKey,
+)
 from blockvault.engine.fetching import get_whole
 from blockvault.engine.generations import StoreFacts
 from blockvault.engine.hashing import volume_name_hash
@@ -25,6 +32,8 @@ from blockvault.stores import AlreadyExists, BlockvaultError, ObjectLock, Object
 
 # Told of the record's key, the volume's name if that much could be read, and the error.
 Failed = Callable[[str, str | None, BlockvaultError], None]
+# Told of the key of a record that does not tell its volume, and the error.
+Unnamed = Callable[[str, EngineError], None]
 
 MAX_NAME = 512
 _LINEAGE = re.compile(r"[0-9a-f]{32}")
@@ -118,11 +127,15 @@ class Volumes:
         """For how long each backup is locked, and how; None where none is."""
         return self._facts.lock
 
+    def records(self, volume: str | None) -> str:
+        """The folder of a volume's records, or of those of all."""
+        return VOLUMES if volume is None else self._key(volume, 0)[:-8]
+
     def records_of(self, volume: str, lineage: Lineage) -> Iterator[str]:
         """Keys of the small objects that lead from the vault's key and the volume's name to the lineage."""
         yield STORE
         wraps = {lineage.paths.key(key.fingerprint) for key in self._facts.ring}
-        for folder in (GENERATIONS, self._key(volume, 0)[:-8], lineage.paths.keys):
+        for folder in (GENERATIONS, self.records(volume), lineage.paths.keys):
             for info in self._store.list(folder):
                 if folder != lineage.paths.keys or info.key in wraps:
                     yield info.key
@@ -149,12 +162,12 @@ class Volumes:
 
         With `failed`, that is told of what cannot be read, and the others follow.
         """
-        for info in list(self._store.list(VOLUMES)):
-            name = None
+        for info in list(self._store.list(self.records(volume))):
+            name = volume
             try:
-                record = self._record(info.key, None)
+                record = self._record(info.key, volume)
                 name = record.volume
-                found = self._newest(record) if volume in (None, name) else None
+                found = self._newest(record)
             except BlockvaultError as error:
                 if failed is None:
                     raise
@@ -163,10 +176,16 @@ class Volumes:
             if found is not None:
                 yield found
 
-    def lineages(self) -> Iterator[tuple[str, str]]:
-        """(volume, lineage) of every record, whatever became of the lineage."""
+    def lineages(self, failed: Unnamed | None = None) -> Iterator[tuple[str, str]]:
+        """(volume, lineage) of every record, whatever became of it. With `failed`, that is told of damaged records."""
         for info in list(self._store.list(VOLUMES)):
-            record = self._record(info.key, None)
+            try:
+                record = self._record(info.key, None)
+            except (StoredDataDamaged, FormatUnsupported) as error:
+                if failed is None:
+                    raise
+                failed(info.key, error)
+                continue
             yield record.volume, record.lineage
 
     def sealed(self, lineage_id: str) -> Commits:
@@ -198,10 +217,10 @@ class Volumes:
                 return False
             number += 1
 
-    def names(self) -> Iterator[str]:
-        """All volumes that have a record, each once."""
+    def names(self, failed: Unnamed | None = None) -> Iterator[str]:
+        """All volumes that have a record, each once. With `failed`, that is told of damaged records."""
         seen: set[str] = set()
-        for volume, _ in self.lineages():
+        for volume, _ in self.lineages(failed):
             if volume not in seen:
                 seen.add(volume)
                 yield volume

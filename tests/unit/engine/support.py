@@ -19,7 +19,7 @@ import pytest
 from blockvault.engine import BackupNotFound, BackupRequest, BackupResult, KeyRing, Repository, runtime
 from blockvault.engine import target as targets
 from blockvault.engine.commits import Commits
-from blockvault.engine.envelope import Kind
+from blockvault.engine.envelope import Kind, ObjectChecksum
 from blockvault.engine.hashing import Buffer
 from blockvault.engine.items import overhead
 from blockvault.engine.leaf import Leaf
@@ -356,3 +356,12 @@ def interrupted(store: MemoryStore, target: Path, backup_id: str, at: int, **how
         patch.setattr(Target, "write", write)
         with pytest.raises(KeyboardInterrupt):
             restore(store, target, backup_id, threads=1, **how)
+
+
+def with_feature(data: bytes, key: str, offset: int) -> bytes:
+    """The object with an unknown feature and a right checksum, as a later version would write it."""
+    head = bytearray(data[:96])
+    head[offset] |= 0x80
+    checksum = ObjectChecksum()
+    checksum.update(data[128:])
+    return bytes(head) + checksum.finish(bytes(head), key) + data[128:]

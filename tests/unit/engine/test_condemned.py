@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blockvault.engine import BackupResult, ChangedList, StoredDataDamaged, summary
+from blockvault.engine import BackupResult, ChangedList, StoredDataDamaged, collect, summary
 from blockvault.engine.commitlog import MILESTONE
 from blockvault.engine.envelope import Kind
 from blockvault.engine.errors import ListingImplausible
@@ -85,6 +85,34 @@ def test_what_was_deleted_and_not_forgotten_is_forgotten(store: MemoryStore, mad
     assert state_of(store).condemned
     opened(store).collect("v")
     assert not state_of(store).condemned
+
+
+def test_a_commit_condemns_no_more_than_one_request_deletes(
+    store: MemoryStore, made: BackupResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule 11: commits stay small however much goes, also where another collector has condemned something else."""
+    monkeypatch.setattr(collect, "ROUND", 3)
+    ahead = MemoryStore(dict(store.objects))
+    opened(ahead).collect("v")
+    unneeded = sorted(data_of(store) - data_of(ahead))
+    assert len(unneeded) > 6
+    watched, most = store.view(), []
+
+    def rival(number: int, kind: str, key: str) -> None:
+        if kind == "create" and "/commits/" in key:
+            watched.before = lambda *_: None
+            commit(store, lambda state: state.condemned.extend(unneeded[-3:]))
+
+    def watch(number: int, kind: str, key: str) -> None:
+        if kind == "create" and "/commits/" in key:
+            most.append(len(state_of(store).condemned))
+
+    watched.before, watched.after = rival, watch
+    opened(watched).collect("v")
+    assert max(most) == 3
+    opened(store).collect("v")
+    assert data_of(store) == data_of(ahead)
+    check_usage(store)
 
 
 def test_what_a_backup_needs_is_not_deleted_even_when_condemned(

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from blockvault.engine import EngineError, Repository, StoredDataDamaged
-from tests.unit.engine.support import MemoryStore, backup, restored
+from blockvault.engine.errors import FormatUnsupported
+from blockvault.engine.names import VOLUMES
+from tests.unit.engine.support import MemoryStore, backup, opened, restored, with_feature
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -102,3 +104,32 @@ def test_where_all_pages_are_gone_the_next_backup_stores_everything_anew(
     healed = backup(store, tmp_path / "source")
     assert (healed.type, healed.fallback_reason) == ("full", "ParentDamaged")
     assert restored(store, tmp_path, healed.backup_id) == content
+
+
+@pytest.mark.parametrize("how", ["cut", "newer"])
+def test_a_damaged_record_hides_no_other_volume(
+    kept: tuple[MemoryStore, str, bytes], tmp_path: Path, how: str
+) -> None:
+    """It does not tell its volume any more: its key is named, and of the others everything is done."""
+    store, _, _ = kept
+    key = keys(store, VOLUMES)[0]
+    backup(store, tmp_path / "source", volume="other")
+    whole = store.objects[key]
+    store.objects[key] = whole[:-9] if how == "cut" else with_feature(whole, key, offset=16)
+    told: list[str] = []
+    repository = opened(store)
+    assert [row["volume"] for row in repository.list(failed=lambda name, error: told.append(name))] == [
+        "other"
+    ]
+    assert [row["volume"] for row in repository.usage(failed=lambda name, error: told.append(name))] == [
+        "other"
+    ]
+    assert repository.volumes(failed=lambda name, error: told.append(name)) == ["other"]
+    assert [done.volume for done in repository.collect(refused=lambda name, error: told.append(name))] == [
+        "other"
+    ]
+    assert told == [key] * 4
+    error = StoredDataDamaged if how == "cut" else FormatUnsupported
+    for look in (repository.list, repository.usage, repository.volumes, repository.collect):
+        with pytest.raises(error, match=key):
+            look()

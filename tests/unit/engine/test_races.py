@@ -15,13 +15,22 @@ from blockvault.engine import (
     FormatUnsupported,
     ParentNotFound,
     Repository,
-    envelope,
     runtime,
 )
 from blockvault.engine.commitlog import MILESTONE
 from blockvault.engine.commits import Commits
 from blockvault.engine.lineage import lineage_of
-from tests.unit.engine.support import Crash, MemoryStore, at_call, backup, check_usage, note, opened, restored
+from tests.unit.engine.support import (
+    Crash,
+    MemoryStore,
+    at_call,
+    backup,
+    check_usage,
+    note,
+    opened,
+    restored,
+    with_feature,
+)
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -255,15 +264,6 @@ def test_a_lineage_with_unknown_features_is_not_written(store: MemoryStore, sour
     store.objects[key] = with_feature(store.objects[key], key, offset=16)
     with pytest.raises(FormatUnsupported, match="features 0x80"):
         Repository.open(store).list("v")
-
-
-def with_feature(data: bytes, key: str, offset: int) -> bytes:
-    """The object with an unknown feature and a right checksum, as a later version would write it."""
-    head = bytearray(data[:96])
-    head[offset] |= 0x80
-    checksum = envelope.ObjectChecksum()
-    checksum.update(data[128:])
-    return bytes(head) + checksum.finish(bytes(head), key) + data[128:]
 
 
 def test_attempts_of_dead_runs_do_not_pile_up(store: MemoryStore, source: Path) -> None:
