@@ -10,6 +10,9 @@ import numpy as np
 from blockvault.engine import items, sectors
 from blockvault.engine.codec import CodecError
 from blockvault.engine.damage import NO_RESTORE_NEEDS_THEM, Place
+from blockvault.engine.edges import check_whole
+from blockvault.engine.envelope import Kind
+from blockvault.engine.errors import StoredDataDamaged
 from blockvault.engine.fetching import get, runs
 from blockvault.engine.former import head_of_digests
 from blockvault.engine.items import BLOCK, BLOCK_PATCH, Head
@@ -27,6 +30,7 @@ TASK_BYTES = 8 * 1024 * 1024
 
 COMPOSED = "the hash of the block does not match"
 DIGESTS = f"its sector digests do not match {NO_RESTORE_NEEDS_THEM}"
+HIDDEN = f"it differs from its sector digests where later patches lie on it {NO_RESTORE_NEEDS_THEM}"
 MISSING = "is missing"
 
 
@@ -138,6 +142,7 @@ class PieceReader:
             for bit in _bits(version.roots):
                 done.blocks[bit] = done.blocks.get(bit, 0) + 1
         blamed = self._blame([v for v in wanted if id(v) in broken], plain, unfit)
+        blamed.update(self._hidden(piece for piece in unfit if piece not in blamed))
         for piece, (block, roots) in owners.items():
             cause = blamed.get(piece)
             if cause is not None:
@@ -285,6 +290,27 @@ class PieceReader:
                 lost = {p: COMPOSED for p in version.pieces if p in unfit}
             blamed.update(lost or {version.pieces[-1]: COMPOSED})
         return blamed
+
+    def _hidden(self, unfit: Iterable[Piece]) -> dict[Piece, str]:
+        """Pieces at fault although the blocks fit: whole is the object that holds the digests which contradict them."""
+        found: dict[Piece, str] = {}
+        whole: dict[ObjectName, bool] = {}
+        for piece in unfit:
+            name, _, _ = self._digest_spot(piece)
+            if name not in whole:
+                whole[name] = self._is_whole(name)
+            if whole[name]:
+                found[piece] = HIDDEN
+        return found
+
+    def _is_whole(self, name: ObjectName) -> bool:
+        if self._lineage.paths.pages(name) in self._absent:
+            return False
+        try:
+            check_whole(self._store, self._lineage, Kind.PAGES, name)
+        except (StoredDataDamaged, ObjectNotFound):
+            return False
+        return True
 
 
 def _spot(piece: Piece) -> tuple[ObjectName, int, int]:

@@ -83,6 +83,10 @@ class Vault:
 
     def do_with_kills(self, verb: str, *words: str) -> Done:
         """Now and then it is killed, also more than once; then somebody repeats it."""
+        self.be_killed(verb, *words)
+        return self.do(verb, *words)
+
+    def be_killed(self, verb: str, *words: str) -> None:
         while self.chance.random() < 0.3:
             command = [
                 sys.executable,
@@ -96,7 +100,6 @@ class Vault:
             self.killed += process.poll() is None
             process.send_signal(signal.SIGKILL)
             process.wait()
-        return self.do(verb, *words)
 
     def live(self) -> None:
         """One day."""
@@ -138,7 +141,10 @@ class Vault:
             del volume.trash[young[0]]
         if len(volume.living) > 3 and self.chance.random() < 0.1:
             gone = self.chance.choice(volume.living[:-1])
-            self.do_with_kills("delete", "--volume", volume.name, "--backup", gone, "--now")
+            words = ["--volume", volume.name, "--backup", gone, "--now"]
+            self.be_killed("delete", *words)
+            if gone in self.listed(volume):
+                self.do("delete", *words)
             del volume.backups[gone]
 
     def forget(self, volume: Volume) -> None:
@@ -146,9 +152,12 @@ class Vault:
         for backup_id, since in list(volume.trash.items()):
             if self.day - since > 2:
                 del volume.backups[backup_id], volume.trash[backup_id]
-        listed = json.loads(self.do("list", "--volume", volume.name).stdout)["backups"]
         due = {each for each, since in volume.trash.items() if self.day - since == 2}
-        assert {each["backupId"] for each in listed} - due == set(volume.backups) - due
+        assert self.listed(volume) - due == set(volume.backups) - due
+
+    def listed(self, volume: Volume) -> set[str]:
+        found = json.loads(self.do("list", "--volume", volume.name).stdout)["backups"]
+        return {each["backupId"] for each in found}
 
     def restore(self, volume: Volume, backup_id: str) -> None:
         target, size = self.folder / f"restored-{volume.name}", len(volume.backups[backup_id])
@@ -161,7 +170,7 @@ class Vault:
         """Everything that should be there restores, nothing is damaged, and nothing else is there."""
         for volume in self.volumes:
             self.forget(volume)
-            for backup_id in volume.backups:
+            for backup_id in self.listed(volume):
                 self.restore(volume, backup_id)
         self.day += 8  # what killed runs have left counts as dead
         self.do("collect")

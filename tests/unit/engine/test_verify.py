@@ -172,6 +172,34 @@ def test_damage_is_named_with_backups_and_ranges(kept: MemoryStore, what: str) -
     assert (row["offset"], row["length"]) == ranges.get(what, (12 * BLOCK, BLOCK))
 
 
+def test_damage_that_later_patches_hide(store: MemoryStore, tmp_path: Path) -> None:
+    """Of a piece and its digests that differ, the one in the object that is not whole is at fault; nothing is lost."""
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(1).randbytes(BLOCKS * BLOCK))
+    backup(store, source)
+    written = source.read_bytes()[100:170]
+    for seed in range(2, 5):
+        with open(source, "r+b") as file:
+            file.seek(100)
+            file.write(random.Random(seed).randbytes(70))
+        backup(store, source)
+    opened(store).delete("v", ids(store)[0])
+    segment, digests = places(store, 0)["base"][0], places(store, 0)["digests"]
+    hidden = store.objects[segment].index(written) + 30
+    flip(store, segment, hidden)
+    rows = opened(store).verify()["damaged"]
+    assert [(row["object"], row["offset"], row["length"]) for row in rows] == [(segment, 0, BLOCK)] * 3
+    assert all("where later patches lie on it" in row["cause"] for row in rows)
+    assert all("Every backup can be restored" in row["remedy"] for row in rows)
+    assert restored(store, tmp_path, ids(store)[-1]) == source.read_bytes()
+    made = backup(store, source)
+    assert restored(store, tmp_path, made.backup_id) == source.read_bytes()
+    assert made.backup_id not in {row["backupId"] for row in opened(store).verify()["damaged"]}
+    flip(store, segment, hidden)
+    flip(store, digests[0], digests[1] + 9)
+    assert {row["object"] for row in opened(store).verify()["damaged"]} == {digests[0]}
+
+
 def test_a_missing_object_is_damage_in_a_sample_as_well(kept: MemoryStore) -> None:
     key, _ = places(kept, 20)["base"]
     del kept.objects[key]
