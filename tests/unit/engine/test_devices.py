@@ -6,8 +6,6 @@ import errno
 import fcntl
 import os
 import struct
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -212,28 +210,3 @@ def test_growth_past_what_the_tree_reaches(store: MemoryStore, tmp_path: Path, w
     result = backup(store, source)
     assert result.type == "incremental"
     assert restored(store, tmp_path, result.backup_id) == source.read_bytes()
-
-
-def test_a_file_system_that_opens_for_direct_reads_and_does_not_do_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All threads that it refuses go on through the page cache."""
-    content = os.urandom(37 * 4096 + 100)
-    (tmp_path / "source").write_bytes(content)
-    refused, together = [], threading.Barrier(3)
-
-    def preadv(fd: int, buffers: list[memoryview], offset: int) -> int:
-        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT:
-            together.wait(10)
-            refused.append(offset)
-            raise OSError(errno.EINVAL, "")
-        return os_preadv(fd, buffers, offset)
-
-    os_preadv = os.preadv
-    monkeypatch.setattr(os, "preadv", preadv)
-    source = Source(str(tmp_path / "source"), 64 * KIB)
-    with ThreadPoolExecutor(3) as pool:
-        parts = pool.map(lambda at: bytes(source.read(at, 64 * KIB)), range(0, source.size, 64 * KIB))
-        assert b"".join(parts)[: len(content)] == content
-    source.close()
-    assert sorted(refused) == [0, 64 * KIB, 128 * KIB]
