@@ -9,11 +9,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tests.bench import images
+from tests.bench import images, process
 from tests.bench.full import BARE, BV, ENCRYPTION, PEER_SETTINGS, REQUESTS, SEALED
 from tests.bench.images import GIB
 from tests.bench.loop import loop_device
-from tests.bench.process import MIB, Measured, drop_cache, measured, run
+from tests.bench.process import MIB, Measured, drop_cache, measured, run, touch_memory
 from tests.bench.programs import BareLoop, Blockvault, Kopia, Program, Restic, result
 from tests.bench.rows import Bench, Goal, Outcome, Row, WorkFailed
 from tests.bench.series import WALL, figures, in_turn
@@ -66,6 +66,7 @@ def restore(bench: Bench) -> Outcome:
             with _stored(memory, image.path, make) as program:
                 target = memory / "target"
                 drop_cache([image.path])
+                touch_memory(bench.memory)
                 took = measured(program.restore(target), program.environment)
                 images.same(image.path, program.restored(target))
                 target.unlink() if target.is_file() else shutil.rmtree(target)
@@ -87,7 +88,7 @@ def restore(bench: Bench) -> Outcome:
         Goal("times as quick as kopia", found.ratio(WALL, "kopia", BV), 6, at_least=True),
         Goal("speed, bare loop = 1", found.ratio(WALL, BARE, BV), 0.8, at_least=True),
     ]
-    outcome.notes += [*image.notes, IN_MEMORY, CHECKED, PEER_SETTINGS, ENCRYPTION]
+    outcome.notes += [*image.notes, IN_MEMORY, process.TOUCHED, CHECKED, PEER_SETTINGS, ENCRYPTION]
     outcome.notes.append(
         "restic and kopia write sparse files (--sparse, --write-sparse-files), as the others always do."
     )
@@ -106,6 +107,7 @@ def restore_device(bench: Bench) -> Outcome:
                 file.truncate(image.path.stat().st_size)
             with _stored(memory, image.path, make) as program, loop_device(backing) as device:
                 drop_cache([image.path])
+                touch_memory(bench.memory)
                 took = measured(program.restore(device), program.environment)
                 images.same(image.path, device)
             backing.unlink()
@@ -121,7 +123,7 @@ def restore_device(bench: Bench) -> Outcome:
         )
     outcome = found.outcome()
     outcome.goals.append(Goal("speed, bare loop = 1", found.ratio(WALL, BARE, BV), 0.8, at_least=True))
-    outcome.notes += [*image.notes, IN_MEMORY, CHECKED]
+    outcome.notes += [*image.notes, IN_MEMORY, process.TOUCHED, CHECKED]
     outcome.notes.append(
         "The target is a loop device over a file on tmpfs that holds zeros. restic and kopia write no devices."
     )
@@ -146,6 +148,7 @@ def restore_changed(bench: Bench) -> Outcome:
             def once(*options: str) -> Mapping[str, float]:
                 run(["cp", "--sparse=always", str(image.path), str(before)])
                 drop_cache([image.path])
+                touch_memory(bench.memory)
                 took = measured(program.restore(before, *options), program.environment)
                 images.same(after, before)
                 before.unlink()
@@ -161,7 +164,7 @@ def restore_changed(bench: Bench) -> Outcome:
         Goal("written, blocks of 256 KiB that differ = 1", found.median(told, WRITTEN) * MIB / blocks, 1.05),
         Goal("written, bytes that differ = 1", found.median(told, WRITTEN) * MIB / changed, 1.05),
     ]
-    outcome.notes += [*image.notes, IN_MEMORY, CHECKED]
+    outcome.notes += [*image.notes, IN_MEMORY, process.TOUCHED, CHECKED]
     outcome.notes.append(
         f"{changed / MIB:.1f} MiB of random bytes at random places of 64 KiB were written after the first backup, which lie "
         f"in {blocks / MIB:.1f} MiB of blocks. The target holds what the first backup holds, and is made to hold the second."

@@ -75,6 +75,11 @@ class Bench:
         """The number for this run's scale."""
         return full if self.full else small
 
+    @property
+    def memory(self) -> int:
+        """Bytes that a program takes beside its own, at most: the page cache, or files that lie in memory."""
+        return self.size(8 << 30, 16 << 20)
+
     @contextmanager
     def folder(self, inside: Path | None = None) -> Iterator[Path]:
         """An empty folder in the scratch space (or inside another), gone afterwards."""
