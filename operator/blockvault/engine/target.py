@@ -29,6 +29,9 @@ _LOOP_FILES = "/sys/block/loop*/loop/backing_file"
 _WRITABLE = "Make it writable, or name another target."
 _FULL = "Free space where the target is, or name another target, then restore again: it goes on with what is there."
 
+# Errors that another way to zero meets as well.
+_OF_THE_STORAGE = frozenset((errno.EIO, errno.ENOSPC, errno.EDQUOT))
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _ZEROS = bytes(1024 * 1024)
 
@@ -52,6 +55,7 @@ class Target:
         self.path = path
         self.size = size
         self._zero_by_kernel = True
+        self._holes = True
         try:
             self._fd, self.regular = _open(path)
         except FileNotFoundError as error:
@@ -171,7 +175,7 @@ class Target:
                 self._zero_out(offset, length)
                 return
             except OSError as error:
-                if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+                if error.errno in _OF_THE_STORAGE:
                     raise _failed(f"{self.path}: zeroing at {offset}", error) from error
                 self._zero_by_kernel = False  # not supported here: write them
         while length:
@@ -180,9 +184,20 @@ class Target:
             offset, length = offset + step, length - step
 
     def _zero_out(self, offset: int, length: int) -> None:
-        if not self.regular:
+        # A hole in a device reads as zeros, is made at once, and takes no room of a thin volume. Where it knows no
+        # holes, or not such, BLKZEROOUT has the kernel write zeros. docs/decisions/0027.
+        if not self.regular and not self._holes:
             fcntl.ioctl(self._fd, BLKZEROOUT, struct.pack("<QQ", offset, length))
             return
+        try:
+            self._punch(offset, length)
+        except OSError as error:
+            if self.regular or error.errno in _OF_THE_STORAGE:
+                raise
+            self._holes = False
+            self._zero_out(offset, length)
+
+    def _punch(self, offset: int, length: int) -> None:
         result = _libc.fallocate(
             self._fd, _PUNCH_HOLE | _KEEP_SIZE, ctypes.c_longlong(offset), ctypes.c_longlong(length)
         )

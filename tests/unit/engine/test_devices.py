@@ -50,10 +50,17 @@ def test_zeros_reach_a_dirty_target(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert path.read_bytes() == b"\xff" * 100 * KIB + bytes(500 * KIB) + b"\xff" * 400 * KIB
 
 
-def test_a_device_is_zeroed_by_the_kernel_and_opened_alone(
+def test_a_device_without_holes_is_zeroed_by_the_kernel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A regular file stands in for the device; the request is recorded and carried out here."""
+    tried = []
+
+    def no_holes(target: Target, offset: int, length: int) -> None:
+        tried.append(offset)
+        raise OSError(errno.EOPNOTSUPP, "")
+
+    monkeypatch.setattr(Target, "_punch", no_holes)
     path = tmp_path / "device"
     path.write_bytes(b"\xff" * 64 * KIB)
     asked: list[tuple[int, int, int]] = []
@@ -69,9 +76,11 @@ def test_a_device_is_zeroed_by_the_kernel_and_opened_alone(
     monkeypatch.setattr(fcntl, "ioctl", ioctl)
     monkeypatch.setattr(targets.stat, "S_ISBLK", lambda mode: True)
     target = Target(str(path), 32 * KIB)
-    target.zero(0, 16 * KIB)
+    target.zero(0, 8 * KIB)
+    target.zero(8 * KIB, 8 * KIB)
     target.close()
-    assert asked == [(0x127F, 0, 16 * KIB)]
+    assert tried == [0]
+    assert asked == [(0x127F, 0, 8 * KIB), (0x127F, 8 * KIB, 8 * KIB)]
     assert path.read_bytes() == bytes(16 * KIB) + b"\xff" * 48 * KIB
 
 

@@ -69,6 +69,20 @@ def test_over_what_was_there(tmp_path: Path, dirt: str, size: int, sector: int) 
     assert (tmp_path / "disk").read_bytes() == content + held[size:]
 
 
+def test_a_thin_volume_stays_thin(tmp_path: Path) -> None:
+    """What is zero in the backup takes no room, and gives back what it took before."""
+    (tmp_path / "source").write_bytes(volume(SIZES[0]))
+    store = MemoryStore()
+    repository = Repository.init(store)
+    backup_id = repository.backup(BackupRequest(str(tmp_path / "source"), "v")).backup_id
+    (tmp_path / "disk").write_bytes(DIRT["ones"](10 * MIB))
+    with loop(tmp_path / "disk") as device:
+        repository.restore("v", device, backup_id, force=True)
+        assert read_back(device, SIZES[0]) == volume(SIZES[0])
+    sh("sync", str(tmp_path / "disk"))
+    assert (tmp_path / "disk").stat().st_blocks * 512 <= 7.5 * MIB
+
+
 def test_another_disk_of_the_same_size_at_the_same_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
