@@ -248,21 +248,20 @@ class Leaf:
     def _encode_slots(self, slots: list[int]) -> tuple[list[ObjectName], bytes]:
         """The names that these slots need, and their entries followed by their patches."""
         entries = self.entries[slots]
-        table = np.zeros(sum(len(self.patches(slot)) for slot in slots), PATCH)
+        stored = np.flatnonzero(entries["kind"] == STORED).tolist()
+        table = np.zeros(int(entries["patches"].sum()), PATCH)
         used: dict[int, int] = {}
 
         def renumber(old: int) -> int:
             return used.setdefault(old, len(used))  # names that nothing needs fall out
 
         row = 0
-        for i, slot in enumerate(slots):
+        for i in stored:
             entry = entries[i]
-            if entry["kind"] == ABSENT:
-                continue
             entry["object"] = renumber(int(entry["object"]))
             if entry["digests_object"]:
                 entry["digests_object"] = renumber(int(entry["digests_object"]) - 1) + 1
-            patches = self.patches(slot)
+            patches = self.patches(slots[i]) if entry["patches"] else []
             entry["first_patch"] = row if patches else 0
             for patch in patches:
                 digests = renumber(self._number(patch.digests.name)) + 1 if patch.digests else 0

@@ -24,6 +24,9 @@ UPLOADS_IN_FLIGHT = 2
 _FIRST_ROOM = 64 * 1024
 _MOST_GROWTH = 1024 * 1024
 
+# Bytes that go into the checksum at once: each time, other threads may run first.
+CHECKED_TOGETHER = 1024 * 1024
+
 # number (of the block, or of the page in its level), offset, stored length, plain length, codec, kind, level,
 # mask of sectors (patches only), hash
 _ITEM = struct.Struct("<QIIIBBBxQ32s")
@@ -153,6 +156,7 @@ class PackWriter:
         self._room.append(bytes(envelope.HEADER_SIZE))
         self._directory = bytearray()
         self._checksum = ObjectChecksum()
+        self._checked = self._room.used
 
     def add(self, head: Head, data: Buffer, digest: bytes = b"") -> tuple[ObjectName, int, int]:
         """Append what the codec made of an item; (object, offset in it, length as stored).
@@ -164,7 +168,7 @@ class PackWriter:
         name, offset = self._name, self._room.used
         stored = items.pack(self._lineage, name, offset, head, data)
         self._room.append(stored)
-        self._checksum.update(stored)
+        self._check(CHECKED_TOGETHER)
         if head.kind != DIGESTS:
             self._directory += _ITEM.pack(
                 head.number,
@@ -181,6 +185,12 @@ class PackWriter:
             self.flush()
         return name, offset, len(stored)
 
+    def _check(self, least: int) -> None:
+        """Take what was added into the checksum, when it is so much."""
+        if self._room.used - self._checked >= least:
+            self._checksum.update(self._room.content()[self._checked :])
+            self._checked = self._room.used
+
     def flush(self) -> None:
         """Close and send the object under construction, if there is one."""
         if self._name is None:
@@ -188,7 +198,7 @@ class PackWriter:
         room, key = self._room, self._key_of(self._name)
         tail = seal_directory(self._lineage, self._name, room.used, bytes(self._directory))
         room.append(tail)
-        self._checksum.update(tail)
+        self._check(1)
         body = room.used - envelope.HEADER_SIZE
         head = envelope.header(
             self._kind,

@@ -76,6 +76,9 @@ class Sampler:
         # So many of each leaf that a small volume's leaves, too, give enough to choose from.
         self._of_leaf = max(2, -(-4 * KEEP_STORED * FANOUT // max(blocks, 1)))
         self._carried = dict(carried)
+        self._of: dict[int, list[int]] = {}  # the carried ones, by leaf
+        for block in sorted(carried):
+            self._of.setdefault(block // FANOUT, []).append(block)
 
     def leaf(self, first: int, count: int, hashes: bytes | None, changed: Iterable[int] = ()) -> None:
         """A leaf as the backup has it: its first block, blocks in the volume, and hashes (None: all zero).
@@ -99,10 +102,10 @@ class Sampler:
         for block in (0, self._blocks - 1):
             if first <= block < first + count:
                 note(block - first)
-        for slot in range(count) if self._carried else ():
-            if first + slot in self._carried:
-                self._carried.pop(first + slot)
-                self._offer(note(slot))
+        for block in self._of.get(first // FANOUT, ()):
+            if block < first + count and block in self._carried:
+                self._carried.pop(block)
+                self._offer(note(block - first))
 
     def _offer(self, block: int) -> None:
         (self._zero if self._hashes[block] == ZERO else self._stored).offer(block)
