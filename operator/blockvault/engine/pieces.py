@@ -32,6 +32,8 @@ COMPOSED = "the hash of the block does not match"
 DIGESTS = f"its sector digests do not match {NO_RESTORE_NEEDS_THEM}"
 HIDDEN = f"it differs from its sector digests where later patches lie on it {NO_RESTORE_NEEDS_THEM}"
 MISSING = "is missing"
+# The mask of a base, which stands as 0 in its piece.
+EVERY_SECTOR = (1 << sectors.SECTORS) - 1
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,8 @@ class PieceReader:
             for bit in _bits(version.roots):
                 done.blocks[bit] = done.blocks.get(bit, 0) + 1
         blamed = self._blame([v for v in wanted if id(v) in broken], plain, unfit)
-        blamed.update(self._hidden(piece for piece in unfit if piece not in blamed))
+        fitting = [version for version in wanted if id(version) not in broken]
+        blamed.update(self._hidden([p for p in unfit if p not in blamed], fitting, plain, digests))
         for piece, (block, roots) in owners.items():
             cause = blamed.get(piece)
             if cause is not None:
@@ -291,17 +294,37 @@ class PieceReader:
             blamed.update(lost or {version.pieces[-1]: COMPOSED})
         return blamed
 
-    def _hidden(self, unfit: Iterable[Piece]) -> dict[Piece, str]:
-        """Pieces at fault although the blocks fit: whole is the object that holds the digests which contradict them."""
+    def _hidden(
+        self,
+        unfit: list[Piece],
+        fitting: list[Version],
+        plain: dict[Piece, object],
+        digests: dict[Piece, object],
+    ) -> dict[Piece, str]:
+        """Pieces at fault although their blocks fit: where they differ from their digests later patches lie on them.
+
+        It may be the digests as well; they are not, where the object that holds them is whole.
+        """
         found: dict[Piece, str] = {}
         whole: dict[ObjectName, bool] = {}
         for piece in unfit:
+            differ = self._differing(piece, plain[piece], digests[piece])
+            if not differ or any(differ & _shown(piece, version) for version in fitting):
+                continue  # what a block that fits shows of it is right
             name, _, _ = self._digest_spot(piece)
             if name not in whole:
                 whole[name] = self._is_whole(name)
             if whole[name]:
                 found[piece] = HIDDEN
         return found
+
+    def _differing(self, piece: Piece, data: object, values: object) -> int:
+        """The sectors of a piece that its digests contradict, as a mask; 0 where one of them cannot be had."""
+        if not isinstance(data, bytes) or not isinstance(values, np.ndarray):
+            return 0
+        wrong = np.flatnonzero(values != sectors.digests(self._lineage.keys, data))
+        own = sectors.numbers(piece.mask or EVERY_SECTOR)
+        return sum(1 << int(own[place]) for place in wrong)
 
     def _is_whole(self, name: ObjectName) -> bool:
         if self._lineage.paths.pages(name) in self._absent:
@@ -315,6 +338,16 @@ class PieceReader:
 
 def _spot(piece: Piece) -> tuple[ObjectName, int, int]:
     return piece.name, piece.offset, piece.length
+
+
+def _shown(piece: Piece, version: Version) -> int:
+    """The sectors of a version that come from this piece, as a mask."""
+    if piece not in version.pieces:
+        return 0
+    shown = piece.mask or EVERY_SECTOR
+    for later in version.pieces[version.pieces.index(piece) + 1 :]:
+        shown &= ~later.mask
+    return shown
 
 
 def _bits(roots: int) -> list[int]:
