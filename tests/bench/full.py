@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.bench import images, peers, process, series
 from tests.bench.gateway import Gateway
-from tests.bench.process import MIB, drop_cache, measured, touch_memory, used
+from tests.bench.process import MIB, drop_cache, measured, used
 from tests.bench.programs import BareLoop, Blockvault, Kopia, Program, Restic, result
 from tests.bench.rows import Bench, Goal, Outcome, Row
 from tests.bench.series import CPU, PEAK, STORED, WALL, Series, figures, in_turn
@@ -26,8 +26,7 @@ def _to_directory(bench: Bench, image: images.Image, make: Callable[[Path], Prog
         program = make(folder)
         program.prepare()
         before = used(program.repository)
-        drop_cache([image.path])
-        touch_memory(bench.memory)
+        drop_cache([image.path], memory=bench.memory)
         took = measured(program.backup(image.path), program.environment)
         found = figures(took, **{STORED: (used(program.repository) - before) / MIB})
         if isinstance(program, Blockvault):
@@ -74,8 +73,7 @@ def _to_gateway(
     with bench.folder() as folder, gateway.bucket() as bucket:
         program = make(folder, bucket.name)
         program.prepare()
-        drop_cache([image.path])
-        touch_memory(bench.memory)
+        drop_cache([image.path], memory=bench.memory)
         before, served = bucket.used(), gateway.counters()
         took = measured(program.backup(image.path), program.environment)
         after = gateway.counters()

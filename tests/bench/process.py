@@ -18,6 +18,9 @@ from tests.bench.rows import WorkFailed
 MIB = 1 << 20
 _MEASURE = Path(__file__).with_name("measure.py")
 _DROP = Path("/proc/sys/vm/drop_caches")
+TOUCHED = (
+    "Memory was touched before each measurement: how fast a host gives it to a virtual machine is not in it."
+)
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,23 @@ def used(folder: Path) -> int:
     return sum(path.stat().st_size for path in files(folder))
 
 
-def drop_cache(places: Iterable[Path]) -> None:
-    """Have what was written on the disk, and nothing in the page cache: of anything, or at least of these places."""
+def drop_cache(places: Iterable[Path], *, memory: int = 0) -> None:
+    """Have what was written on the disk, and nothing in the page cache: of anything, or at least of these places.
+
+    `memory`: so many bytes of free memory are at hand afterwards. The host of a virtual machine may take back what is
+    free in it (free page reporting), and give it again page by page, as it is touched. On such a machine that took
+    twice as long as a whole restore.
+    """
     os.sync()
     if may_drop():
         _DROP.write_text("3")
-        return
+    else:
+        _give_up(places)
+    if memory:
+        mmap.mmap(-1, memory, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
+
+
+def _give_up(places: Iterable[Path]) -> None:
     for path in [path for place in places for path in files(place)]:
         with contextlib.suppress(FileNotFoundError):
             descriptor = os.open(path, os.O_RDONLY)
@@ -100,20 +114,6 @@ def drop_cache(places: Iterable[Path]) -> None:
 def may_drop() -> bool:
     """Whether the kernel drops its page cache for this user."""
     return os.access(_DROP, os.W_OK)
-
-
-def touch_memory(size: int) -> None:
-    """Have so many bytes of free memory at hand: to be called right before a program that takes much is measured.
-
-    The host of a virtual machine may take back what is free in it (free page reporting), and give it again page by
-    page, as it is touched. On such a machine that took twice as long as a whole restore.
-    """
-    mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
-
-
-TOUCHED = (
-    "Memory was touched before each measurement: how fast a host gives it to a virtual machine is not in it."
-)
 
 
 def cache_note() -> str:

@@ -13,7 +13,7 @@ from tests.bench import images, process
 from tests.bench.full import BARE, BV, ENCRYPTION, PEER_SETTINGS, REQUESTS, SEALED
 from tests.bench.images import GIB
 from tests.bench.loop import loop_device
-from tests.bench.process import MIB, Measured, drop_cache, measured, run, touch_memory
+from tests.bench.process import MIB, Measured, drop_cache, measured, run
 from tests.bench.programs import BareLoop, Blockvault, Kopia, Program, Restic, result
 from tests.bench.rows import Bench, Goal, Outcome, Row, WorkFailed
 from tests.bench.series import WALL, figures, in_turn
@@ -65,8 +65,7 @@ def restore(bench: Bench) -> Outcome:
         def once(make: Callable[[Path], Program]) -> Mapping[str, float]:
             with _stored(memory, image.path, make) as program:
                 target = memory / "target"
-                drop_cache([image.path])
-                touch_memory(bench.memory)
+                drop_cache([image.path], memory=bench.memory)
                 took = measured(program.restore(target), program.environment)
                 images.same(image.path, program.restored(target))
                 target.unlink() if target.is_file() else shutil.rmtree(target)
@@ -106,8 +105,7 @@ def restore_device(bench: Bench) -> Outcome:
             with backing.open("wb") as file:
                 file.truncate(image.path.stat().st_size)
             with _stored(memory, image.path, make) as program, loop_device(backing) as device:
-                drop_cache([image.path])
-                touch_memory(bench.memory)
+                drop_cache([image.path], memory=bench.memory)
                 took = measured(program.restore(device), program.environment)
                 images.same(image.path, device)
             backing.unlink()
@@ -147,8 +145,7 @@ def restore_changed(bench: Bench) -> Outcome:
 
             def once(*options: str) -> Mapping[str, float]:
                 run(["cp", "--sparse=always", str(image.path), str(before)])
-                drop_cache([image.path])
-                touch_memory(bench.memory)
+                drop_cache([image.path], memory=bench.memory)
                 took = measured(program.restore(before, *options), program.environment)
                 images.same(after, before)
                 before.unlink()

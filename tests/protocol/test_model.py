@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import resource
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.required import need
 
 MODEL = Path(__file__).parents[2] / "docs" / "protocol.pml"
 
@@ -89,12 +89,13 @@ class Found:
 @pytest.fixture(scope="module")
 def tools() -> None:
     """Skips without spin and a C compiler, unless BLOCKVAULT_REQUIRE names spin: then it fails."""
-    missing = [name for name in ("spin", "gcc") if shutil.which(name) is None]
-    if missing:
-        reason = f"the model checker needs: apt-get install -y --no-install-recommends spin gcc libc6-dev ({missing})"
-        if "spin" in os.environ.get("BLOCKVAULT_REQUIRE", "").split(","):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    packages = "spin gcc libc6-dev"
+    need(
+        "spin",
+        f"the model checker needs: apt-get install -y --no-install-recommends {packages}",
+        "spin",
+        "gcc",
+    )
 
 
 def search(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from blockvault.engine import runtime, trash
@@ -11,10 +11,7 @@ from blockvault.engine.errors import BackupNotFound, EngineError
 from blockvault.engine.lockrule import LOCKED_UNTIL
 from blockvault.engine.lockwait import WAITING
 from blockvault.engine.state import RootEntry, State
-from blockvault.engine.volumes import Volume, Volumes
-
-# Told of a volume, or of the key of a commit or record, and its error.
-Refused = Callable[[str, EngineError], None]
+from blockvault.engine.volumes import Refused, Volume, Volumes
 
 # Volumes looked at together, where all of them are.
 THREADS = 8

@@ -21,7 +21,7 @@ from blockvault.engine.damage import Place
 from blockvault.engine.envelope import Kind
 from blockvault.engine.errors import StoredDataDamaged
 from blockvault.engine.former import head_of_digests
-from blockvault.engine.leaf import Leaf, Piece, Spot
+from blockvault.engine.leaf import Leaf, Piece, Spot, shown
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import NameSource, ObjectName
 from blockvault.engine.packs import PackWriter, Uploads, page_writer, segment_writer
@@ -207,12 +207,12 @@ class Evacuation:
             for piece, plain, digest in found:
                 if piece not in proven:
                     self._copy_piece(version.block, piece, packed[piece], plain, digest, segments, pages)
-            for piece, shown in _shown(version.pieces):
-                proven[piece] = proven.get(piece, 0) | shown
+            for piece, mask in shown(version.pieces):
+                proven[piece] = proven.get(piece, 0) | mask
         paths = self._lineage.paths
         for version in failed:
-            for piece, shown in _shown(version.pieces):
-                if piece in proven and not shown & ~proven[piece]:
+            for piece, mask in shown(version.pieces):
+                if piece in proven and not mask & ~proven[piece]:
                     continue
                 self._leave(piece.name, paths.segment(piece.name), version.block)
                 if piece.digests is not None:
@@ -308,12 +308,3 @@ class Evacuation:
                 fresh = fresh or leaf.copy()
                 replace_pieces(fresh, slot, list(now), changes, items.overhead(self._lineage))
         return fresh
-
-
-def _shown(pieces: tuple[Piece, ...]) -> Iterator[tuple[Piece, int]]:
-    """Each piece of a block with the sectors of it that no later patch covers."""
-    covered = 0
-    for piece in reversed(pieces):
-        mask = piece.mask or (1 << sectors.SECTORS) - 1
-        yield piece, mask & ~covered
-        covered |= mask

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from blockvault.engine.catalogue import Refused, counts_of
+from blockvault.engine.catalogue import counts_of
 from blockvault.engine.commits import Commits
 from blockvault.engine.errors import CommitNotFound, StoredDataDamaged, VolumeNotFound
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.progress import RestoreResult
 from blockvault.engine.restore import RestoreRequest, RestoreRun
 from blockvault.engine.state import State
-from blockvault.engine.volumes import Volume, Volumes
+from blockvault.engine.volumes import Refused, Volume, Volumes
 from blockvault.stores import ObjectStore
 
 

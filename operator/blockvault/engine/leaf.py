@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -91,6 +91,19 @@ class Piece(NamedTuple):
     def digest_bytes(self) -> int:
         """Bytes of its sector digests."""
         return (self.mask.bit_count() or SECTORS) * DIGEST_SIZE
+
+    @property
+    def sectors(self) -> int:
+        """The sectors that it has, as a mask: of a base all."""
+        return self.mask or (1 << SECTORS) - 1
+
+
+def shown(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, int]]:
+    """Each piece of a block, the latest first, with the sectors of it that no later patch covers, as a mask."""
+    covered = 0
+    for piece in reversed(pieces):
+        yield piece, piece.sectors & ~covered
+        covered |= piece.sectors
 
 
 class Leaf:

@@ -16,7 +16,7 @@ from blockvault.engine.errors import StoredDataDamaged
 from blockvault.engine.fetching import get, runs
 from blockvault.engine.former import head_of_digests
 from blockvault.engine.items import BLOCK, BLOCK_PATCH, Head
-from blockvault.engine.leaf import Leaf, Piece
+from blockvault.engine.leaf import Leaf, Piece, shown
 from blockvault.engine.lineage import Lineage
 from blockvault.engine.names import ObjectName
 from blockvault.engine.pages import BLOCK_SIZE, FANOUT
@@ -32,8 +32,6 @@ COMPOSED = "the hash of the block does not match"
 DIGESTS = f"its sector digests do not match {NO_RESTORE_NEEDS_THEM}"
 HIDDEN = f"it differs from its sector digests where later patches lie on it {NO_RESTORE_NEEDS_THEM}"
 MISSING = "is missing"
-# The mask of a base, which stands as 0 in its piece.
-EVERY_SECTOR = (1 << sectors.SECTORS) - 1
 
 
 @dataclass(frozen=True)
@@ -305,11 +303,17 @@ class PieceReader:
 
         It may be the digests as well; they are not, where the object that holds them is whole.
         """
+        if not unfit:
+            return {}
         found: dict[Piece, str] = {}
         whole: dict[ObjectName, bool] = {}
+        seen: dict[Piece, int] = {}
+        for version in fitting:
+            for piece, mask in shown(version.pieces):
+                seen[piece] = seen.get(piece, 0) | mask
         for piece in unfit:
             differ = self._differing(piece, plain[piece], digests[piece])
-            if not differ or any(differ & _shown(piece, version) for version in fitting):
+            if not differ or differ & seen.get(piece, 0):
                 continue  # what a block that fits shows of it is right
             name, _, _ = self._digest_spot(piece)
             if name not in whole:
@@ -323,7 +327,7 @@ class PieceReader:
         if not isinstance(data, bytes) or not isinstance(values, np.ndarray):
             return 0
         wrong = np.flatnonzero(values != sectors.digests(self._lineage.keys, data))
-        own = sectors.numbers(piece.mask or EVERY_SECTOR)
+        own = sectors.numbers(piece.sectors)
         return sum(1 << int(own[place]) for place in wrong)
 
     def _is_whole(self, name: ObjectName) -> bool:
@@ -338,16 +342,6 @@ class PieceReader:
 
 def _spot(piece: Piece) -> tuple[ObjectName, int, int]:
     return piece.name, piece.offset, piece.length
-
-
-def _shown(piece: Piece, version: Version) -> int:
-    """The sectors of a version that come from this piece, as a mask."""
-    if piece not in version.pieces:
-        return 0
-    shown = piece.mask or EVERY_SECTOR
-    for later in version.pieces[version.pieces.index(piece) + 1 :]:
-        shown &= ~later.mask
-    return shown
 
 
 def _bits(roots: int) -> list[int]:

@@ -9,7 +9,7 @@ from blockvault.engine import rollback, trash
 from blockvault.engine.attempts import LATEST
 from blockvault.engine.backup import BackupRun
 from blockvault.engine.canary import check_store
-from blockvault.engine.catalogue import Refused, entry_of, facts_of, states_of, usage_of
+from blockvault.engine.catalogue import entry_of, facts_of, states_of, usage_of
 from blockvault.engine.collect import ATTEMPT_SECONDS, Collected, Collector
 from blockvault.engine.commits import Commits
 from blockvault.engine.compact import Compaction, Rewritten
@@ -39,7 +39,7 @@ from blockvault.engine.verify import (
     unreadable,
     verify_all,
 )
-from blockvault.engine.volumes import Volume, Volumes
+from blockvault.engine.volumes import Refused, Volume, Volumes
 from blockvault.engine.work import BackupRequest
 from blockvault.stores import BlockvaultError, ObjectLock, ObjectStore
 
@@ -183,7 +183,7 @@ class Repository:
         if stored and not rows:
             strays(self._volumes, found, unlisted, result)
         if backup_id is None:
-            scrub(self.store, self._facts, self._volumes.records(volume), found, stored, result)
+            scrub(self.store, self._facts, self._volumes.folder(volume), found, stored, result)
             check_chains(self.store, found, seen or {}, result)
         return result
 

@@ -75,10 +75,9 @@ class Sampler:
         self._blocks = blocks
         # So many of each leaf that a small volume's leaves, too, give enough to choose from.
         self._of_leaf = max(2, -(-4 * KEEP_STORED * FANOUT // max(blocks, 1)))
-        self._carried = dict(carried)
-        self._of: dict[int, list[int]] = {}  # the carried ones, by leaf
-        for block in sorted(carried):
-            self._of.setdefault(block // FANOUT, []).append(block)
+        self._carried: dict[int, Samples] = {}  # by leaf
+        for block, digest in sorted(carried.items()):
+            self._carried.setdefault(block // FANOUT, {})[block] = digest
 
     def leaf(self, first: int, count: int, hashes: bytes | None, changed: Iterable[int] = ()) -> None:
         """A leaf as the backup has it: its first block, blocks in the volume, and hashes (None: all zero).
@@ -102,9 +101,8 @@ class Sampler:
         for block in (0, self._blocks - 1):
             if first <= block < first + count:
                 note(block - first)
-        for block in self._of.get(first // FANOUT, ()):
-            if block < first + count and block in self._carried:
-                self._carried.pop(block)
+        for block in self._carried.pop(first // FANOUT, {}):
+            if block < first + count:
                 self._offer(note(block - first))
 
     def _offer(self, block: int) -> None:
@@ -112,7 +110,7 @@ class Sampler:
 
     def finish(self) -> Samples:
         """The samples of the backup."""
-        for block, digest in self._carried.items():
+        for block, digest in (item for samples in self._carried.values() for item in samples.items()):
             if block < self._blocks:
                 self._hashes[block] = digest
                 self._offer(block)

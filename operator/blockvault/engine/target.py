@@ -54,8 +54,6 @@ class Target:
     def __init__(self, path: str, size: int) -> None:
         self.path = path
         self.size = size
-        self._zero_by_kernel = True
-        self._holes = True
         try:
             self._fd, self.regular = _open(path)
         except FileNotFoundError as error:
@@ -92,6 +90,9 @@ class Target:
         if self.capacity < self.size and not (self.regular and self.capacity == 0):
             raise TargetTooSmall(f"{self.path} has {self.capacity} bytes, the backup {self.size}")
         self.fresh = self.regular and self._all_hole()
+        # Ways to zero a range, the best first. A hole in a device reads as zeros, is made at once, and takes no room of
+        # a thin volume; BLKZEROOUT has the kernel write zeros where it must. docs/decisions/0027.
+        self._ways = [self._punch] if self.regular else [self._punch, self._zero_out]
 
     def _claim(self, facts: os.stat_result) -> None:
         """Refuse a file that a loop device shows, or that another restore writes."""
@@ -170,32 +171,21 @@ class Target:
         """Make the range read as zeros, whatever it held. Raises TargetUnwritable."""
         if self.fresh or length == 0:
             return
-        if self._zero_by_kernel:
+        while self._ways:
             try:
-                self._zero_out(offset, length)
+                self._ways[0](offset, length)
                 return
             except OSError as error:
                 if error.errno in _OF_THE_STORAGE:
                     raise _failed(f"{self.path}: zeroing at {offset}", error) from error
-                self._zero_by_kernel = False  # not supported here: write them
+                del self._ways[0]  # not supported here, or not such a range
         while length:
             step = min(length, len(_ZEROS))
             self.write(offset, [memoryview(_ZEROS)[:step]])
             offset, length = offset + step, length - step
 
     def _zero_out(self, offset: int, length: int) -> None:
-        # A hole in a device reads as zeros, is made at once, and takes no room of a thin volume. Where it knows no
-        # holes, or not such, BLKZEROOUT has the kernel write zeros. docs/decisions/0027.
-        if not self.regular and not self._holes:
-            fcntl.ioctl(self._fd, BLKZEROOUT, struct.pack("<QQ", offset, length))
-            return
-        try:
-            self._punch(offset, length)
-        except OSError as error:
-            if self.regular or error.errno in _OF_THE_STORAGE:
-                raise
-            self._holes = False
-            self._zero_out(offset, length)
+        fcntl.ioctl(self._fd, BLKZEROOUT, struct.pack("<QQ", offset, length))
 
     def _punch(self, offset: int, length: int) -> None:
         result = _libc.fallocate(

@@ -32,8 +32,8 @@ from blockvault.stores import AlreadyExists, BlockvaultError, ObjectLock, Object
 
 # Told of the record's key, the volume's name if that much could be read, and the error.
 Failed = Callable[[str, str | None, BlockvaultError], None]
-# Told of the key of a record that does not tell its volume, and the error.
-Unnamed = Callable[[str, EngineError], None]
+# Told of a volume, or of the key of a commit or record, and its error.
+Refused = Callable[[str, EngineError], None]
 
 MAX_NAME = 512
 _LINEAGE = re.compile(r"[0-9a-f]{32}")
@@ -127,7 +127,7 @@ class Volumes:
         """For how long each backup is locked, and how; None where none is."""
         return self._facts.lock
 
-    def records(self, volume: str | None) -> str:
+    def folder(self, volume: str | None) -> str:
         """The folder of a volume's records, or of those of all."""
         return VOLUMES if volume is None else self._key(volume, 0)[:-8]
 
@@ -135,7 +135,7 @@ class Volumes:
         """Keys of the small objects that lead from the vault's key and the volume's name to the lineage."""
         yield STORE
         wraps = {lineage.paths.key(key.fingerprint) for key in self._facts.ring}
-        for folder in (GENERATIONS, self.records(volume), lineage.paths.keys):
+        for folder in (GENERATIONS, self.folder(volume), lineage.paths.keys):
             for info in self._store.list(folder):
                 if folder != lineage.paths.keys or info.key in wraps:
                     yield info.key
@@ -162,7 +162,7 @@ class Volumes:
 
         With `failed`, that is told of what cannot be read, and the others follow.
         """
-        for info in list(self._store.list(self.records(volume))):
+        for info in list(self._store.list(self.folder(volume))):
             name = volume
             try:
                 record = self._record(info.key, volume)
@@ -176,7 +176,7 @@ class Volumes:
             if found is not None:
                 yield found
 
-    def lineages(self, failed: Unnamed | None = None) -> Iterator[tuple[str, str]]:
+    def lineages(self, failed: Refused | None = None) -> Iterator[tuple[str, str]]:
         """(volume, lineage) of every record, whatever became of it. With `failed`, that is told of damaged records."""
         for info in list(self._store.list(VOLUMES)):
             try:
@@ -217,7 +217,7 @@ class Volumes:
                 return False
             number += 1
 
-    def names(self, failed: Unnamed | None = None) -> Iterator[str]:
+    def names(self, failed: Refused | None = None) -> Iterator[str]:
         """All volumes that have a record, each once. With `failed`, that is told of damaged records."""
         seen: set[str] = set()
         for volume, _ in self.lineages(failed):

@@ -45,7 +45,7 @@ def recorded(
 ) -> Recorded:
     shrink_scale(monkeypatch)
     monkeypatch.setattr(writeback, "SYNC_EVERY", 6 * BLOCK)
-    monkeypatch.setattr(Target, "_zero_out", unsupported)
+    monkeypatch.setattr(Target, "_punch", unsupported)
     # The file is laid out anew for each state: here it is the same one by agreement.
     monkeypatch.setattr(identity, "of_file", lambda fd: "the target")
     store, source = MemoryStore(), tmp_path / "source"

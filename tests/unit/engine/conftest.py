@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from blockvault.engine import Repository, fetching, rotation, verification
+from blockvault.engine import KeyRing, Repository, VaultKey, fetching, rotation, verification
 from tests.disks import in_memory
+from tests.unit.engine import support
+from tests.unit.engine.damaging import make_patched
 from tests.unit.engine.support import SMALL, MemoryStore, backup, noise, shrink_scale
 
 
@@ -52,3 +54,16 @@ def kept(small: None, store: MemoryStore, tmp_path: Path) -> tuple[MemoryStore, 
     content = noise(20) + bytes(20 * SMALL["BLOCK_SIZE"]) + noise(19, 2) + b"tail"
     (tmp_path / "source").write_bytes(content)
     return store, content, backup(store, tmp_path / "source").backup_id
+
+
+@pytest.fixture(params=["clear", "encrypted"])
+def patched(
+    request: pytest.FixtureRequest, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> MemoryStore:
+    """A store whose blocks 10 to 12 have patches, as `damaging.make_patched` makes it of `source`."""
+    if request.param == "encrypted":
+        monkeypatch.setattr(support, "RING", KeyRing(VaultKey(bytes(range(32)))))
+    store = MemoryStore()
+    Repository.init(store, support.RING)
+    make_patched(store, tmp_path / "source")
+    return store

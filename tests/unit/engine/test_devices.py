@@ -40,9 +40,7 @@ def test_zeros_reach_a_dirty_target(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = tmp_path / "target"
     path.write_bytes(b"\xff" * 1000 * KIB)
     if kernel == "unsupported":
-        monkeypatch.setattr(
-            Target, "_zero_out", lambda *_: (_ for _ in ()).throw(OSError(errno.EOPNOTSUPP, ""))
-        )
+        monkeypatch.setattr(Target, "_punch", lambda *_: (_ for _ in ()).throw(OSError(errno.EOPNOTSUPP, "")))
     target = Target(str(path), 1000 * KIB)
     target.zero(100 * KIB, 500 * KIB)
     target.finish()
