@@ -135,7 +135,7 @@ RULES: dict[str, Change] = {
         former.FormerLeaf, "hash_of", "if slot in self._distrusted:", "if False:"
     ),
     "nothing is built on pages in an object that is being replaced": rewritten(
-        treewriter.TreeWriter, "_store_patch", "or name_of(origin.base) in self._avoid", ""
+        treewriter.TreeWriter, "_encode_patch", "or name_of(origin.base) in self._avoid", ""
     ),
 }
 

@@ -26,6 +26,7 @@ from blockvault.engine.pages import (
     patch_head,
     record,
     refuse_traces,
+    zeroed,
 )
 
 MAX_PATCHES = 16
@@ -110,7 +111,7 @@ class Leaf:
     """128 entries. `origin` is there when the page was read from the store."""
 
     def __init__(self, entries: Entries | None = None, origin: Origin | None = None) -> None:
-        self.entries: Entries = np.zeros(FANOUT, ENTRY) if entries is None else entries
+        self.entries: Entries = zeroed(ENTRY) if entries is None else entries
         self.origin = origin
         self._names: list[ObjectName] = []
         self._numbers: dict[ObjectName, int] = {}

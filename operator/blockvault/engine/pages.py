@@ -73,6 +73,11 @@ def blocks_in(size: int) -> int:
     return -(-size // BLOCK_SIZE)
 
 
+def zeroed(entry: np.dtype[np.void]) -> Entries:
+    """The entries of an empty page. Not by `np.zeros`, which lets other threads run first: it is one for every leaf."""
+    return np.frombuffer(bytearray(FANOUT * entry.itemsize), entry)
+
+
 def reference(
     kind: int,
     name: ObjectName,
@@ -116,7 +121,7 @@ class Inner:
     """An inner page: 128 references."""
 
     def __init__(self, entries: Entries | None = None, origin: Origin | None = None) -> None:
-        self.entries: Entries = np.zeros(FANOUT, REFERENCE) if entries is None else entries
+        self.entries: Entries = zeroed(REFERENCE) if entries is None else entries
         self.origin = origin
 
     def copy(self) -> Inner:

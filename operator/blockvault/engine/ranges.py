@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+import numpy.typing as npt
+
 
 def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Ranges that ascend by their starts, as few as can be: what overlaps or touches is one."""
@@ -14,3 +17,8 @@ def merged(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             found.append((start, end))
     return found
+
+
+def of_flags(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """The ranges in which flags are set, one [start, end) in each row, ascending."""
+    return np.flatnonzero(np.diff(flags, prepend=False, append=False)).reshape(-1, 2)

@@ -110,7 +110,8 @@ class RestoreRun:
                 held.always = True
             marker.put()
             target.begin()
-            written = Writeback(target, self._progress, salvage=self._request.salvage)
+            sparing = self._request.resume and (compare or base is not None)
+            written = Writeback(target, self._progress, salvage=self._request.salvage, sparing=sparing)
             self._write(root, base, held if compare else None, written)
             target.finish()
             marker.remove()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from blockvault.engine import runtime
 from blockvault.engine.devices import Source
@@ -53,14 +53,14 @@ class _Reservoir:
         self._limit = limit
         self._chance = chance
         self._offered = 0
-        self.kept: list[int] = []
+        self.kept: list[tuple[int, bytes]] = []
 
-    def offer(self, block: int) -> None:
+    def offer(self, block: int, digest: bytes) -> None:
         self._offered += 1
         if len(self.kept) < self._limit:
-            self.kept.append(block)
-        elif (place := self._chance.randrange(self._offered)) < self._limit:
-            self.kept[place] = block
+            self.kept.append((block, digest))
+        elif (place := int(self._chance.random() * self._offered)) < self._limit:
+            self.kept[place] = block, digest
 
 
 class Sampler:
@@ -68,11 +68,12 @@ class Sampler:
 
     def __init__(self, blocks: int, carried: Samples) -> None:
         self._chance = random.Random(runtime.random(8))  # noqa: S311 - guards against mistakes, not attackers
-        self._hashes: Samples = {}
+        self._ends: Samples = {}
         self._stored = _Reservoir(KEEP_STORED, self._chance)
         self._zero = _Reservoir(KEEP_ZERO, self._chance)
         self._edges = _Reservoir(KEEP_EDGES, self._chance)
         self._blocks = blocks
+        self._at_ends = (0, blocks - 1)
         # So many of each leaf that a small volume's leaves, too, give enough to choose from.
         self._of_leaf = max(2, -(-4 * KEEP_STORED * FANOUT // max(blocks, 1)))
         self._carried: dict[int, Samples] = {}  # by leaf
@@ -85,38 +86,36 @@ class Sampler:
         Some of its blocks are offered by chance, and neighbours of those that changed, as lists are wrong by rounding.
         """
 
-        def note(slot: int) -> int:
-            block = first + slot
-            if block not in self._hashes:
-                self._hashes[block] = ZERO if hashes is None else hashes[slot * SIZE : slot * SIZE + SIZE]
-            return block
+        def digest_of(slot: int) -> bytes:
+            return ZERO if hashes is None else hashes[slot * SIZE : slot * SIZE + SIZE]
 
-        for slot in self._chance.sample(range(count), min(self._of_leaf, count)):
-            self._offer(note(slot))
+        for slot in self._some(range(count), self._of_leaf):
+            self._offer(first + slot, digest_of(slot))
         touched = set(changed)
         edges = sorted({slot + step for slot in touched for step in (-1, 1)} - touched)
-        inside = [slot for slot in edges if 0 <= slot < count]
-        for slot in self._chance.sample(inside, min(EDGES_OF_LEAF, len(inside))):
-            self._edges.offer(note(slot))
-        for block in (0, self._blocks - 1):
+        for slot in self._some([slot for slot in edges if 0 <= slot < count], EDGES_OF_LEAF):
+            self._edges.offer(first + slot, digest_of(slot))
+        for block in self._at_ends:
             if first <= block < first + count:
-                note(block - first)
+                self._ends[block] = digest_of(block - first)
         for block in self._carried.pop(first // FANOUT, {}):
             if block < first + count:
-                self._offer(note(block - first))
+                self._offer(block, digest_of(block - first))
 
-    def _offer(self, block: int) -> None:
-        (self._zero if self._hashes[block] == ZERO else self._stored).offer(block)
+    def _some(self, slots: Sequence[int], most: int) -> Sequence[int]:
+        return slots if len(slots) <= most else self._chance.sample(slots, most)
+
+    def _offer(self, block: int, digest: bytes) -> None:
+        (self._zero if digest == ZERO else self._stored).offer(block, digest)
 
     def finish(self) -> Samples:
         """The samples of the backup."""
         for block, digest in (item for samples in self._carried.values() for item in samples.items()):
             if block < self._blocks:
-                self._hashes[block] = digest
-                self._offer(block)
-        ends = [block for block in (0, self._blocks - 1) if block in self._hashes]
-        chosen = [*self._stored.kept, *self._zero.kept, *self._edges.kept, *ends]
-        return {block: self._hashes[block] for block in chosen}
+                self._offer(block, digest)
+            if block in self._at_ends:
+                self._ends[block] = digest
+        return {**dict([*self._stored.kept, *self._zero.kept, *self._edges.kept]), **self._ends}
 
 
 def to_check(samples: Samples, covered: list[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:

@@ -39,8 +39,9 @@ TOGETHER = 512
 # Decoded bytes of leaves that are read together. Of a page patch it is not known how large its base is.
 LEAVES_BYTES = 8 * 1024 * 1024
 BASE_BYTES = 32 * 1024
-# Inner pages of 12 KiB kept for each level: the reader runs ahead of the writer by less than twice TOGETHER.
-KEPT = 2 * TOGETHER
+# Inner pages of 12 KiB kept for each level: the reader runs ahead of the writer by less than twice TOGETHER, and the
+# writer lies some more behind those that it has been given.
+KEPT = 3 * TOGETHER
 
 
 class TreeReader:

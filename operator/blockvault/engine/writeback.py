@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from itertools import groupby
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
+
+from blockvault.engine import ranges
 from blockvault.engine.blockreader import Damage
 from blockvault.engine.errors import StoredDataDamaged
 from blockvault.engine.hashing import Buffer
-from blockvault.engine.pages import BLOCK_SIZE
+from blockvault.engine.pages import BLOCK_SIZE, SECTOR_SIZE
 from blockvault.engine.progress import Progress
 from blockvault.engine.target import Target
 
@@ -17,16 +20,25 @@ from blockvault.engine.target import Target
 # top: 64 MiB at most are lost with the machine, and fetched again.
 SYNC_EVERY = 20 * 1024 * 1024
 
+# Reading what a target holds pays while so much of it need not be written, looked at after so many bytes.
+WORTH_SPARING = 0.1
+SPARED_AFTER = 64 * 1024 * 1024
+
 
 class Writeback:
     """The writing side of a restore. `write` and `damaged` may be called from several threads.
 
+    `sparing`: where the target holds another state of the volume, of a block only the sectors that differ are written.
     `lost`: what could not be had, as [{offset, length, object, cause}], in bytes of the volume; only with `salvage`,
     without which the first damage is raised.
     """
 
-    def __init__(self, target: Target, progress: Progress, *, salvage: bool = False) -> None:
+    def __init__(
+        self, target: Target, progress: Progress, *, salvage: bool = False, sparing: bool = False
+    ) -> None:
         self.salvage = salvage
+        self._sparing = sparing
+        self._looked_at = self._spared = 0
         self._target = target
         self._size = target.size
         self._progress = progress
@@ -39,10 +51,7 @@ class Writeback:
     def write(self, blocks: list[tuple[int, Buffer]]) -> None:
         """Write blocks, which come in ascending order. Raises TargetUnwritable."""
         written = 0
-        for _, members in groupby(enumerate(blocks), key=lambda item: item[1][0] - item[0]):
-            run = [block for _, block in members]
-            offset = run[0][0] * BLOCK_SIZE
-            buffers = [memoryview(data)[: self._size - number * BLOCK_SIZE] for number, data in run]
+        for offset, buffers in _joined(self._parts(blocks)):
             self._target.write(offset, buffers)
             written += sum(len(buffer) for buffer in buffers)
         with self._lock:
@@ -51,6 +60,32 @@ class Writeback:
             due = self._unsynced >= SYNC_EVERY
         if due:
             self._sync()
+
+    def _parts(self, blocks: list[tuple[int, Buffer]]) -> Iterator[tuple[int, memoryview]]:
+        """(offset, bytes) to write, ascending."""
+        for number, data in blocks:
+            offset = number * BLOCK_SIZE
+            block = memoryview(data)[: self._size - offset]
+            if self._sparing:
+                yield from self._differing(offset, block)
+            else:
+                yield offset, block
+
+    def _differing(self, offset: int, block: memoryview) -> Iterator[tuple[int, memoryview]]:
+        """The sectors in which the target holds something else."""
+        there = self._target.read(offset, len(block))
+        if len(there) < len(block):
+            yield offset, block
+            return
+        bytes_differ = np.frombuffer(there, np.uint8) != np.frombuffer(block, np.uint8)
+        sectors = np.logical_or.reduceat(bytes_differ, np.arange(0, len(block), SECTOR_SIZE))
+        for start, end in (ranges.of_flags(sectors) * SECTOR_SIZE).tolist():
+            yield offset + start, block[start:end]
+        with self._lock:
+            self._looked_at += len(block)
+            self._spared += (len(sectors) - int(sectors.sum())) * SECTOR_SIZE
+            if self._looked_at >= SPARED_AFTER and self._spared < self._looked_at * WORTH_SPARING:
+                self._sparing = False
 
     def _sync(self) -> None:
         # Who comes while it runs, with as much again, waits here.
@@ -113,3 +148,18 @@ class Writeback:
             }
             for first, end, key, cause in merged
         ]
+
+
+def _joined(parts: Iterable[tuple[int, memoryview]]) -> Iterator[tuple[int, list[memoryview]]]:
+    """Neighbours together: (offset, buffers that follow one another there)."""
+    offset, end, buffers = 0, -1, list[memoryview]()
+    for start, part in parts:
+        if start != end and buffers:
+            yield offset, buffers
+            buffers = []
+        if not buffers:
+            offset = start
+        buffers.append(part)
+        end = start + len(part)
+    if buffers:
+        yield offset, buffers

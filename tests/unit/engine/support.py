@@ -198,6 +198,7 @@ SMALL = {
     "PENDING": 5,
     "CHUNK": 3,
     "TOGETHER": 2,
+    "SPARED_AFTER": 8 * 4096,
 }
 
 
@@ -208,6 +209,13 @@ def shrink_scale(patch: pytest.MonkeyPatch) -> None:
             for constant, value in SMALL.items():
                 if hasattr(module, constant):
                     patch.setattr(module, constant, value)
+
+
+def places_around(data: bytes) -> list[int]:
+    """Places of a segment or page object that belong to none of its items: in its header, directory and trailer."""
+    # An object of sector digests alone has no lines in its directory.
+    lines = [-60] if int.from_bytes(data[-40:-36], "little") else []
+    return [0, 57, 100, *lines, -40, -1]
 
 
 # The keys that these helpers open stores with.

@@ -22,6 +22,7 @@ from tests.unit.engine.support import (
     backup,
     check_usage,
     opened,
+    places_around,
     restored,
     state_of,
     volume_of,
@@ -31,9 +32,6 @@ pytestmark = pytest.mark.usefixtures("small")
 
 BLOCK = 4096
 BLOCKS = 80
-
-# Where the damage is: magic, length, checksum; directory, number of its entries, hash.
-PLACES = (0, 57, 100, -60, -40, -1)
 
 Contents = dict[str, bytes]
 
@@ -100,7 +98,8 @@ def test_each_object_is_replaced(store: MemoryStore, tmp_path: Path, contents: C
     assert len(keys) > 20
     for number, key in enumerate(keys[:: 3 if opened(store).encrypted else 1]):
         store_ = MemoryStore(dict(store.objects))
-        flip(store_, key, PLACES[number % len(PLACES)])
+        places = places_around(store.objects[key])
+        flip(store_, key, places[number % len(places)])
         found = opened(store_).verify("v", every_byte=True)
         assert {(row["object"], row["length"]) for row in found["damaged"]} == {(key, 0)}
         done = opened(store_).evacuate("v", [key])

@@ -23,7 +23,7 @@ from blockvault.engine import KeyRing, StoredDataDamaged, VaultKey
 from blockvault.engine.rotation import Rotation
 from tests.unit.engine.patchlists import BLOCK, COMPARED, MODES, SECTOR, block_count, block_of
 from tests.unit.engine.patchmodel import PIECES, Lineage
-from tests.unit.engine.support import Crash, CrashingStore, backup
+from tests.unit.engine.support import Crash, CrashingStore, backup, places_around
 from tests.unit.engine.test_compact import compact
 
 SEEDS = st.integers(0, 1 << 32)
@@ -224,9 +224,8 @@ class Patches(RuleBasedStateMachine):
         items = self.model.items(*PIECES["base"], *PIECES["digests"])
         if not items or len(self.model.spoiled) > 4:
             return
-        self.model.flip(
-            self.model.key_of(chance.choice(items)), chance.choice([0, 57, 100, -60, -40, -1]), chance
-        )
+        key = self.model.key_of(chance.choice(items))
+        self.model.flip(key, chance.choice(places_around(self.model.objects[key])), chance)
         self.model.met["damaged around"] += 1
         self.model.check()
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blockvault.engine import BadRequest, Repository, TargetNotEmpty
+from blockvault.engine import BadRequest, Repository, TargetNotEmpty, writeback
 from blockvault.engine import restore as restores
 from blockvault.engine.target import Target
 from tests.unit.engine.support import MemoryStore, backup, interrupted, marker, noise, restore, shrink_scale
 
-BLOCK = 4096
+BLOCK, SECTOR = 4096, 64
 MIB = 1024 * 1024
 
 
@@ -25,12 +25,14 @@ class Watched(Target):
     """Notes what is written."""
 
     written: ClassVar[Counter[int]] = Counter()
+    sectors: ClassVar[Counter[int]] = Counter()
     zeroed: ClassVar[Counter[int]] = Counter()
 
     def write(self, offset: int, buffers: Any) -> None:
         super().write(offset, buffers)
         sizes = sum(len(buffer) for buffer in buffers)
         self.written.update(range(offset // BLOCK, -(-(offset + sizes) // BLOCK)))
+        self.sectors.update(range(offset // SECTOR, -(-(offset + sizes) // SECTOR)))
 
     def zero(self, offset: int, length: int) -> None:
         super().zero(offset, length)
@@ -41,8 +43,8 @@ class Watched(Target):
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> type[Watched]:
     monkeypatch.setattr(restores, "Target", Watched)
-    monkeypatch.setattr(Watched, "written", Counter())
-    monkeypatch.setattr(Watched, "zeroed", Counter())
+    for notes in ("written", "sectors", "zeroed"):
+        monkeypatch.setattr(Watched, notes, Counter())
     return Watched
 
 
@@ -149,6 +151,41 @@ def test_comparing_stops_where_it_does_not_pay(
     assert len(read) >= 40
 
 
+def test_of_a_block_only_the_sectors_that_differ_are_written(
+    kept: tuple[MemoryStore, bytes, str], tmp_path: Path, watched: type[Watched]
+) -> None:
+    """A former state of the volume, of which nobody says what it is: here and there a sector is another."""
+    store, content, backup_id = kept
+    target = tmp_path / "target"
+    drifted = bytearray(content)
+    wrong = [5 * BLOCK, 5 * BLOCK + SECTOR, 9 * BLOCK + 3 * SECTOR, 10 * BLOCK - SECTOR, 41 * BLOCK + 7]
+    for at in wrong:
+        drifted[at] ^= 1
+    target.write_bytes(drifted)
+    result = restore(store, target, backup_id, force=True)
+    assert target.read_bytes() == content
+    assert dict(watched.sectors) == dict.fromkeys([at // SECTOR for at in wrong], 1)
+    assert result.bytes_written == len(wrong) * SECTOR
+
+
+def test_reading_what_is_there_stops_where_it_spares_nothing(
+    kept: tuple[MemoryStore, bytes, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, content, backup_id = kept
+    read: Counter[int] = Counter()
+    original = Target.read
+    monkeypatch.setattr(Target, "read", lambda *args: (read.update([args[1]]), original(*args))[1])
+    target = tmp_path / "target"
+    # One block in forty is there, so all are compared; of the others nothing is.
+    target.write_bytes(noise(59, 5) + content[59 * BLOCK :])
+    monkeypatch.setattr("blockvault.engine.compare.SAMPLED", 0)
+    result = restore(store, target, backup_id, force=True)
+    assert target.read_bytes() == content
+    assert result.bytes_kept == BLOCK
+    twice = sum(count > 1 for count in read.values())
+    assert 8 <= twice < 30
+
+
 def test_without_resume_everything_is_written_anew(
     kept: tuple[MemoryStore, bytes, str], tmp_path: Path, watched: type[Watched]
 ) -> None:
@@ -179,8 +216,9 @@ def test_a_restore_onto_another_backup_writes_only_what_differs(
     with pytest.MonkeyPatch.context() as patch:
         shrink_scale(patch)
         patch.setattr(restores, "Target", Watched)
-        patch.setattr(Watched, "written", Counter())
-        patch.setattr(Watched, "zeroed", Counter())
+        patch.setattr(writeback, "SPARED_AFTER", MIB)
+        for notes in ("written", "sectors", "zeroed"):
+            patch.setattr(Watched, notes, Counter())
         folder = tmp_path_factory.mktemp("have")
         store = MemoryStore()
         Repository.init(store)
@@ -219,6 +257,12 @@ def test_a_restore_onto_another_backup_writes_only_what_differs(
             named = {b for o, n in changed if n for b in range(o // BLOCK, -(-(o + n) // BLOCK))}
             assert set(Watched.written) <= differ
             assert set(Watched.zeroed) <= differ | named
+            there = bytes(held[: len(after)])
+            assert set(Watched.sectors) <= {
+                at // SECTOR
+                for at in range(0, len(after), SECTOR)
+                if there[at : at + SECTOR] != after[at : at + SECTOR]
+            }
 
 
 def scribble(data: st.DataObject, image: bytearray, seed: int) -> list[tuple[int, int]]:
@@ -256,7 +300,7 @@ def test_what_differs_is_found_by_descending_where_content_differs(
     reads = store.view()
     result = restore(reads, tmp_path / "target", second, have=first)
     assert (tmp_path / "target").read_bytes() == source.read_bytes()
-    assert result.bytes_written == BLOCK
+    assert result.bytes_written == SECTOR
     pages = reads.traffic.requests["get"]
     (tmp_path / "target").unlink()
     whole = store.view()

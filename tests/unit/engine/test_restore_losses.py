@@ -14,9 +14,12 @@ import pytest
 from blockvault.engine import BackupRequest, Repository, StoredDataDamaged
 from blockvault.engine import writeback as writebacks
 from blockvault.engine.hashing import Buffer
+from blockvault.engine.pages import name_of
+from blockvault.engine.root import Roots
 from blockvault.engine.target import Target
+from blockvault.engine.tree import TreeReader
 from blockvault.stores import DirectoryStore
-from tests.unit.engine.support import MemoryStore, backup, marker, restore
+from tests.unit.engine.support import MemoryStore, backup, marker, restore, volume_of
 
 BLOCK = 4096
 MIB = 1024 * 1024
@@ -57,6 +60,15 @@ def test_one_bad_block_costs_one_block(kept: tuple[MemoryStore, bytes, str], tmp
     assert (tmp_path / "target").read_bytes() == content[:BLOCK] + bytes(BLOCK) + content[2 * BLOCK :]
 
 
+def key_of_first_leaf(store: MemoryStore, backup_id: str) -> str:
+    found = volume_of(store)
+    entry = found.state.root(backup_id)
+    assert entry is not None
+    root = Roots(store, found.lineage).read(entry)
+    ref = TreeReader(store, found.lineage, root.top, root.levels).inner(1, 0).entries[0]
+    return found.lineage.paths.pages(name_of(ref))
+
+
 @pytest.mark.parametrize("pages", ["some", "all"])
 def test_salvage_where_pages_are_damaged(
     kept: tuple[MemoryStore, bytes, str], tmp_path: Path, pages: str
@@ -64,7 +76,7 @@ def test_salvage_where_pages_are_damaged(
     store, content, backup_id = kept
     keys = sorted(key for key in store.objects if "/pages/" in key)
     assert len(keys) > 1
-    for key in keys if pages == "all" else keys[:1]:
+    for key in keys if pages == "all" else [key_of_first_leaf(store, backup_id)]:
         del store.objects[key]
     result = restore(store, tmp_path / "target", backup_id, salvage=True)
     assert {item["cause"] for item in result.lost} == {"page object is missing"}
