@@ -6,9 +6,7 @@ import random
 from pathlib import Path
 
 from blockvault.engine.names import ObjectName
-from blockvault.engine.root import Roots
-from blockvault.engine.tree import TreeReader
-from tests.unit.engine.support import MemoryStore, backup, state_of, volume_of
+from tests.unit.engine.support import MemoryStore, backup, state_of, tree_of, volume_of
 
 BLOCK = 4096
 BLOCKS = 80
@@ -39,8 +37,7 @@ def places(store: MemoryStore, block: int) -> dict[str, tuple[str, int]]:
     """Where the newest backup's block lies: base, patch, digests, and its leaf and the page above."""
     found = volume_of(store)
     paths = found.lineage.paths
-    root = Roots(store, found.lineage).read(found.state.roots[-1])
-    tree = TreeReader(store, found.lineage, root.top, root.levels)
+    tree = tree_of(store, found.state.roots[-1])
     _, leaf = next(tree.leaves([block // 4]))
     assert leaf is not None
     assert leaf.origin is not None

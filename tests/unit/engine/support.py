@@ -29,7 +29,7 @@ from blockvault.engine.pages import PATCHED, Inner, name_of
 from blockvault.engine.progress import RestoreResult
 from blockvault.engine.restore import RestoreRequest, RestoreRun
 from blockvault.engine.root import Root, Roots
-from blockvault.engine.state import Outcome, State
+from blockvault.engine.state import Outcome, RootEntry, State
 from blockvault.engine.target import Target
 from blockvault.engine.tree import TreeReader
 from blockvault.engine.volumes import Volume
@@ -237,6 +237,13 @@ def volume_of(store: MemoryStore, volume: str = "v") -> Volume:
 def state_of(store: MemoryStore, volume: str = "v") -> State:
     """The newest state of a volume that is there."""
     return volume_of(store, volume).state
+
+
+def tree_of(store: MemoryStore, entry: RootEntry) -> TreeReader:
+    """The tree of a backup."""
+    lineage = volume_of(store).lineage
+    root = Roots(store, lineage).read(entry)
+    return TreeReader(store, lineage, root.top, root.levels)
 
 
 def note(state: State) -> tuple[State, Outcome]:

@@ -12,7 +12,6 @@ from blockvault.engine import KeyRing, Repository, StoredDataDamaged, VaultKey, 
 from blockvault.engine.names import ObjectName
 from blockvault.engine.pages import name_of
 from blockvault.engine.root import Roots
-from blockvault.engine.tree import TreeReader
 from tests.unit.engine import support
 from tests.unit.engine.support import (
     Crash,
@@ -25,6 +24,7 @@ from tests.unit.engine.support import (
     places_around,
     restored,
     state_of,
+    tree_of,
     volume_of,
 )
 
@@ -223,9 +223,8 @@ def test_a_copy_that_goes_wrong_is_not_relied_on(
 
 def test_a_page_that_cannot_be_read_is_in_the_way(store: MemoryStore, contents: Contents) -> None:
     found = volume_of(store)
-    root = Roots(store, found.lineage).read(found.state.roots[-1])
     last = BLOCKS // 4 - 1
-    ref = TreeReader(store, found.lineage, root.top, root.levels).inner(1, last // 4).entries[last % 4]
+    ref = tree_of(store, found.state.roots[-1]).inner(1, last // 4).entries[last % 4]
     flip(store, found.lineage.paths.pages(name_of(ref)), int(ref["offset"]) + 3)
     # Nothing of the victim is known to lie below it; but nobody can say what does.
     victim = max(key for key in needed(store) if "/segments/" in key)

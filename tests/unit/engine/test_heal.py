@@ -11,8 +11,6 @@ import pytest
 from blockvault.engine import KeyRing, Repository, StoredDataDamaged, VaultKey, runtime
 from blockvault.engine.leaf import Leaf
 from blockvault.engine.names import ObjectName
-from blockvault.engine.root import Roots
-from blockvault.engine.tree import TreeReader
 from tests.unit.engine import support
 from tests.unit.engine.support import (
     Crash,
@@ -25,6 +23,7 @@ from tests.unit.engine.support import (
     repeatable,
     restored,
     state_of,
+    tree_of,
     volume_of,
 )
 
@@ -66,9 +65,7 @@ def contents(
 
 
 def leaf_of(store: MemoryStore, number: int, block: int) -> Leaf:
-    found = volume_of(store)
-    root = Roots(store, found.lineage).read(found.state.roots[number])
-    _, leaf = next(TreeReader(store, found.lineage, root.top, root.levels).leaves([block // 4]))
+    _, leaf = next(tree_of(store, state_of(store).roots[number]).leaves([block // 4]))
     assert leaf is not None
     return leaf
 

@@ -12,13 +12,11 @@ import pytest
 from blockvault.engine import KeyRing, Repository, VaultKey, names
 from blockvault.engine.backup import PARENT_DAMAGED
 from blockvault.engine.pages import name_of
-from blockvault.engine.root import Roots
 from blockvault.engine.rotation import Rotation
-from blockvault.engine.tree import TreeReader
 from tests.simulation.simulate import run
 from tests.unit.engine import support
 from tests.unit.engine.nonces import Audit
-from tests.unit.engine.support import Crash, CrashingStore, MemoryStore, backup, noise, volume_of
+from tests.unit.engine.support import Crash, CrashingStore, MemoryStore, backup, noise, tree_of, volume_of
 
 BLOCK = 4096
 # Encrypted ones of the simulation; between them runs crash and go on, keys are rotated, backups compacted, and a
@@ -58,8 +56,7 @@ def test_at_every_crash_of_a_run_whose_parent_is_damaged(
     source.write_bytes(noise(40))
     backup(store, source)
     found = volume_of(store)
-    root = Roots(store, found.lineage).read(found.state.roots[0])
-    late = TreeReader(store, found.lineage, root.top, root.levels).inner(1, 2).entries[1]
+    late = tree_of(store, found.state.roots[0]).inner(1, 2).entries[1]
     key = found.lineage.paths.pages(name_of(late))
     body = bytearray(store.objects[key])
     body[int(late["offset"]) + 5] ^= 1

@@ -15,11 +15,9 @@ from blockvault.engine import BackupRequest, Repository, StoredDataDamaged
 from blockvault.engine import writeback as writebacks
 from blockvault.engine.hashing import Buffer
 from blockvault.engine.pages import name_of
-from blockvault.engine.root import Roots
 from blockvault.engine.target import Target
-from blockvault.engine.tree import TreeReader
 from blockvault.stores import DirectoryStore
-from tests.unit.engine.support import MemoryStore, backup, marker, restore, volume_of
+from tests.unit.engine.support import MemoryStore, backup, marker, restore, tree_of, volume_of
 
 BLOCK = 4096
 MIB = 1024 * 1024
@@ -64,9 +62,7 @@ def key_of_first_leaf(store: MemoryStore, backup_id: str) -> str:
     found = volume_of(store)
     entry = found.state.root(backup_id)
     assert entry is not None
-    root = Roots(store, found.lineage).read(entry)
-    ref = TreeReader(store, found.lineage, root.top, root.levels).inner(1, 0).entries[0]
-    return found.lineage.paths.pages(name_of(ref))
+    return found.lineage.paths.pages(name_of(tree_of(store, entry).inner(1, 0).entries[0]))
 
 
 @pytest.mark.parametrize("pages", ["some", "all"])

@@ -13,9 +13,15 @@ from hypothesis import strategies as st
 from blockvault.engine import BackupResult, ChangedList, sectors
 from blockvault.engine.hashing import LineageKey
 from blockvault.engine.leaf import Leaf
-from blockvault.engine.root import Roots
-from blockvault.engine.tree import TreeReader
-from tests.unit.engine.support import MemoryStore, backup, check_usage, opened, restored, volume_of
+from tests.unit.engine.support import (
+    MemoryStore,
+    backup,
+    check_usage,
+    opened,
+    restored,
+    state_of,
+    tree_of,
+)
 
 BLOCK, SECTOR = 262144, 4096
 
@@ -34,11 +40,9 @@ def touch(path: Path, places: list[int], salt: int) -> None:
 
 
 def leaf_of(store: MemoryStore, result: BackupResult, number: int = 0) -> Leaf:
-    found = volume_of(store)
-    entry = found.state.root(result.backup_id)
+    entry = state_of(store).root(result.backup_id)
     assert entry is not None
-    root = Roots(store, found.lineage).read(entry)
-    ((_, leaf),) = TreeReader(store, found.lineage, root.top, root.levels).leaves([number])
+    ((_, leaf),) = tree_of(store, entry).leaves([number])
     assert leaf is not None
     return leaf
 
