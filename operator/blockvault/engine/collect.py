@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -143,7 +144,7 @@ class Collector:
         for first in range(0, len(candidates), ROUND):
             batch = Objects(candidates.records[first : first + ROUND])
             sizes = dict(zip(batch.keys(self._lineage.paths), batch.records["size"].tolist(), strict=True))
-            state = self._update(lambda current, batch=batch: self._condemn(current, batch), state)  # type: ignore[misc]
+            state = self._update(partial(self._condemn, batch=batch), state)
             # What another collector condemned meanwhile is deleted as well: by then it is condemned for ever.
             state = self._delete(state, {key: sizes.get(key, 0) for key in state.condemned}, done)
         log = CommitLog(self._store, self._lineage)
@@ -306,7 +307,7 @@ class Collector:
                 done.locked_until = runtime.time_of(end) if done.locked_objects else None
                 continue
             gone = [info.key for info in found]
-            if self._dry_run or self._tolerate(done, lambda gone=gone: self._store.delete(gone)):  # type: ignore[misc]
+            if self._dry_run or self._tolerate(done, partial(self._store.delete, gone)):
                 done.deleted_objects += len(found)
                 done.deleted_bytes += sum(info.size for info in found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from blockvault.engine import rollback, runtime, trash
 from blockvault.engine.canary import check_store
@@ -64,7 +65,7 @@ def examine(
                 checks.extend(_volume(store, found, actor, (seen or {}).get(found.state.lineage)))
                 if facts.lock is not None:
                     name = f"volume {found.state.volume}"
-                    _look(checks, name, lambda found=found: locked_as_told(store, found, facts.lock))  # type: ignore[misc]
+                    _look(checks, name, partial(locked_as_told, store, found, facts.lock))
     except BlockvaultError as error:
         _add(checks, "volumes", error)
         return checks

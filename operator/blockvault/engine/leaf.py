@@ -136,7 +136,8 @@ class Leaf:
 
     def hash_of(self, slot: int) -> bytes:
         """The hash of one block."""
-        return self.entries["hash"][slot].tobytes()  # type: ignore[no-any-return]
+        digest: bytes = self.entries["hash"][slot].tobytes()
+        return digest
 
     def content(self, key: LineageKey) -> bytes:
         """The node of the Merkle tree."""

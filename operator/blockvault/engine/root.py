@@ -136,7 +136,8 @@ def _top(facts: dict[str, Any]) -> np.void:
     raw = b64decode(facts["tree"]["top"], validate=True)
     if len(raw) != REFERENCE.itemsize:
         raise ValueError("a reference of a wrong length")
-    return check_references(np.frombuffer(raw, REFERENCE))[0]  # type: ignore[no-any-return]
+    top: np.void = check_references(np.frombuffer(raw, REFERENCE))[0]
+    return top
 
 
 def _check(root: Root, key: LineageKey) -> None:

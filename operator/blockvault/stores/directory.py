@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 from blockvault.stores import durable, temporary
@@ -150,7 +151,7 @@ class DirectoryStore:
             if self._call(key, work):
                 folders.add(os.path.dirname(path))
         for folder in sorted(folders):
-            self._call(folder, lambda folder=folder: durable.sync_folder(folder))  # type: ignore[misc]
+            self._call(folder, partial(durable.sync_folder, folder))
 
     def stat(self, key: str) -> ObjectInfo:
         """See ObjectStore."""

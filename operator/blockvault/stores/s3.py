@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -157,7 +158,7 @@ class S3Store:
             return
         for first in range(0, len(wanted), 1000):
             batch = [self._prefix + key for key in wanted[first : first + 1000]]
-            self._call("delete", wanted[first], lambda batch=batch: self._delete(batch))  # type: ignore[misc]
+            self._call("delete", wanted[first], partial(self._delete, batch))
 
     def stat(self, key: str) -> ObjectInfo:
         """See ObjectStore."""
@@ -233,7 +234,7 @@ class S3Store:
         missing: ObjectNotFound | None = None
         left = iter(keys)
         while batch := list(islice(left, TOGETHER)):
-            self._patience.call(lambda batch=batch: self._firsts.learn(batch))  # type: ignore[misc]
+            self._patience.call(partial(self._firsts.learn, batch))
             try:
                 for_each(extend, batch)
             except ObjectNotFound as error:
@@ -358,7 +359,7 @@ class S3Store:
             # The newest first: the oldest is the one that counts. Markers last, or a locked one would show again.
             for version in [*found.versions, *found.markers]:
                 try:
-                    self._call("delete", key, lambda v=version: self._versions.delete(path, v))  # type: ignore[misc]
+                    self._call("delete", key, partial(self._versions.delete, path, version))
                 except AccessDenied as error:
                     locked.append((key, self._lock_behind(error, key, version)))
                     return
