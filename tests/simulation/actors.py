@@ -20,7 +20,7 @@ from blockvault.engine import (
     pages,
 )
 from blockvault.engine.backup import LIST
-from blockvault.engine.errors import KeyMissing, KeyRotated, OwnedElsewhere, WrongKey
+from blockvault.engine.errors import KeyMissing, KeyRotated, OwnedElsewhere, ReadOvertaken, WrongKey
 from blockvault.stores import BlockvaultError, InvalidCredentials, StoreThrottled, StoreUnreachable
 from tests.simulation import faults
 from tests.simulation.model import Operation, Wrong, left_out, ranges_between
@@ -248,13 +248,15 @@ def read(world: World, mine: Machine, chance: random.Random) -> None:
         if wanted not in model.doomed and not model.volume_deletions[volume]:
             raise Wrong(f"restore of {wanted}: {error}") from error
         world.did("restore: deleted meanwhile")
-    except StoredDataDamaged as error:
-        # What is pinned stays, even if it is deleted; unless the pin was not made, or given up as too old.
+    except (StoredDataDamaged, ReadOvertaken) as error:
+        # What is pinned stays, even if it is deleted; unless the pin was not made, or given up as too old. What was
+        # overtaken is there still, so it need not be one that was deleted.
         given_up = world.server.counts[GIVEN_UP] > givings_up
         unpinned = given_up or mine.troubled > before.troubled or model.volume_deletions[volume] > 0
-        if wanted not in model.doomed or not unpinned:
+        overtaken = isinstance(error, ReadOvertaken)
+        if not unpinned or not (overtaken or wanted in model.doomed):
             before.excuse(error)
-        world.did("restore: deleted meanwhile")
+        world.did("restore: overtaken" if overtaken else "restore: deleted meanwhile")
     except BlockvaultError as error:
         before.excuse(error)
 

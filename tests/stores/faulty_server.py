@@ -21,6 +21,7 @@ CUT = "cut"  # half of the body, then the connection drops
 SHORT = "short"  # half of the body, with headers that fit it, but for the size of the whole object
 TRICKLE = "trickle"  # the body in pieces, slowly
 FLIP = "flip"  # one bit of the request's body is another on the way
+SPOIL = "spoil"  # one bit of the answer's body is another on the way
 
 STATUS = {
     "SignatureDoesNotMatch": 403,
@@ -84,6 +85,8 @@ class FaultyServer:
                 length = {k.lower(): v for k, v in headers}.get("content-length", len(data))
                 if action == SHORT:
                     data = data[: len(data) // 2]
+                if action == SPOIL and data:
+                    data = bytes([data[0] ^ 1]) + data[1:]
                 self.send_response(status)
                 for name, value in headers:
                     if name.lower() not in ("transfer-encoding", "connection", "content-length"):

@@ -34,7 +34,18 @@ from blockvault.stores import (
 )
 from tests.servers.ceph import S3
 from tests.stores.conftest import BUCKET, KEYS, in_gateway
-from tests.stores.faulty_server import CUT, DROP, FLIP, LOSE_ANSWER, SHORT, TRICKLE, TWICE, FaultyServer, Plan
+from tests.stores.faulty_server import (
+    CUT,
+    DROP,
+    FLIP,
+    LOSE_ANSWER,
+    SHORT,
+    SPOIL,
+    TRICKLE,
+    TWICE,
+    FaultyServer,
+    Plan,
+)
 
 Behind = Callable[..., ObjectStore]
 
@@ -169,6 +180,15 @@ def test_a_lost_answer_does_not_hide_a_rival(behind: Behind) -> None:
     with pytest.raises(AlreadyExists):
         store.create("commit", b"mine")
     assert store.get("commit") == b"theirs"
+
+
+@pytest.mark.parametrize("action", [SHORT, SPOIL])
+def test_a_spoiled_body_does_not_make_our_own_creation_a_rivals(behind: Behind, action: str) -> None:
+    lose, spoil = first_put(LOSE_ANSWER), first("GET", action)
+    store = behind(lambda *request: lose(*request) or spoil(*request))
+    store.create("commit", b"mine")
+    assert store.requests == {"create": 2, "get": 2}
+    assert store.get("commit") == b"mine"
 
 
 @pytest.mark.parametrize(("action", "kind"), [(500, StoreUnreachable), (503, StoreThrottled)])

@@ -180,7 +180,7 @@ class Patience:
         """A conditional creation whose answer may get lost, or be about our own former try.
 
         `create` and `read` make one request each, for the object `what`. Every doubt is resolved by reading back and
-        comparing bytes. Raises AlreadyExists when other bytes than `data` are there.
+        comparing bytes. Raises AlreadyExists when other bytes than `data` are there, which two readings say.
         """
 
         def work() -> None:
@@ -189,10 +189,10 @@ class Patience:
             except AlreadyExists:
                 # A 412 may be about our own bytes (a former answer was lost), a 409 about nothing yet.
                 try:
-                    found = read()
+                    # A body may be spoiled on its way: nobody is told that others were first before a second look.
+                    if all(read() != data for _ in range(2)):
+                        raise
                 except ObjectNotFound as gone:
                     raise StoreUnreachable(f"{what}: conflicting creation, nothing there") from gone
-                if found != bytes(data):
-                    raise
 
         self.call(work)
