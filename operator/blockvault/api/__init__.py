@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .backup import Backup, BackupSpec, BackupStatus, StoredVolume
 from .common import Condition, ObjectMeta, RunStatus, S3Storage, as_dict, format_quantity, parse_quantity
-from .policy import BackupPolicy, BackupPolicySpec, Retention, Schedule
+from .policy import BackupPolicy, BackupPolicySpec, Keep, Retention, Schedule
 from .restore import NewClaim, Restore, RestoreSpec, RestoreStatus
 from .served import NotServed, not_served
 from .vault import Vault, VaultClass, VaultSpec, VaultStatus
@@ -16,6 +16,7 @@ __all__ = [
     "BackupSpec",
     "BackupStatus",
     "Condition",
+    "Keep",
     "NewClaim",
     "NotServed",
     "ObjectMeta",
