@@ -7,9 +7,10 @@ from .common import Condition, ObjectMeta, RunStatus, S3Storage, as_dict, format
 from .policy import BackupPolicy, BackupPolicySpec, Keep, Retention, Schedule
 from .restore import NewClaim, Restore, RestoreSpec, RestoreStatus
 from .served import NotServed, not_served
-from .vault import Vault, VaultClass, VaultSpec, VaultStatus
+from .vault import AppliedPolicy, ResourceStatus, SkippedRun, Vault, VaultClass, VaultSpec, VaultStatus
 
 __all__ = [
+    "AppliedPolicy",
     "Backup",
     "BackupPolicy",
     "BackupPolicySpec",
@@ -20,6 +21,7 @@ __all__ = [
     "NewClaim",
     "NotServed",
     "ObjectMeta",
+    "ResourceStatus",
     "Restore",
     "RestoreSpec",
     "RestoreStatus",
@@ -27,6 +29,7 @@ __all__ = [
     "RunStatus",
     "S3Storage",
     "Schedule",
+    "SkippedRun",
     "StoredVolume",
     "Vault",
     "VaultClass",

@@ -14,6 +14,7 @@ from .common import (
     ObjectMeta,
     RunStatus,
 )
+from .policy import Retention
 
 StartDeadline = Annotated[int, Field(ge=0, le=86400)]
 
@@ -108,6 +109,14 @@ class BackupStatus(RunStatus):
     """What was sent: everything, or what had changed. Each restores the whole volume."""
     trigger: Literal["Manual", "Policy"] | None = None
     """Who asked for it."""
+    policy: str | None = None
+    """The BackupPolicy that made it."""
+    slot: str | None = None
+    """The slot of the schedule that it was made for."""
+    retention: Retention | None = None
+    """The rule that it was made under (B8)."""
+    time_zone: str | None = None
+    """The time zone of that rule's days and months."""
     volumes: Annotated[list[StoredVolume], Field(max_length=64, default_factory=list)]
     """The volumes in the store."""
     expires_at: str | None = None

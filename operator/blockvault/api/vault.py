@@ -20,6 +20,7 @@ from .common import (
     S3Storage,
     parse_quantity,
 )
+from .policy import Retention
 
 GIB = 2**30
 MIN_CAPACITY, MAX_CAPACITY = 10 * GIB, 10_485_760 * GIB
@@ -195,17 +196,63 @@ class VaultSpec(Model):
         return parse_quantity(self.capacity)
 
 
+class SkippedRun(Model):
+    """A slot of the schedule at which no backup was made."""
+
+    slot: str
+    """The slot."""
+    reason: Literal["StillRunning", "Missed"]
+    """Why, in one word."""
+    message: str
+    """Why, in a sentence."""
+
+
 class ResourceStatus(Model):
-    """One associated resource."""
+    """One resource that the vault names or selects."""
 
     kind: str
     """Kind."""
     name: str
     """Name."""
-    state: str | None = None
-    """Whether it can be backed up."""
+    state: Literal["Associated", "Waiting", "Refused", "Gone"] | None = None
+    """Associated; Waiting for what is absent; Refused with a reason; or Gone, with its backups kept."""
+    reason: str | None = None
+    """Why it is not associated, in one word."""
     message: str | None = None
-    """Why not."""
+    """Why it is not associated and what to do, in a sentence."""
+    since: str | None = None
+    """Since when the vault holds it."""
+    size: int | None = None
+    """Its size in bytes."""
+    last_slot: str | None = None
+    """The newest slot of the schedule that has been dealt with."""
+    last_backup: str | None = None
+    """Name of its newest Backup that is Available."""
+    last_backup_at: str | None = None
+    """When that was safe."""
+    next_run: str | None = None
+    """When the policy backs it up next."""
+    skipped: SkippedRun | None = None
+    """The newest slot without a backup."""
+
+
+class AppliedPolicy(Model):
+    """The policy as the vault has applied it."""
+
+    name: str
+    """Name of the BackupPolicy."""
+    state: Literal["Applied", "Disabled", "Waiting", "Refused"]
+    """Applied; Disabled, so that nothing is made or removed; Waiting for the policy; Refused as invalid."""
+    message: str
+    """What that means."""
+    schedule: str | None = None
+    """Fingerprint of its schedule: slots count from when that was set."""
+    schedule_since: str | None = None
+    """When the schedule was set here."""
+    retention: Retention | None = None
+    """Its rule."""
+    retention_since: str | None = None
+    """When the rule was set here: numbers count from the first backup after that."""
 
 
 class VaultStatus(BaseStatus):
@@ -223,8 +270,16 @@ class VaultStatus(BaseStatus):
     """Used share of the capacity in percent."""
     backups: int | None = None
     """Backups in the store."""
-    resources: Annotated[list[ResourceStatus], Field(max_length=256)] | None = None
-    """The associated resources."""
+    resources: Annotated[list[ResourceStatus], Field(max_length=1024)] | None = None
+    """Each resource that it names or selects, with what holds it up."""
+    associated_bytes: int | None = None
+    """Sizes of the associated resources together; they fit the capacity (A3)."""
+    policy: AppliedPolicy | None = None
+    """The policy as it is applied."""
+    next_run: str | None = None
+    """When the policy runs next."""
+    last_run_now: str | None = None
+    """The value of the annotation blockvault.dev/run-now that was obeyed last."""
     last_checked_at: str | None = None
     """When the store was last checked."""
 

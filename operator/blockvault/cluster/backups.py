@@ -7,6 +7,7 @@ from typing import Any
 
 from blockvault.api import Backup, Restore, Vault, format_quantity, parse_quantity
 from blockvault.core.admission import Rival
+from blockvault.core.automatic import expiry_status, origin_status
 from blockvault.core.decision import Decision, Missing, Refusal
 from blockvault.core.mover import final_report
 from blockvault.core.naming import owned_name, volume_name
@@ -15,7 +16,7 @@ from blockvault.core.plan_backup import Action, BackupView, decide_backup
 from blockvault.core.source import Source, describe_source, read_source
 
 from . import operations, snapshots
-from .context import Context
+from .context import Context, runs_key, utc_now
 from .gateway import GatewayError
 from .resources import (
     BACKUPS,
@@ -45,6 +46,8 @@ async def reconcile_backup(context: Context, namespace: str, name: str) -> float
     view, found = await observe(context, backup, owner)
     decision = decide_backup(view)
     status = operations.decided_status(decision, obj.get("status") or {}, backup.metadata.generation, context)
+    if not (backup.status and backup.status.trigger):
+        status |= origin_status(backup)
     status |= await _progress(context, view, decision)
     if decision.outcome is not None:
         status |= await _outcome(context, view, decision, owner)
@@ -53,6 +56,7 @@ async def reconcile_backup(context: Context, namespace: str, name: str) -> float
         _count(context, view, decision)
         if view.vault is not None:
             context.wakeups.wake(view.vault.metadata.uid)  # its usage has changed
+            context.wakeups.wake(runs_key(view.vault.metadata.uid))  # and rules may remove others now
     if decision.action is not None:
         await perform(context, owner, view, found, Action(decision.action), decision.detail)
     return decision.next_look
@@ -74,7 +78,7 @@ async def observe(
     volume_of_claim = ((claim or {}).get("spec") or {}).get("volumeName")
     vault = await gateway.get(VAULTS, backup.spec.vault_ref.name, owner.namespace)
     view = BackupView(
-        now=context.clock(),
+        now=utc_now(),
         backup=backup,
         operator_namespace=context.settings.namespace,
         vault=Vault.model_validate(vault) if vault else None,
@@ -132,9 +136,9 @@ async def _outcome(context: Context, view: BackupView, decision: Decision, owner
     if decision.outcome is not None and decision.outcome.succeeded and report is not None:
         result = report.result
         source = read_source(view.own_content, view.snapshot)
+        status |= expiry_status(view.backup)
         status |= {
             "type": str(result.get("type", "")).capitalize() or None,
-            "trigger": "Manual",
             "location": view.vault.status.location if view.vault and view.vault.status else None,
             "volumes": [
                 {
@@ -274,7 +278,7 @@ async def _create_secret(context: Context, owner: Owner, view: BackupView) -> No
         "claim": owner.claim,
         "backup": owner.name,
         "uid": owner.uid,
-        "trigger": "Manual",
+        **origin_status(backup),
         "description": backup.spec.description or "",
         "snapshotTime": _snapshot_time(view) or "",
         "source": asdict(source),

@@ -16,8 +16,13 @@ from .settings import Settings
 
 
 def utc_now() -> datetime:
-    """The wall clock, in UTC."""
+    """The wall clock, in UTC: for the age of what the API server stamped."""
     return datetime.now(UTC)
+
+
+def runs_key(vault_uid: str) -> str:
+    """The bell of the loop that runs a Vault's policy, beside the one that checks its store."""
+    return f"{vault_uid}/runs"
 
 
 class Wakeups:
@@ -53,7 +58,7 @@ class Wakeups:
 
 @dataclass
 class Context:
-    """One operator's parts. `clock` is the only source of time for decisions."""
+    """One operator's parts. `clock` is the calendar that schedules and rules go by; tests move it."""
 
     gateway: Gateway
     settings: Settings

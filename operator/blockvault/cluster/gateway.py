@@ -70,14 +70,22 @@ class Gateway:
         return await self._optional("GET", resource.path(namespace, name))
 
     async def list_objects(
-        self, resource: Resource, namespace: str | None = None, *, labels: dict[str, str] | None = None
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        labels: dict[str, str] | None = None,
+        fields: dict[str, str] | None = None,
     ) -> list[Object]:
-        """All objects of a kind, in one namespace or in all; by labels when given.
+        """All objects of a kind, in one namespace or in all; by labels and by selectable fields when given.
 
         An absent kind (its CRD is not installed) is an empty list.
         """
-        selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items())
-        query = [("labelSelector", selector)] if selector else []
+        query = [
+            (name, ",".join(f"{key}={value}" for key, value in wanted.items()))
+            for name, wanted in (("labelSelector", labels), ("fieldSelector", fields))
+            if wanted
+        ]
         answer = await self._optional("GET", resource.path(namespace), query=query)
         return list((answer or {}).get("items", []))
 

@@ -131,13 +131,20 @@ def decided_status(
 async def write_status(context: Context, resource: Resource, obj: Object, status: dict[str, Any]) -> None:
     """Write what is new in a status; nothing when nothing is. A change of reason is told as an event."""
     former = obj.get("status") or {}
-    changed = {key: value for key, value in status.items() if former.get(key) != value}
+    changed = {key: value for key, value in status.items() if _set(former.get(key)) != _set(value)}
     if not changed:
         return
     meta = obj["metadata"]
     await context.gateway.patch_status(resource, meta["name"], meta.get("namespace"), changed)
     if changed.get("reason"):
         await tell(context, resource, obj, status)
+
+
+def _set(value: Any) -> Any:
+    """What is set of a value: a null in a patch, and nothing in what is stored, are the same."""
+    if isinstance(value, dict):
+        return {key: _set(item) for key, item in value.items() if item is not None}
+    return [_set(item) for item in value] if isinstance(value, list) else value
 
 
 async def tell(context: Context, resource: Resource, obj: Object, status: dict[str, Any]) -> None:

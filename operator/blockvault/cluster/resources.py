@@ -90,7 +90,7 @@ VERBS: dict[str, dict[tuple[str, str], frozenset[str]]] = {
         (GROUP, "vaults/status"): frozenset({"patch"}),
         (GROUP, "backuppolicies"): frozenset({"get", "list", "watch", "patch"}),
         (GROUP, "backuppolicies/status"): frozenset({"patch"}),
-        (GROUP, "backups"): frozenset({"get", "list", "watch", "patch"}),
+        (GROUP, "backups"): frozenset({"get", "list", "watch", "create", "patch", "delete"}),
         (GROUP, "backups/status"): frozenset({"patch"}),
         (GROUP, "restores"): frozenset({"get", "list", "watch", "patch"}),
         (GROUP, "restores/status"): frozenset({"patch"}),

@@ -19,7 +19,7 @@ from blockvault.core.plan_restore import TERMINAL, Action, RestoreView, Target, 
 
 from . import operations
 from .backups import rivals
-from .context import Context
+from .context import Context, utc_now
 from .gateway import GatewayError
 from .resources import ATTACHMENTS, BACKUPS, CLAIMS, JOBS, RESTORES, SECRETS, STORAGE_CLASSES, VAULTS, VOLUMES
 from .templates import Owner, mover_job, mover_request, mover_secret, raw_claim, restored_volume, target_claim
@@ -83,7 +83,7 @@ async def observe(context: Context, restore: Restore, owner: Owner) -> RestoreVi
     raw = await gateway.get(CLAIMS, owned_name(uid), context.settings.namespace)
     raw_volume, new_volume = await _volumes(context, uid, raw)
     return RestoreView(
-        now=context.clock(),
+        now=utc_now(),
         restore=restore,
         backup=backup,
         vault=Vault.model_validate(vault) if vault else None,

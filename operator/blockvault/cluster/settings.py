@@ -13,7 +13,10 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of one operator. `image` is that of the movers: the operator's own."""
+    """Settings of one operator. `image` is that of the movers: the operator's own.
+
+    `testing_clock`: a file with the seconds that the calendar is ahead; for tests only.
+    """
 
     namespace: str = "blockvault-system"
     image: str = "blockvault:latest"
@@ -25,6 +28,7 @@ class Settings:
     allow_tenant_storage: bool = True
     allow_local_endpoints: bool = False
     log_format: str = "text"
+    testing_clock: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -41,6 +45,7 @@ class Settings:
             instance=environment.get("BLOCKVAULT_INSTANCE", cls.instance),
             allow_tenant_storage=_flag(environment, "BLOCKVAULT_ALLOW_TENANT_STORAGE", True),
             allow_local_endpoints=_flag(environment, "BLOCKVAULT_ALLOW_LOCAL_ENDPOINTS", False),
+            testing_clock=environment.get("BLOCKVAULT_TESTING_CLOCK", ""),
             log_format=_choice(environment, "BLOCKVAULT_LOG_FORMAT", cls.log_format, ("text", "json")),
         )
 

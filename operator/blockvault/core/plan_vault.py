@@ -241,18 +241,9 @@ def available_status(
     else:
         conditions = remove_condition(conditions, "VolumesReadable")
     conditions = ready_conditions(conditions, "ready", "Available", message, generation=generation, now=now)
-    if vault.spec.resources or vault.spec.resource_selector or vault.spec.policy_ref:
-        conditions = set_condition(
-            conditions,
-            "AssociationServed",
-            "False",
-            "NotServed",
-            "Resources and policy are recorded, but this version backs nothing up by itself: create Backups.",
-            generation=generation,
-            now=now,
-        )
-    else:
-        conditions = remove_condition(conditions, "AssociationServed")
+    conditions = remove_condition(
+        conditions, "AssociationServed"
+    )  # of versions that backed nothing up by themselves
     return {
         "phase": "Available",
         "reason": "Available",

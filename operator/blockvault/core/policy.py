@@ -7,7 +7,7 @@ from typing import Any
 
 from blockvault.api import BackupPolicy, Retention, Schedule
 
-from .conditions import State, ready_conditions, set_condition, timestamp
+from .conditions import State, ready_conditions, remove_condition, timestamp
 from .schedule import next_runs, parse_interval, zone_of
 
 SHOWN_RUNS = 5
@@ -71,15 +71,7 @@ def decide_policy_status(policy: BackupPolicy, now: datetime) -> dict[str, Any]:
         slots = next_runs(policy.spec.schedule, now, policy.metadata.creation_timestamp, SHOWN_RUNS)
         runs = [timestamp(slot) for slot in slots]
     conditions = ready_conditions(conditions, state, reason, message, generation=generation, now=now)
-    conditions = set_condition(
-        conditions,
-        "RunsServed",
-        "False",
-        "NotServed",
-        "This version shows when the policy would run and makes no backups by itself: create Backups.",
-        generation=generation,
-        now=now,
-    )
+    conditions = remove_condition(conditions, "RunsServed")  # of versions that ran no policies
     return {
         "phase": phase,
         "reason": reason,

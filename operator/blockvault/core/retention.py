@@ -100,17 +100,14 @@ def months_later(moment: datetime, months: int, time_zone: str) -> datetime:
     return local.replace(year=year, month=month + 1, day=day, fold=0).astimezone(moment.tzinfo)
 
 
-def judge(
-    backups: Iterable[Made], now_rule: Rule | None, now: datetime, *, associated: bool
-) -> list[Verdict]:
-    """What becomes of each backup of one resource, newest first.
+def judge(backups: Iterable[Made], now_rule: Rule | None, now: datetime) -> list[Verdict]:
+    """What becomes of each backup of one resource, newest first. The newest good one stays, whatever the rules say.
 
-    `now_rule`: None when no policy is applied (B9). `associated`: the resource is in the vault still, so that its
-    newest good backup stays whatever the rules say.
+    `now_rule`: None when no policy is applied (B9).
     """
     ordered = sorted(backups, key=lambda b: (b.taken, b.name), reverse=True)
     good = [b for b in ordered if not b.failed]
-    last_good = good[0].name if good and associated else None
+    last_good = good[0].name if good else None
     counted = [b for b in good if b.automatic and not (b.pinned or _permanent(b) or _expired(b, now))]
     chosen = _chosen(counted, good, now_rule)
     failures = [b for b in ordered if b.failed and b.automatic]

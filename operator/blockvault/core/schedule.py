@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from blockvault.api import Schedule
@@ -47,6 +47,16 @@ def next_runs(schedule: Schedule, after: datetime, created: datetime, count: int
     if not schedule.hours:
         raise ValueError("a schedule without hours and without every has no slots")
     return list(islice(_by_hours(schedule, after, created), count))
+
+
+def slots_between(schedule: Schedule, after: datetime, until: datetime, created: datetime) -> list[datetime]:
+    """All slots after a moment, and up to another one inclusive. Raises as `next_runs`."""
+    slots: Iterator[datetime] = (
+        _by_interval(parse_interval(schedule.every), after)
+        if schedule.every is not None
+        else _by_hours(schedule, after, created)
+    )
+    return list(takewhile(lambda slot: slot <= until, slots))
 
 
 def _by_interval(interval: timedelta, after: datetime) -> Iterator[datetime]:

@@ -15,7 +15,8 @@ from typing import Any, cast
 import kopf
 
 from blockvault import __version__
-from blockvault.cluster.context import Context
+from blockvault.cluster.clock import MovedClock
+from blockvault.cluster.context import Context, utc_now
 from blockvault.cluster.gateway import connect
 from blockvault.cluster.settings import Settings, SettingsError
 from blockvault.core.naming import GROUP, MANAGED_BY, MANAGED_BY_LABEL
@@ -93,7 +94,8 @@ async def serve(settings: Settings) -> None:
     figures = Figures()
     gateway = await connect()
     stores = StoreWork()
-    context = Context(gateway, settings, stores, figures)
+    clock = MovedClock(settings.testing_clock) if settings.testing_clock else None
+    context = Context(gateway, settings, stores, figures, clock or utc_now)
     registry = kopf.OperatorRegistry()
     register(registry, context)
 
@@ -106,7 +108,10 @@ async def serve(settings: Settings) -> None:
     configure(kopf_settings)
     metrics = registry_of(figures, __version__)
     server = await start_server(settings.http_port, metrics, health.alive, health.is_ready)
-    beating = asyncio.create_task(health.keep_beating())
+    tasks = [asyncio.create_task(health.keep_beating())]
+    if clock is not None:
+        log.warning("The calendar follows %s: for tests only.", settings.testing_clock)
+        tasks.append(asyncio.create_task(clock.watch(context.wakeups.wake_all)))
     # A NewType of str that Kopf keeps private. Said here, because else Kopf would look up the name of our
     # user, and a numeric user of an image has none.
     identity = cast(Any, f"blockvault-{settings.instance}@{socket.gethostname()}")
@@ -121,7 +126,8 @@ async def serve(settings: Settings) -> None:
             ready_flag=health.ready,
         )
     finally:
-        beating.cancel()
+        for task in tasks:
+            task.cancel()
         await stop_server(server)
         await stores.close()
         await gateway.close()

@@ -7,12 +7,13 @@ from typing import Any
 import kopf
 
 from blockvault.cluster.backups import reconcile_backup
-from blockvault.cluster.context import Context
+from blockvault.cluster.context import Context, runs_key
 from blockvault.cluster.deletion import delete_backup
 from blockvault.cluster.policies import reconcile_class, reconcile_policy
 from blockvault.cluster.restores import clean_restore, reconcile_restore
+from blockvault.cluster.runs import reconcile_runs
 from blockvault.cluster.vaults import reconcile_vault
-from blockvault.core.naming import GROUP, OPERATION_LABEL, VERSION
+from blockvault.core.naming import GROUP, OPERATION_LABEL, RUN_NOW_ANNOTATION, VERSION
 
 from .loop import run_loop
 
@@ -28,6 +29,12 @@ def unfinished(status: kopf.Status, **_: Any) -> bool:
 def observed(body: kopf.Body) -> bool:
     """Whether the status is of the spec as it is now. Our own status writes must not wake us."""
     return body.status.get("observedGeneration") == body.meta.get("generation")
+
+
+def wants_runs(body: kopf.Body) -> bool:
+    """Whether a Vault's resources or policy are to be looked at: its spec changed, or run-now asks for backups."""
+    asked = body.meta.annotations.get(RUN_NOW_ANNOTATION)
+    return not observed(body) or asked not in (None, body.status.get("lastRunNow"))
 
 
 def register(registry: kopf.OperatorRegistry, context: Context) -> None:
@@ -53,6 +60,11 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
     async def vault(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
         await run_loop(context, "Vault", uid, lambda: reconcile_vault(context, str(namespace), name))
 
+    @kopf.daemon(GROUP, VERSION, "vaults", registry=registry, **STOPPING)
+    async def runs(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
+        key = runs_key(uid)
+        await run_loop(context, "Vault", key, lambda: reconcile_runs(context, str(namespace), name))
+
     @kopf.daemon(GROUP, VERSION, "backuppolicies", registry=registry, **STOPPING)
     async def policy(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
         await run_loop(context, "BackupPolicy", uid, lambda: reconcile_policy(context, str(namespace), name))
@@ -74,11 +86,13 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
             context.figures.remove_vault(str(namespace), name)
         elif not observed(body):
             context.wakeups.wake(str(body.meta.uid))
+        if wants_runs(body):
+            context.wakeups.wake(runs_key(str(body.meta.uid)))
 
     @kopf.on.event(GROUP, VERSION, "backuppolicies", registry=registry)
     async def policy_changed(*, body: kopf.Body, **_: Any) -> None:
         if not observed(body):
-            context.wakeups.wake(str(body.meta.uid))
+            context.wakeups.wake_all()  # vaults apply it
 
     @kopf.on.event(GROUP, VERSION, "backups", registry=registry)
     async def backup_changed(

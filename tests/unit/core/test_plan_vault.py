@@ -166,7 +166,20 @@ def test_statuses() -> None:
     assert find_condition(wrong["conditions"], "Stalled") is not None
     good = available_status(subject, storage(), "id", 25 * 2**30, 3, NOW, unreadable=[])
     assert (good["phase"], good["utilization"], good["backups"]) == ("Available", "25.0", 3)
-    assert find_condition(good["conditions"], "AssociationServed") is None
+
+
+def test_conditions_of_a_version_that_did_less_go() -> None:
+    old = {
+        "type": "AssociationServed",
+        "status": "False",
+        "reason": "NotServed",
+        "lastTransitionTime": "2026-11-01T00:00:00Z",
+    }
+    subject = vault(storage=own_storage()).model_dump(by_alias=True, mode="json") | {
+        "status": {"conditions": [old]}
+    }
+    status = available_status(Vault.model_validate(subject), storage(), "id", 0, 0, NOW, unreadable=[])
+    assert find_condition(status["conditions"], "AssociationServed") is None
 
 
 def test_a_damaged_volume_is_named_and_the_vault_goes_on() -> None:
@@ -188,14 +201,6 @@ def test_a_damaged_volume_is_named_and_the_vault_goes_on() -> None:
     mended = Vault.model_validate({**subject.model_dump(by_alias=True, mode="json"), "status": status})
     status = available_status(mended, storage(), "id", 25 * 2**30, 4, NOW, unreadable=[])
     assert find_condition(status["conditions"], "VolumesReadable") is None
-
-
-def test_associated_resources_are_said_not_to_be_backed_up_yet() -> None:
-    subject = vault(storage=own_storage(), resources=[{"kind": "PersistentVolumeClaim", "name": "db"}])
-    good = available_status(subject, storage(), "id", 0, 0, NOW, unreadable=[])
-    condition = find_condition(good["conditions"], "AssociationServed")
-    assert condition is not None
-    assert condition["status"] == "False"
 
 
 def test_a_class_says_what_is_not_served() -> None:

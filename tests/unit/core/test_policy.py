@@ -34,12 +34,12 @@ def policy(
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
-def test_a_valid_policy_shows_its_next_slots_and_that_it_does_not_run_yet() -> None:
+def test_b2_a_valid_policy_shows_its_next_slots() -> None:
     status = decide_policy_status(policy(hours=[3]), NOW)
     assert (status["phase"], status["observedGeneration"]) == ("Ready", 3)
     assert status["nextRuns"][:2] == ["2026-11-24T03:00:00Z", "2026-11-25T03:00:00Z"]
     conditions = {c["type"]: (c["status"], c["reason"]) for c in status["conditions"]}
-    assert conditions == {"Ready": ("True", "Valid"), "RunsServed": ("False", "NotServed")}
+    assert conditions == {"Ready": ("True", "Valid")}
     assert seconds_to_next_run(policy(hours=[12], minute=10), NOW) == 601
 
 
@@ -89,7 +89,17 @@ def test_conditions_remember_since_when() -> None:
     conditions = {c["type"]: (c["status"], c["lastTransitionTime"]) for c in broken["conditions"]}
     assert conditions["Ready"] == ("False", "2026-11-25T12:00:00Z")
     assert conditions["Stalled"] == ("True", "2026-11-25T12:00:00Z")
-    assert conditions["RunsServed"] == ("False", "2026-11-23T12:00:00Z")
+
+
+def test_conditions_of_a_version_that_ran_nothing_go() -> None:
+    old = {
+        "type": "RunsServed",
+        "status": "False",
+        "reason": "NotServed",
+        "lastTransitionTime": "2026-11-01T00:00:00Z",
+    }
+    status = decide_policy_status(policy(hours=[3], status={"conditions": [old]}), NOW)
+    assert [c["type"] for c in status["conditions"]] == ["Ready"]
 
 
 @pytest.mark.parametrize("idle", [policy(enabled=False, hours=[3]), policy()])

@@ -43,8 +43,8 @@ def staying(verdicts: list[Verdict]) -> list[str]:
     return sorted(v.name for v in verdicts if not v.goes)
 
 
-def stays(backups: list[Made], rule: Rule | None, now: str, *, associated: bool = True) -> list[str]:
-    return staying(judge(backups, rule, moment(now), associated=associated))
+def stays(backups: list[Made], rule: Rule | None, now: str) -> list[str]:
+    return staying(judge(backups, rule, moment(now)))
 
 
 # In 2026, the 6th of July is a Monday.
@@ -137,7 +137,7 @@ def test_c7_one_that_is_being_restored_goes_later_and_counts() -> None:
     rule = Rule(number(2), moment("07-01 00:00"))
     made = nightly("07-01", "07-05", rule.retention)
     busy = [Made(b.name, b.taken, b.ended, b.rule, busy=b.name in ("07-02", "07-05")) for b in made]
-    verdicts = judge(busy, rule, moment("07-05 03:00"), associated=True)
+    verdicts = judge(busy, rule, moment("07-05 03:00"))
     assert staying(verdicts) == ["07-02", "07-04", "07-05"]
     assert next(v for v in verdicts if v.name == "07-02").reason == "InUse"
 
@@ -153,13 +153,12 @@ def test_b6_of_failed_periodic_runs_ten_stay_for_a_month() -> None:
     assert stays([*made, by_hand], None, "08-16 00:00") == ["by hand"]
 
 
-def test_f20_the_last_good_one_stays_as_long_as_its_resource_does() -> None:
+def test_f20_the_last_good_one_stays_whatever_the_rules_say() -> None:
     failed = Made("08-01", moment("08-01 02:00"), moment("08-01 02:01"), MONTH, failed=True)
     made = [*nightly("07-01", "07-03", Retention(days=2)), failed]
-    verdicts = judge(made, None, moment("08-02 00:00"), associated=True)
+    verdicts = judge(made, None, moment("08-02 00:00"))
     assert staying(verdicts) == ["07-03", "08-01"]
     assert {v.name: v.reason for v in verdicts}["07-03"] == "LastGood"
-    assert stays(made, None, "08-02 00:00", associated=False) == ["08-01"]
     # One by hand that is newer is as good.
     assert stays([*made, manual("07-04 00:00")], None, "08-02 00:00") == ["08-01", "manual 07-04 00:00"]
 
@@ -170,7 +169,7 @@ def test_f20_a_scheme_keeps_the_last_of_each_period() -> None:
     made = nightly("05-28", "07-12", rule.retention)
     # A Sunday is the last of its week; May has its last on the 31st, which is a Sunday as well.
     assert stays(made, rule, "07-12 03:00") == ["06-30", "07-05", "07-10", "07-11", "07-12"]
-    verdicts = {v.name: v.message for v in judge(made, rule, moment("07-12 03:00"), associated=True)}
+    verdicts = {v.name: v.message for v in judge(made, rule, moment("07-12 03:00"))}
     for why in ("last 1 of 2", "daily 1 of 3", "weekly 1 of 2", "monthly 1 of 2", "yearly 1 of 1"):
         assert why in verdicts["07-12"]
     assert "monthly 2 of 2" in verdicts["06-30"]
@@ -255,13 +254,12 @@ def histories(draw: st.DrawFn) -> list[Made]:
         st.none(), st.builds(Rule, RULES, st.integers(0, 24 * 90).map(lambda h: START + timedelta(hours=h)))
     ),
     st.integers(0, 24 * 200).map(lambda h: START + timedelta(hours=h)),
-    st.booleans(),
     st.randoms(use_true_random=False),
 )
 def test_f20_what_must_hold_whatever_happened(
-    made: list[Made], rule: Rule | None, now: datetime, associated: bool, chance: object
+    made: list[Made], rule: Rule | None, now: datetime, chance: object
 ) -> None:
-    verdicts = judge(made, rule, now, associated=associated)
+    verdicts = judge(made, rule, now)
     assert {v.name for v in verdicts} == {b.name for b in made}
     gone = {v.name for v in verdicts if v.goes}
     by_name = {b.name: b for b in made}
@@ -271,14 +269,14 @@ def test_f20_what_must_hold_whatever_happened(
         assert not backup.busy
         assert backup.failed or not (backup.pinned or backup.rule.permanent)
     good = [b for b in made if not b.failed]
-    if good and associated:
+    if good:
         assert max(good, key=lambda b: b.taken).name not in gone
     # The order in which they are seen does not matter.
     chance.shuffle(made)  # type: ignore[attr-defined]
-    assert judge(made, rule, now, associated=associated) == verdicts
+    assert judge(made, rule, now) == verdicts
     # What stays is judged the same without what went: a removal asks for no other.
     left = [b for b in made if b.name not in gone]
-    again = {v.name for v in judge(left, rule, now, associated=associated) if v.goes}
+    again = {v.name for v in judge(left, rule, now) if v.goes}
     assert not again
 
 
@@ -288,6 +286,6 @@ def test_b4_a_number_keeps_that_many(made: list[Made], count: int, hour: int) ->
     rule = Rule(Retention(count=count), START)
     now = START + timedelta(hours=hour)
     counted = [b for b in made if b.rule and not (b.failed or b.pinned or b.rule.permanent)]
-    left = [v.name for v in judge(made, rule, now, associated=False) if not v.goes]
+    left = [v.name for v in judge(made, rule, now) if not v.goes and v.reason != "LastGood"]
     staying_counted = [b for b in counted if b.name in left and not b.busy]
     assert len(staying_counted) <= count

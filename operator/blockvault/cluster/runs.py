@@ -1,0 +1,134 @@
+"""A Vault's resources and its policy: look, decide (core.association, core.runs), make and remove Backups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from blockvault.api import Backup, BackupPolicy, Restore, Vault, as_dict, not_served
+from blockvault.core.association import CLAIM, Associations, associate
+from blockvault.core.conditions import timestamp
+from blockvault.core.naming import MANAGED_BY, MANAGED_BY_LABEL, RUN_ANNOTATION
+from blockvault.core.objects import Object
+from blockvault.core.retention import Verdict
+from blockvault.core.runs import IDLE_SECONDS, NewBackup, RunPlan, RunView, plan_runs
+
+from . import operations
+from .context import Context
+from .gateway import ConflictError, GatewayError
+from .resources import BACKUPS, CLAIMS, POLICIES, RESTORES, VAULTS
+
+# Numbers of one run's Backups; a vault holds no more resources than a quarter of these.
+MOST_NUMBERS = 1024
+
+
+async def reconcile_runs(context: Context, namespace: str, name: str) -> float | None:
+    """One look at a Vault's resources and policy. Returns seconds until the next, None when the Vault is gone."""
+    obj = await context.gateway.get(VAULTS, name, namespace)
+    if obj is None or obj["metadata"].get("deletionTimestamp"):
+        return None
+    vault = Vault.model_validate(obj)
+    if not_served(vault):
+        return IDLE_SECONDS
+    held, view = await _observe(context, vault)
+    plan = plan_runs(view)
+    for new in plan.make:
+        await _make(context, vault, new, view.backups)
+    for verdict in plan.remove:
+        await _remove(context, verdict, view.backups)
+    for claim, skipped in plan.skipped:
+        status = {
+            "phase": "Available",
+            "reason": skipped.reason,
+            "message": f"{claim} at {skipped.slot}: {skipped.message}",
+        }
+        await operations.tell(context, VAULTS, obj, status)
+    # Last of all: what was not done for an error is decided again.
+    await operations.write_status(context, VAULTS, obj, _status(held, plan))
+    return plan.next_look
+
+
+async def _observe(context: Context, vault: Vault) -> tuple[Associations, RunView]:
+    gateway, namespace, now = context.gateway, str(vault.metadata.namespace), context.clock()
+    claims = {c["metadata"]["name"]: c for c in await gateway.list_objects(CLAIMS, namespace)}
+    vaults = [Vault.model_validate(v) for v in await gateway.list_objects(VAULTS, namespace)]
+    held = associate(vault, claims, vaults, now)
+    ref = vault.spec.policy_ref
+    policy = await gateway.get(POLICIES, ref.name, namespace) if ref else None
+    found = await gateway.list_objects(BACKUPS, namespace, fields={"spec.vaultRef.name": vault.metadata.name})
+    view = RunView(
+        now,
+        vault,
+        held.lines,
+        BackupPolicy.model_validate(policy) if policy else None,
+        [Backup.model_validate(b) for b in found],
+        await _busy(context, namespace),
+    )
+    return held, view
+
+
+async def _busy(context: Context, namespace: str) -> frozenset[str]:
+    """Backups that an unfinished Restore names."""
+    restores = [Restore.model_validate(r) for r in await context.gateway.list_objects(RESTORES, namespace)]
+    ended = operations.FINISHED[RESTORES.kind]
+    return frozenset(
+        r.spec.backup_ref.name
+        for r in restores
+        if r.spec.backup_ref and not (r.status and r.status.phase in ended)
+    )
+
+
+async def _make(context: Context, vault: Vault, new: NewBackup, present: list[Backup]) -> None:
+    """Make a Backup under the first free number of its run; nothing when the run has one of this claim already."""
+    spec: Object = {
+        "vaultRef": {"name": vault.metadata.name},
+        "resource": {"kind": CLAIM, "name": new.claim},
+        "full": new.full,
+    }
+    if new.description:
+        spec["description"] = new.description
+    taken = {b.metadata.name for b in present}
+    for number in range(1, MOST_NUMBERS):
+        name = f"{new.prefix}-{number:04}"
+        if name in taken:
+            continue
+        metadata = {
+            "name": name,
+            "namespace": vault.metadata.namespace,
+            "labels": {MANAGED_BY_LABEL: MANAGED_BY},
+            "annotations": new.annotations,
+        }
+        try:
+            made = await context.gateway.create(BACKUPS, {"metadata": metadata, "spec": spec})
+        except ConflictError:
+            found = await context.gateway.get(BACKUPS, name, vault.metadata.namespace)
+            if found is not None and _is_of(Backup.model_validate(found), new):
+                return  # it was made just now, and the answer was lost
+            continue
+        present.append(Backup.model_validate(made))
+        return
+    raise GatewayError(0, f"Vault {vault.metadata.name}", f"no name is free for {new.prefix} of {new.claim}")
+
+
+def _is_of(backup: Backup, new: NewBackup) -> bool:
+    return backup.spec.claim == new.claim and backup.metadata.annotations.get(RUN_ANNOTATION) == new.run
+
+
+async def _remove(context: Context, verdict: Verdict, backups: list[Backup]) -> None:
+    """Delete a Backup that a rule removes, saying why; only the one that was judged."""
+    meta = next(b.metadata for b in backups if b.metadata.name == verdict.name)
+    obj: Object = {"metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid}}
+    status = {"phase": "Deleting", "reason": verdict.reason, "message": verdict.message}
+    await operations.tell(context, BACKUPS, obj, status)
+    await context.gateway.delete(BACKUPS, meta.name, meta.namespace, uid=meta.uid)
+
+
+def _status(held: Associations, plan: RunPlan) -> dict[str, Any]:
+    # With its empty fields, which a merge would otherwise leave as they were.
+    policy = plan.policy.model_dump(by_alias=True, mode="json") if plan.policy else None
+    return {
+        "resources": [as_dict(line) for line in plan.lines],
+        "associatedBytes": held.bytes,
+        "policy": policy,
+        "nextRun": timestamp(plan.next_run) if plan.next_run else None,
+        "lastRunNow": plan.last_run_now,
+    }
