@@ -216,7 +216,8 @@ class JobController(Controller):
                 data = base64.b64decode(value)
                 if key == "request.json":
                     request = json.loads(data)
-                    request["device"] = devices.get(request["device"], request["device"])
+                    if "device" in request:
+                        request["device"] = devices.get(request["device"], request["device"])
                     data = json.dumps(request).encode()
                 (folder / "request" / key).write_bytes(data)
         command = container.get("command") or ["python", "-m", "blockvault"]  # the image's entry point

@@ -123,8 +123,10 @@ def check_the_store(env: Environment, vault: str, volume: Object, image: bytes) 
         credentials=keys,
     )
     repository = Repository.open(open_store(place))
-    found = [entry["backupId"] for entry in repository.list(volume["lineageVolume"])]
+    stored = repository.list(volume["lineageVolume"])
+    found = [entry["backupId"] for entry in stored if "trash" not in entry["labels"]]
     assert found == [volume["backupId"]], found
+    assert len(stored) == 2, "what was deleted is trash for a week (F18)"
     with tempfile.NamedTemporaryFile() as target:
         target.truncate(len(image))
         repository.restore(volume["lineageVolume"], target.name)

@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from .backup import Backup, BackupSpec, BackupStatus, StoredVolume
-from .common import Condition, ObjectMeta, RunStatus, S3Storage, as_dict, format_quantity, parse_quantity
+from .common import (
+    Condition,
+    ObjectMeta,
+    RunStatus,
+    S3Storage,
+    SecretReference,
+    as_dict,
+    format_quantity,
+    parse_quantity,
+)
 from .policy import BackupPolicy, BackupPolicySpec, Keep, Retention, Schedule
 from .restore import NewClaim, Restore, RestoreSpec, RestoreStatus
 from .served import NotServed, not_served
-from .vault import AppliedPolicy, ResourceStatus, SkippedRun, Vault, VaultClass, VaultSpec, VaultStatus
+from .vault import (
+    AppliedPolicy,
+    MoverTemplate,
+    ResourceStatus,
+    SkippedRun,
+    UpkeepStatus,
+    Vault,
+    VaultClass,
+    VaultSpec,
+    VaultStatus,
+)
 
 __all__ = [
     "AppliedPolicy",
@@ -18,6 +37,7 @@ __all__ = [
     "BackupStatus",
     "Condition",
     "Keep",
+    "MoverTemplate",
     "NewClaim",
     "NotServed",
     "ObjectMeta",
@@ -29,8 +49,10 @@ __all__ = [
     "RunStatus",
     "S3Storage",
     "Schedule",
+    "SecretReference",
     "SkippedRun",
     "StoredVolume",
+    "UpkeepStatus",
     "Vault",
     "VaultClass",
     "VaultSpec",

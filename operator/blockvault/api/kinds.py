@@ -53,6 +53,13 @@ PLACE = [
     fixed("prefix", f"the prefix cannot be changed, since the data lies there: {NEW}"),
 ]
 
+# Keys may change, and lie elsewhere; whether there is one may not.
+ENCRYPTED = rule(
+    "has(self.encryption) == has(oldSelf.encryption)",
+    f"spec.encryption cannot be added or removed, since the data lies there encrypted, or not: {NEW}",
+    "FieldValueForbidden",
+)
+
 VAULT_CLASS = Kind(
     VaultClass,
     "vaultclasses",
@@ -65,6 +72,7 @@ VAULT_CLASS = Kind(
         MESSAGE,
     ],
     rules={
+        "spec": [ENCRYPTED],
         "spec.storage": [
             rule(
                 exactly_one("s3", "persistentVolumeClaim"), "set exactly one of s3 and persistentVolumeClaim."
@@ -94,6 +102,7 @@ VAULT = Kind(
     [".spec.type", ".spec.className", ".status.phase"],
     {
         "spec": [
+            ENCRYPTED,
             rule("self.type == oldSelf.type", f"spec.type cannot be changed: {NEW}", "FieldValueForbidden"),
             rule(
                 "quantity(self.capacity).compareTo(quantity('10Gi')) >= 0 && "

@@ -2,9 +2,7 @@
 
 A field that nobody acts upon must never be accepted in silence: whoever sets `encryption` and gets a plain
 backup has been deceived. So every such field or value that a user has set is named, with the reason and
-what to do instead, and the object is refused by a condition. Not refused, but said in a condition, are a
-Vault's associated resources and policy and a BackupPolicy's runs: they say what shall happen in future,
-and what there is already, backups on request, works without them.
+what to do instead, and the object is refused by a condition.
 """
 
 from __future__ import annotations
@@ -49,12 +47,9 @@ def _vault_class(obj: VaultClass) -> list[NotServed]:
         [
             (spec.storage.persistent_volume_claim is not None, "spec.storage.persistentVolumeClaim",
              "vaults on a shared claim are not served yet."),
-            (spec.encryption is not None, "spec.encryption", "encryption is not served yet."),
             (spec.adoption != "Never", "spec.adoption", "taking over former vaults is not served yet."),
             (spec.object_lock is not None, "spec.objectLock", "object lock is not served yet."),
-            (bool(spec.trash_days), "spec.trashDays", "the trash is not served yet: deleted is gone."),
             (spec.mass_deletion is not None, "spec.massDeletion", "the hold on deletion is not served yet."),
-            (spec.mover is not None, "spec.mover", "scheduling of mover pods is not served yet."),
             (spec.limits is not None, "spec.limits", "limits are not served yet."),
             (spec.defaults is not None, "spec.defaults", "defaults of a class are not served yet."),
         ]
@@ -67,7 +62,6 @@ def _vault(obj: Vault) -> list[NotServed]:
         [
             (spec.type != "Disk", "spec.type", f"type {spec.type} is not served yet, only Disk is."),
             (spec.adopt is not None, "spec.adopt", "taking over former vaults is not served yet."),
-            (spec.encryption is not None, "spec.encryption", "encryption is not served yet."),
             (spec.deletion_policy == "Delete", "spec.deletionPolicy",
              "Delete is not served yet: stored data stays when the Vault is deleted."),
             (spec.limits is not None, "spec.limits", "limits are not served yet."),

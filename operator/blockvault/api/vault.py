@@ -255,6 +255,29 @@ class AppliedPolicy(Model):
     """When the rule was set here: numbers count from the first backup after that."""
 
 
+class UpkeepStatus(Model):
+    """One run that removed from the store what nothing needs any more (A12)."""
+
+    run: int = 0
+    """Its number, from 1 on."""
+    started_at: str | None = None
+    """When it began."""
+    ended_at: str | None = None
+    """When it ended; not set while it runs."""
+    reason: str | None = None
+    """How it ended, in one word."""
+    message: str | None = None
+    """How it ended, in a sentence."""
+    deleted_bytes: int | None = None
+    """Bytes that it removed from the store."""
+    deleted_objects: int | None = None
+    """Objects that it removed from the store."""
+    rewritten_bytes: int | None = None
+    """Bytes that it stored anew, so that what lay beside them could go."""
+    wanted: str | None = None
+    """When something was deleted that a run should see to soon."""
+
+
 class VaultStatus(BaseStatus):
     """Pending, Available, Locked, Deleting or Error (A5)."""
 
@@ -270,6 +293,14 @@ class VaultStatus(BaseStatus):
     """Used share of the capacity in percent."""
     backups: int | None = None
     """Backups in the store."""
+    trash_bytes: int | None = None
+    """How many of the used bytes only the trash needs (F18)."""
+    in_trash: int | None = None
+    """Deleted backups that can still be brought back."""
+    encrypted: bool | None = None
+    """Whether all that is stored is encrypted."""
+    upkeep: UpkeepStatus | None = None
+    """How the store was last tidied up."""
     resources: Annotated[list[ResourceStatus], Field(max_length=1024)] | None = None
     """Each resource that it names or selects, with what holds it up."""
     associated_bytes: int | None = None

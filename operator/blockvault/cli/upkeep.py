@@ -12,10 +12,11 @@ from blockvault.cli import naming, output
 from blockvault.cli.options import STORE, VOLUME, Settings, common
 from blockvault.cli.seen import known, note
 from blockvault.cli.values import DURATION, MOST_DAYS, SIZE
-from blockvault.engine import BadRequest, EngineError, Repository, StoredDataDamaged, VolumeNotFound
+from blockvault.engine import BadRequest, EngineError, Repository, VolumeNotFound
 from blockvault.engine.collect import Collected
 from blockvault.engine.errors import OwnedElsewhere
 from blockvault.engine.progress import camel
+from blockvault.engine.upkeep import compact_all
 from blockvault.stores import ObjectLock
 from blockvault.stores.location import LockMode
 
@@ -177,7 +178,11 @@ def collect(
     repository = settings.repository(store)
     seen = known(repository)
     errors: list[tuple[str, EngineError]] = []
-    rewritten = _compact(repository, volume, compact, errors) if compact else 0
+    rewritten = 0
+    if compact:
+        # Of damaged records tells the collect that follows.
+        names = [volume] if volume is not None else repository.volumes(failed=lambda key, error: None)
+        rewritten = compact_all(repository, names, compact, errors)
     done = repository.collect(
         volume,
         dry_run=dry_run,
@@ -258,26 +263,6 @@ def branches(store: str, volume: str, keep: str | None, settings: Settings) -> N
         (end["commitId"], str(end["number"]), end["writtenAt"], ", ".join(end["backups"])) for end in found
     ]
     output.as_table(("COMMIT", "NUMBER", "WRITTEN", "BACKUPS"), rows)
-
-
-def _compact(
-    repository: Repository, volume: str | None, budget: int, errors: list[tuple[str, EngineError]]
-) -> int:
-    """Rewrite segments of one volume or of all, within `budget` bytes. Gives the bytes rewritten; adds to `errors`."""
-    # Of damaged records tells the collect that follows.
-    names = [volume] if volume is not None else repository.volumes(failed=lambda key, error: None)
-    rewritten = 0
-    for name in names:
-        try:
-            made = repository.compact(name, budget=budget - rewritten)
-        except VolumeNotFound:
-            continue  # deleted
-        except EngineError as error:
-            errors.append((name, error))
-            continue
-        rewritten += made.copied_bytes
-        errors += [(name, StoredDataDamaged(f"{key}: {cause}")) for key, cause in made.left.items()]
-    return rewritten
 
 
 def _tell_collected(

@@ -10,7 +10,7 @@ from blockvault.core.admission import Rival
 from blockvault.core.automatic import expiry_status, origin_status
 from blockvault.core.decision import Decision, Missing, Refusal
 from blockvault.core.mover import final_report
-from blockvault.core.naming import owned_name, volume_name
+from blockvault.core.naming import DEVICE_PATH, owned_name, volume_name
 from blockvault.core.objects import Object
 from blockvault.core.plan_backup import Action, BackupView, decide_backup
 from blockvault.core.source import Source, describe_source, read_source
@@ -18,6 +18,8 @@ from blockvault.core.source import Source, describe_source, read_source
 from . import operations, snapshots
 from .context import Context, runs_key, utc_now
 from .gateway import GatewayError
+from .movers import mover_job, mover_request, mover_secret
+from .places import mover_template, vault_place
 from .resources import (
     BACKUPS,
     CLAIMS,
@@ -28,8 +30,7 @@ from .resources import (
     VAULTS,
     VOLUMES,
 )
-from .templates import Owner, mover_job, mover_request, mover_secret, raw_claim
-from .vaults import vault_location
+from .templates import Owner, raw_claim
 
 TERMINAL = ("Available", "Error")
 
@@ -227,7 +228,7 @@ async def perform(
         case Action.CREATE_SECRET:
             await _create_secret(context, owner, view)
         case Action.CREATE_JOB:
-            await gateway.ensure(JOBS, _job(context, owner, view))
+            await _create_job(context, owner, view)
         case Action.DELETE_JOB:
             await operations.delete_job(context, owner.uid)
         case Action.DELETE_PODS:
@@ -268,10 +269,10 @@ def _clone(context: Context, owner: Owner, view: BackupView) -> Object:
 async def _create_secret(context: Context, owner: Owner, view: BackupView) -> None:
     assert view.vault is not None
     source = _source(view)
-    location = await vault_location(context, view.vault)
-    if isinstance(location, Refusal | Missing):
+    place = await vault_place(context, view.vault)
+    if isinstance(place, Refusal | Missing):
         # The vault was Available a moment ago; its own reconciler will say what is wrong with it.
-        raise GatewayError(0, f"Vault {view.vault.metadata.name}", location.message)
+        raise GatewayError(0, f"Vault {view.vault.metadata.name}", place.message)
     backup = view.backup
     meta = {
         "namespace": owner.namespace,
@@ -286,14 +287,19 @@ async def _create_secret(context: Context, owner: Owner, view: BackupView) -> No
     request = mover_request(
         "backup",
         owner,
-        volume_name(owner.namespace, owner.claim),
-        location,
+        place.access,
+        volume=volume_name(owner.namespace, owner.claim),
+        device=DEVICE_PATH,
         full=bool(backup.spec.full),
         compareWith=None if backup.spec.full else "latest",
         meta=meta,
     )
-    await context.gateway.ensure(SECRETS, mover_secret(owner, context.settings.namespace, request, location))
+    secret = mover_secret(owner, context.settings.namespace, request, place.access)
+    await context.gateway.ensure(SECRETS, secret)
 
 
-def _job(context: Context, owner: Owner, view: BackupView) -> Object:
-    return mover_job(owner, context.settings, node_affinity=_source(view).node_affinity)
+async def _create_job(context: Context, owner: Owner, view: BackupView) -> None:
+    assert view.vault is not None
+    template = await mover_template(context, view.vault)
+    job = mover_job(owner, context.settings, template, node_affinity=_source(view).node_affinity)
+    await context.gateway.ensure(JOBS, job)

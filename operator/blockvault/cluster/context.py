@@ -56,15 +56,24 @@ class Wakeups:
         self._bells.pop(uid, None)
 
 
+def upkeep_key(vault_uid: str) -> str:
+    """The bell of the loop that tidies a Vault's store up."""
+    return f"{vault_uid}/upkeep"
+
+
 @dataclass
 class Context:
-    """One operator's parts. `clock` is the calendar that schedules and rules go by; tests move it."""
+    """One operator's parts. `clock` is the calendar that schedules and rules go by; tests move it.
+
+    `cluster`: see `vaults.cluster_id`.
+    """
 
     gateway: Gateway
     settings: Settings
     stores: StoreWork
     figures: Figures
     clock: Callable[[], datetime] = utc_now
+    cluster: str | None = None
     wakeups: Wakeups = field(default_factory=Wakeups)
     # A reconcile and a deletion of one object never overlap in this process.
     locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))

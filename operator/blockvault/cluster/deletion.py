@@ -1,4 +1,4 @@
-"""Deleting a Backup: everything made for it goes, then its root in the store, then the object.
+"""Deleting a Backup: everything made for it goes, then its root into the store's trash, then the object.
 
 A namespace that is being deleted takes its Backup objects and not the stored data (F18): data goes by
 explicit intent only, and a namespace that hangs on our finalizer would be worse than an orphan.
@@ -11,17 +11,19 @@ from blockvault.core.decision import Missing, Refusal
 from blockvault.core.naming import volume_name
 from blockvault.core.objects import Object, deleting
 from blockvault.core.plan_backup import next_cleaning
-from blockvault.engine import EngineError
+from blockvault.engine import EngineError, OwnedElsewhere
 from blockvault.stores import StoreError
 
 from . import operations
 from .backups import observe, owner_of, perform
 from .context import Context
+from .places import vault_place
 from .resources import BACKUPS, NAMESPACES, RESTORES
 from .templates import Owner
-from .vaults import vault_location
+from .upkeep import want_upkeep
 
 RETRY_SECONDS = 5.0
+DAY_SECONDS = 86400.0
 
 
 async def delete_backup(context: Context, obj: Object) -> float | None:
@@ -50,23 +52,26 @@ async def delete_backup(context: Context, obj: Object) -> float | None:
 async def _delete_stored(
     context: Context, obj: Object, backup: Backup, owner: Owner, vault: Vault
 ) -> float | None:
-    location = await vault_location(context, vault)
-    if isinstance(location, Refusal | Missing):
+    place = await vault_place(context, vault)
+    if isinstance(place, Refusal | Missing):
         if not _was_stored(backup):
             return None
-        await _say(
-            context, obj, location.reason, f"The stored data cannot be removed yet: {location.message}"
-        )
+        await _say(context, obj, place.reason, f"The stored data cannot be removed yet: {place.message}")
         return RETRY_SECONDS
     volumes = backup.status.volumes if backup.status else []
     volume = (volumes[0].lineage_volume if volumes else None) or volume_name(owner.namespace, owner.claim)
+    keep = place.storage.trash_days * DAY_SECONDS
     try:
         backup_id = volumes[0].backup_id if volumes else None
         if backup_id is None:  # it may have been committed without our having seen it
-            found = await context.stores.find_operation(location, volume, owner.uid)
+            found = await context.stores.find_operation(place.access, volume, owner.uid)
             backup_id = str(found["backupId"]) if found else None
         if backup_id is not None:
-            await context.stores.delete_backup(location, volume, backup_id)
+            await context.stores.delete_backup(place.access, volume, backup_id, keep_seconds=keep)
+    except OwnedElsewhere as error:
+        # Two clusters on one store never delete each other's backups (F5).
+        await _say(context, obj, error.reason, f"Only this object goes, the stored data stays: {error}")
+        return None
     except (StoreError, EngineError) as error:
         if not _was_stored(backup) and not _may_be_stored(backup):
             return None
@@ -74,6 +79,8 @@ async def _delete_stored(
             context, obj, error.reason, f"The stored data cannot be removed yet: {error} {error.remedy}"
         )
         return RETRY_SECONDS
+    if backup_id is not None and keep == 0:
+        await want_upkeep(context, vault)
     context.wakeups.wake(vault.metadata.uid)  # its usage has changed
     return None
 

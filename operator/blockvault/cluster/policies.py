@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from blockvault.api import BackupPolicy, VaultClass
-from blockvault.core.plan_vault import class_status
 from blockvault.core.policy import decide_policy_status, seconds_to_next_run
+from blockvault.core.vault_status import class_status
 
 from . import operations
 from .context import Context

@@ -8,6 +8,7 @@ from blockvault.api import Backup, Restore, Vault, format_quantity
 from blockvault.core.decision import Decision, Missing, Refusal
 from blockvault.core.mover import final_report
 from blockvault.core.naming import (
+    DEVICE_PATH,
     OPERATION_LABEL,
     RECLAIM_POLICY_ANNOTATION,
     RESTORE_ANNOTATION,
@@ -21,9 +22,10 @@ from . import operations
 from .backups import rivals
 from .context import Context, utc_now
 from .gateway import GatewayError
+from .movers import mover_job, mover_request, mover_secret
+from .places import mover_template, vault_place
 from .resources import ATTACHMENTS, BACKUPS, CLAIMS, JOBS, RESTORES, SECRETS, STORAGE_CLASSES, VAULTS, VOLUMES
-from .templates import Owner, mover_job, mover_request, mover_secret, raw_claim, restored_volume, target_claim
-from .vaults import vault_location
+from .templates import Owner, raw_claim, restored_volume, target_claim
 
 
 async def reconcile_restore(context: Context, namespace: str, name: str) -> float | None:
@@ -157,7 +159,9 @@ async def perform(
         case Action.CREATE_SECRET:
             await _create_secret(context, owner, view)
         case Action.CREATE_JOB:
-            await gateway.ensure(JOBS, mover_job(owner, context.settings))
+            assert view.vault is not None
+            template = await mover_template(context, view.vault)
+            await gateway.ensure(JOBS, mover_job(owner, context.settings, template))
         case Action.DELETE_JOB:
             await operations.delete_job(context, owner.uid)
         case Action.DELETE_PODS:
@@ -231,15 +235,17 @@ async def _create_secret(context: Context, owner: Owner, view: RestoreView) -> N
     assert view.vault is not None
     assert view.backup is not None
     assert view.backup.status is not None
-    location = await vault_location(context, view.vault)
-    if isinstance(location, Refusal | Missing):
-        raise GatewayError(0, f"Vault {view.vault.metadata.name}", location.message)
+    place = await vault_place(context, view.vault)
+    if isinstance(place, Refusal | Missing):
+        raise GatewayError(0, f"Vault {view.vault.metadata.name}", place.message)
     stored = view.backup.status.volumes[0]
     request = mover_request(
         "restore",
         owner,
-        stored.lineage_volume or volume_name(owner.namespace, stored.claim),
-        location,
+        place.access,
+        volume=stored.lineage_volume or volume_name(owner.namespace, stored.claim),
+        device=DEVICE_PATH,
         backupId=stored.backup_id,
     )
-    await context.gateway.ensure(SECRETS, mover_secret(owner, context.settings.namespace, request, location))
+    secret = mover_secret(owner, context.settings.namespace, request, place.access)
+    await context.gateway.ensure(SECRETS, secret)

@@ -1,37 +1,31 @@
-"""The objects that operations make, as dicts. Pure; names and labels come from `core.naming`."""
+"""Snapshots, claims and volumes that operations make, as dicts. Pure; names and labels come from `core.naming`."""
 
 from __future__ import annotations
 
-import json
-from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any
 
 from blockvault.core import naming
 from blockvault.core.source import Source
-from blockvault.stores import StoreLocation
-
-from .settings import Settings
 
 Object = dict[str, Any]
-
-# Exit codes of a mover that another try would not mend (docs/exit-codes.md); 75 and signals are tried again.
-PERMANENT_EXIT_CODES = [64, 65, 66, 70, 74, 77]
 
 
 @dataclass(frozen=True)
 class Owner:
-    """The Backup or Restore that an object is made for."""
+    """The Backup or Restore that an object is made for; or a Vault, which has no claim."""
 
     kind: str
     namespace: str
     name: str
     uid: str
-    claim: str
+    claim: str = ""
 
     def metadata(self, namespace: str | None, *, name: str | None = None, **annotations: str) -> Object:
         """Metadata of an object made for this owner."""
-        meta: Object = naming.owned_metadata(self.uid, self.kind, self.namespace, self.name, claim=self.claim)
+        meta: Object = naming.owned_metadata(
+            self.uid, self.kind, self.namespace, self.name, claim=self.claim or None
+        )
         meta["name"] = name or naming.owned_name(self.uid)
         if namespace is not None:
             meta["namespace"] = namespace
@@ -180,122 +174,3 @@ def restored_volume(owner: Owner, raw_volume: Object, target: Object, file_syste
     if options:
         spec["mountOptions"] = options
     return {"metadata": metadata, "spec": spec}
-
-
-def mover_secret(owner: Owner, namespace: str, request: Object, location: StoreLocation) -> Object:
-    """What one mover is told: its request and the store's credentials, in the operator's namespace only."""
-    data = {"request.json": json.dumps(request)}
-    if location.credentials is not None:
-        data["AWS_ACCESS_KEY_ID"] = location.credentials.access_key
-        data["AWS_SECRET_ACCESS_KEY"] = location.credentials.secret_key
-        if location.credentials.session_token:
-            data["AWS_SESSION_TOKEN"] = location.credentials.session_token
-    if location.ca_bundle:
-        data["ca.crt"] = location.ca_bundle
-    return {
-        "metadata": owner.metadata(namespace),
-        "type": "Opaque",
-        "data": {key: b64encode(value.encode()).decode() for key, value in data.items()},
-    }
-
-
-def mover_request(operation: str, owner: Owner, volume: str, location: StoreLocation, **rest: Any) -> Object:
-    """The request that a mover reads; the store without its secrets, which lie beside it as files."""
-    store = location.to_dict()
-    for secret in ("credentials", "ca_bundle"):
-        store.pop(secret, None)
-    return {
-        "version": 1,
-        "operation": operation,
-        "operationId": owner.uid,
-        "volume": volume,
-        "device": naming.DEVICE_PATH,
-        "store": store,
-        **rest,
-    }
-
-
-def mover_job(
-    owner: Owner, settings: Settings, *, node_affinity: Object | None = None, read_only: bool = False
-) -> Object:
-    """The mover's Job.
-
-    Root inside, because the kubelet gives raw devices to root only (no fsGroup for them), but with every
-    capability dropped. A pod that is drained or preempted does not count as a failure.
-    """
-    name = naming.job_name(owner.uid, 1)
-    metadata = owner.metadata(settings.namespace, name=name)
-    pod_spec: Object = {
-        "restartPolicy": "Never",
-        "serviceAccountName": settings.mover_service_account,
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 15,
-        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [
-            {
-                "name": "mover",
-                "image": settings.image,
-                "imagePullPolicy": settings.image_pull_policy,
-                "args": ["mover"],
-                "terminationMessagePolicy": "FallbackToLogsOnError",
-                "securityContext": {
-                    "runAsUser": 0,
-                    "runAsGroup": 0,
-                    "runAsNonRoot": False,
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
-                "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
-                "volumeDevices": [{"name": "volume", "devicePath": naming.DEVICE_PATH}],
-                "volumeMounts": [
-                    {"name": "request", "mountPath": naming.REQUEST_DIR, "readOnly": True},
-                    {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
-                ],
-            }
-        ],
-        "volumes": [
-            {
-                "name": "volume",
-                "persistentVolumeClaim": {"claimName": naming.owned_name(owner.uid), "readOnly": read_only},
-            },
-            {"name": "request", "secret": {"secretName": naming.owned_name(owner.uid), "defaultMode": 0o400}},
-            {"name": "tmp", "emptyDir": {}},
-        ],
-    }
-    if settings.image_pull_secrets:
-        pod_spec["imagePullSecrets"] = [{"name": secret} for secret in settings.image_pull_secrets]
-    if node_affinity:
-        # Snapshots carry no topology: where the source can be reached, its clone can.
-        pod_spec["affinity"] = {
-            "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": node_affinity}
-        }
-    return {
-        "metadata": metadata,
-        "spec": {
-            "backoffLimit": 6,
-            "ttlSecondsAfterFinished": 3600,
-            "podReplacementPolicy": "Failed",
-            "podFailurePolicy": {
-                "rules": [
-                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-                    {
-                        "action": "FailJob",
-                        "onExitCodes": {
-                            "containerName": "mover",
-                            "operator": "In",
-                            "values": PERMANENT_EXIT_CODES,
-                        },
-                    },
-                ]
-            },
-            "template": {
-                "metadata": {
-                    "labels": dict(metadata["labels"]),
-                    "annotations": dict(metadata["annotations"]),
-                },
-                "spec": pod_spec,
-            },
-        },
-    }

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from blockvault.api import Vault, VaultClass
+from blockvault.api import Vault
 from blockvault.core.decision import Missing, Refusal
-from blockvault.core.plan_vault import (
+from blockvault.core.vault_status import (
     CHECK_SECONDS,
     RETRY_SECONDS,
-    Rules,
-    Secrets,
-    Storage,
+    Rotation,
     available_status,
-    read_credentials,
-    resolve_storage,
+    rotated_message,
+    rotation_conditions,
+    rotation_done,
     waiting_status,
 )
 from blockvault.engine import EngineError
-from blockvault.stores import Credentials, StoreError, StoreLocation
+from blockvault.stores import StoreError
 
 from . import operations
 from .context import Context
-from .resources import SECRETS, VAULT_CLASSES, VAULTS
+from .places import Place, vault_place
+from .resources import VAULTS
 
 # What is absent may yet come: everything else that a store refuses is wrong until a person mends it.
 ABSENT_REASONS = frozenset({"BucketNotFound"})
@@ -36,7 +36,8 @@ async def reconcile_vault(context: Context, namespace: str, name: str) -> float 
         return None
     vault = Vault.model_validate(obj)
     before = vault.status.phase if vault.status else None
-    status = await _check(context, vault)
+    place = await vault_place(context, vault)
+    status = await _check(context, vault, place)
     await operations.write_status(context, VAULTS, obj, status)
     context.figures.set_vault(
         namespace,
@@ -52,66 +53,42 @@ async def reconcile_vault(context: Context, namespace: str, name: str) -> float 
     return CHECK_SECONDS if status["phase"] == "Available" else RETRY_SECONDS
 
 
-async def _check(context: Context, vault: Vault) -> dict[str, Any]:
-    resolved = await _resolve(context, vault)
-    if isinstance(resolved, Refusal | Missing):
-        return waiting_status(vault, resolved, context.clock())
-    storage, location = resolved
+async def _check(context: Context, vault: Vault, place: Place | Refusal | Missing) -> dict[str, Any]:
+    if isinstance(place, Refusal | Missing):
+        return waiting_status(vault, place, context.clock())
     try:
-        store = await context.stores.check(location)
+        store = await context.stores.check(place.access)
     except (StoreError, EngineError) as error:
         kind = Missing if error.reason in ABSENT_REASONS else Refusal
-        problem = kind(error.reason, f"{storage.location}: {error} {error.remedy}")
+        problem = kind(error.reason, f"{place.storage.location}: {error} {error.remedy}")
         return waiting_status(vault, problem, context.clock())
-    return available_status(
-        vault,
-        storage,
-        store.store_id,
-        store.used_bytes,
-        store.backups,
+    status = available_status(vault, place.storage, store, context.clock())
+    status["conditions"] = rotation_conditions(
+        status["conditions"],
+        await _rotation(context, vault, place),
+        vault.metadata.generation,
         context.clock(),
-        unreadable=store.unreadable,
     )
+    return status
 
 
-async def _resolve(context: Context, vault: Vault) -> tuple[Storage, StoreLocation] | Refusal | Missing:
-    """Where the data lies, with credentials read now: a change counts from the next request on."""
-    settings = context.settings
-    classes = [VaultClass.model_validate(c) for c in await context.gateway.list_objects(VAULT_CLASSES)]
-    rules = Rules(settings.allow_tenant_storage, settings.allow_local_endpoints)
-    storage = resolve_storage(vault, classes, settings.namespace, rules)
-    if isinstance(storage, Refusal | Missing):
-        return storage
-    refs = (storage.s3.credentials_secret_ref, storage.s3.ca_bundle_secret_ref)
-    found = [
-        await context.gateway.get(SECRETS, ref.name, storage.secret_namespace) if ref else None
-        for ref in refs
-    ]
-    secrets = read_credentials(storage, *found)
-    if isinstance(secrets, Refusal | Missing):
-        return secrets
-    return storage, store_location(storage, secrets)
-
-
-async def vault_location(context: Context, vault: Vault) -> StoreLocation | Refusal | Missing:
-    """The Vault's store with its credentials, for one piece of work."""
-    resolved = await _resolve(context, vault)
-    return resolved if isinstance(resolved, Refusal | Missing) else resolved[1]
-
-
-def store_location(storage: Storage, secrets: Secrets) -> StoreLocation:
-    """The store as the engine takes it."""
-    s3 = storage.s3
-    credentials = None
-    if secrets.access_key and secrets.secret_key:
-        credentials = Credentials(secrets.access_key, secrets.secret_key, secrets.session_token)
-    return StoreLocation(
-        url=storage.location,
-        endpoint=s3.endpoint,
-        region=s3.region,
-        addressing=s3.addressing or "auto",
-        storage_class=s3.storage_class,
-        server_side_encryption=s3.server_side_encryption,
-        ca_bundle=secrets.ca_bundle,
-        credentials=credentials,
+async def _rotation(context: Context, vault: Vault, place: Place) -> Rotation | None:
+    """Replace the vault's key while its Secret holds the former one too (F7); None where it does not."""
+    if place.access.previous_key is None:
+        return None
+    try:
+        ring = place.access.ring()
+        fingerprint = ring.current.fingerprint if ring.current else ""
+        done = rotation_done(vault, fingerprint)
+        if done is not None:
+            return done
+        found = await context.stores.rotate(place.access)
+    except (StoreError, EngineError) as error:
+        return Rotation(False, error.reason, f"{error} {error.remedy}")
+    if found["oldKeyRemoved"]:
+        return Rotation(True, "OldKeyRemoved", rotated_message(fingerprint))
+    waiting = ", ".join(run["volume"] for run in found["waitingFor"]) or found["locked"]
+    message = (
+        f"The key {fingerprint} is in force; the former one is needed still, by: {waiting}. Keep previousKey."
     )
+    return Rotation(False, "OldKeyNeeded", message)

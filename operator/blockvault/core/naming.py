@@ -42,7 +42,7 @@ def owned_name(uid: str) -> str:
 
 
 def job_name(uid: str, attempt: int) -> str:
-    """Name of the mover's Job; a new attempt has a new name, so that the old one can be told from it."""
+    """Name of the mover's Job; a new attempt or run has a new name, so that the old one can be told from it."""
     return f"bv-{uid}-{attempt}"
 
 

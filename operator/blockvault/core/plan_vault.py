@@ -1,29 +1,22 @@
-"""Where a Vault's data lies and by what credentials, and what its status says: pure functions."""
+"""Where a Vault's data lies, and by what credentials and keys: pure functions."""
 
 from __future__ import annotations
 
 import ipaddress
 from base64 import b64decode
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
-from blockvault.api import S3Storage, Vault, VaultClass, not_served
+from blockvault.api import S3Storage, SecretReference, Vault, VaultClass, not_served
 
-from .conditions import State, ready_conditions, remove_condition, set_condition, timestamp
 from .decision import Missing, Refusal, refuse_unserved
 from .naming import DEFAULT_CLASS_ANNOTATION
 from .objects import Object
 
+# Days that a deleted backup can be brought back, where no class says otherwise.
+TRASH_DAYS = 7
+PREVIOUS_KEY = "previousKey"
 CREDENTIAL_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-
-# How soon a Vault is looked at again, in seconds: one that waits, one that is well.
-RETRY_SECONDS = 5.0
-CHECK_SECONDS = 60.0
-
-# Volumes that a status names one by one.
-NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -36,12 +29,22 @@ class Rules:
 
 @dataclass(frozen=True)
 class Storage:
-    """A resolved place: the S3 section that counts, the full prefix in the bucket, where Secrets lie."""
+    """A resolved place: the S3 section that counts, the full prefix in the bucket, where Secrets lie.
+
+    `vault_class`: None of a Vault with storage of its own. `key_ref`: of the vault's key and the namespace it lies in.
+    """
 
     s3: S3Storage
     prefix: str
     secret_namespace: str
-    of_class: bool
+    vault_class: VaultClass | None = None
+    key_ref: tuple[SecretReference, str] | None = None
+
+    @property
+    def trash_days(self) -> int:
+        """For how long a deleted backup can be brought back (F18)."""
+        days = self.vault_class.spec.trash_days if self.vault_class else None
+        return TRASH_DAYS if days is None else days
 
     @property
     def location(self) -> str:
@@ -51,15 +54,18 @@ class Storage:
 
 @dataclass(frozen=True)
 class Secrets:
-    """Credentials and CA bundle from the Secrets that the storage section names.
+    """Credentials, CA bundle and vault keys from the Secrets that Vault and class name.
 
-    Without keys, which a class alone may leave out, the operator's own identity is used.
+    Without credentials, which a class alone may leave out, the operator's own identity is used; without a key, nothing
+    is encrypted.
     """
 
     access_key: str | None = None
     secret_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
     ca_bundle: str | None = None
+    key: bytes | None = field(default=None, repr=False)
+    previous_key: bytes | None = field(default=None, repr=False)
 
 
 def choose_class(vault: Vault, classes: list[VaultClass]) -> VaultClass | Refusal | Missing:
@@ -96,13 +102,21 @@ def resolve_storage(
     unserved = refuse_unserved(not_served(vault))
     if unserved is not None:
         return unserved
+    if vault.spec.encryption is not None and not rules.tenant_storage:
+        return Refusal(
+            "TenantKeysForbidden",
+            "This operator may not read Secrets of tenants, so spec.encryption cannot be used: name a VaultClass that "
+            "encrypts in spec.className.",
+        )
     meta = vault.metadata
     if vault.spec.storage is not None and vault.spec.storage.s3 is not None:
         s3 = vault.spec.storage.s3
         problem = _check_tenant_storage(s3, rules)
         if problem is not None:
             return problem
-        return Storage(s3, (s3.prefix or "").strip("/"), str(meta.namespace), of_class=False)
+        return Storage(
+            s3, (s3.prefix or "").strip("/"), str(meta.namespace), key_ref=_key_ref(vault, None, "")
+        )
     chosen = choose_class(vault, classes)
     if isinstance(chosen, Refusal | Missing):
         return chosen
@@ -114,7 +128,18 @@ def resolve_storage(
     s3 = chosen.spec.storage.s3
     own = f"{meta.namespace}/{meta.name}-{meta.uid[:8]}"
     prefix = "/".join(part for part in ((s3.prefix or "").strip("/"), own) if part)
-    return Storage(s3, prefix, operator_namespace, of_class=True)
+    return Storage(s3, prefix, operator_namespace, chosen, _key_ref(vault, chosen, operator_namespace))
+
+
+def _key_ref(
+    vault: Vault, vault_class: VaultClass | None, operator_namespace: str
+) -> tuple[SecretReference, str] | None:
+    """A tenant's own key counts before the class's."""
+    if vault.spec.encryption is not None:
+        return vault.spec.encryption.key_secret_ref, str(vault.metadata.namespace)
+    if vault_class is not None and vault_class.spec.encryption is not None:
+        return vault_class.spec.encryption.key_secret_ref, operator_namespace
+    return None
 
 
 def _check_tenant_storage(s3: S3Storage, rules: Rules) -> Refusal | None:
@@ -180,6 +205,30 @@ def read_credentials(
     return Secrets(str(values[0]), str(values[1]), _decode(secret, "AWS_SESSION_TOKEN"), ca_bundle)
 
 
+def read_keys(storage: Storage, secret: Object | None, secrets: Secrets) -> Secrets | Refusal | Missing:
+    """The vault's key from its Secret, added to the rest. What is no key is refused by whoever opens the store."""
+    if storage.key_ref is None:
+        return secrets
+    ref, namespace = storage.key_ref
+    where, name = f"Secret {namespace}/{ref.name}", ref.key or "key"
+    if secret is None:
+        return Missing(
+            "KeyNotFound", f"{where} with the vault's key does not exist: create it, or bring it back."
+        )
+    key = _raw(secret, name)
+    if key is None:
+        message = f"{where} has no {name}: put the vault's key there, 32 random bytes, raw or in base64."
+        return Refusal("KeyInvalid", message)
+    return replace(secrets, key=key, previous_key=_raw(secret, PREVIOUS_KEY))
+
+
+def _raw(secret: Object, key: str) -> bytes | None:
+    try:
+        return b64decode((secret.get("data") or {}).get(key) or "") or None
+    except ValueError:
+        return None
+
+
 def _decode(secret: Object, key: str) -> str | None:
     encoded = (secret.get("data") or {}).get(key)
     if not encoded:
@@ -188,105 +237,3 @@ def _decode(secret: Object, key: str) -> str | None:
         return b64decode(encoded).decode().strip() or None
     except ValueError:
         return None
-
-
-def waiting_status(vault: Vault, problem: Refusal | Missing, now: datetime) -> dict[str, Any]:
-    """The status of a Vault that cannot be used: Pending for what is absent, Error for what is wrong."""
-    phase = "Pending" if isinstance(problem, Missing) else "Error"
-    state: State = "reconciling" if phase == "Pending" else "stalled"
-    generation = vault.metadata.generation
-    conditions = _conditions(vault)
-    conditions = ready_conditions(
-        conditions, state, problem.reason, problem.message, generation=generation, now=now
-    )
-    conditions = set_condition(
-        conditions, "StoreReachable", "False", problem.reason, problem.message, generation=generation, now=now
-    )
-    return {
-        "phase": phase,
-        "reason": problem.reason,
-        "message": problem.message,
-        "observedGeneration": generation,
-        "conditions": conditions,
-    }
-
-
-def available_status(
-    vault: Vault,
-    storage: Storage,
-    store_id: str,
-    used: int,
-    backups: int,
-    now: datetime,
-    *,
-    unreadable: list[tuple[str, str, str]],
-) -> dict[str, Any]:
-    """The status of a Vault whose store was checked. `used` in bytes, as the store's own summaries say.
-
-    `unreadable`: (volume, what and why, what to do) of volumes that `used` and `backups` leave out. Volumes have
-    nothing to do with each other, so the Vault goes on serving the others.
-    """
-    generation = vault.metadata.generation
-    capacity = vault.spec.capacity_bytes
-    message = f"The store at {storage.location} answers and keeps what it is given."
-    conditions = set_condition(
-        _conditions(vault), "StoreReachable", "True", "CanaryPassed", message, generation=generation, now=now
-    )
-    if unreadable:
-        damage = _damage(unreadable)
-        message = f"{message} {damage}"
-        conditions = set_condition(
-            conditions, "VolumesReadable", "False", "VolumesDamaged", damage, generation=generation, now=now
-        )
-    else:
-        conditions = remove_condition(conditions, "VolumesReadable")
-    conditions = ready_conditions(conditions, "ready", "Available", message, generation=generation, now=now)
-    conditions = remove_condition(
-        conditions, "AssociationServed"
-    )  # of versions that backed nothing up by themselves
-    return {
-        "phase": "Available",
-        "reason": "Available",
-        "message": message,
-        "location": storage.location,
-        "storeId": store_id,
-        "capacity": vault.spec.capacity,
-        "usedBytes": used,
-        "utilization": f"{100 * used / capacity:.1f}" if capacity else "0.0",
-        "backups": backups,
-        "lastCheckedAt": timestamp(now),
-        "observedGeneration": generation,
-        "conditions": conditions,
-    }
-
-
-def _damage(unreadable: list[tuple[str, str, str]]) -> str:
-    names = ", ".join(volume for volume, _, _ in unreadable[:NAMED])
-    more = f" and {len(unreadable) - NAMED} more" if len(unreadable) > NAMED else ""
-    _, cause, remedy = unreadable[0]
-    return f"Not readable, and not counted: {names}{more}. {cause}. {remedy}"
-
-
-def _conditions(vault: Vault) -> list[dict[str, Any]]:
-    return [
-        c.model_dump(by_alias=True, mode="json") for c in (vault.status.conditions if vault.status else [])
-    ]
-
-
-def class_status(vault_class: VaultClass, now: datetime) -> dict[str, Any]:
-    """The status of a VaultClass: Ready, or Error naming what this version does not serve."""
-    unserved = refuse_unserved(not_served(vault_class))
-    generation = vault_class.metadata.generation
-    former = vault_class.status.conditions if vault_class.status else []
-    conditions = [c.model_dump(by_alias=True, mode="json") for c in former]
-    state: State = "stalled" if unserved else "ready"
-    phase = "Error" if unserved else "Ready"
-    reason = unserved.reason if unserved else "Accepted"
-    message = unserved.message if unserved else "Vaults may name this class."
-    return {
-        "phase": phase,
-        "reason": reason,
-        "message": message,
-        "observedGeneration": generation,
-        "conditions": ready_conditions(conditions, state, reason, message, generation=generation, now=now),
-    }

@@ -5,6 +5,7 @@ Volumes as copy-on-write trees of blocks in any object store. docs/format.md has
 
 from __future__ import annotations
 
+from blockvault.engine.access import Access
 from blockvault.engine.attempts import LATEST
 from blockvault.engine.canary import check_store
 from blockvault.engine.changes import ChangedList
@@ -26,6 +27,7 @@ from blockvault.engine.errors import (
     NotAVault,
     OldKeyNeeded,
     OperationEnded,
+    OwnedElsewhere,
     ParentNotFound,
     SourceChanged,
     SourceGone,
@@ -52,6 +54,7 @@ __all__ = [
     "BLOCK_SIZE",
     "LATEST",
     "SECTOR_SIZE",
+    "Access",
     "AttemptFenced",
     "BackupNotFound",
     "BackupRequest",
@@ -72,6 +75,7 @@ __all__ = [
     "NotAVault",
     "OldKeyNeeded",
     "OperationEnded",
+    "OwnedElsewhere",
     "ParentNotFound",
     "Progress",
     "Repository",

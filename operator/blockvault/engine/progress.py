@@ -10,6 +10,8 @@ READING = "Reading"
 WRITING = "Writing"
 COMMITTING = "Committing"
 VERIFYING = "Verifying"
+COMPACTING = "Compacting"
+COLLECTING = "Collecting"
 
 
 @dataclass

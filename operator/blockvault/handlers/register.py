@@ -7,11 +7,12 @@ from typing import Any
 import kopf
 
 from blockvault.cluster.backups import reconcile_backup
-from blockvault.cluster.context import Context, runs_key
+from blockvault.cluster.context import Context, runs_key, upkeep_key
 from blockvault.cluster.deletion import delete_backup
 from blockvault.cluster.policies import reconcile_class, reconcile_policy
 from blockvault.cluster.restores import clean_restore, reconcile_restore
 from blockvault.cluster.runs import reconcile_runs
+from blockvault.cluster.upkeep import end_upkeep, reconcile_upkeep
 from blockvault.cluster.vaults import reconcile_vault
 from blockvault.core.naming import GROUP, OPERATION_LABEL, RUN_NOW_ANNOTATION, VERSION
 
@@ -65,6 +66,15 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
         key = runs_key(uid)
         await run_loop(context, "Vault", key, lambda: reconcile_runs(context, str(namespace), name))
 
+    @kopf.daemon(GROUP, VERSION, "vaults", registry=registry, **STOPPING)
+    async def upkeep(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
+        key = upkeep_key(uid)
+        await run_loop(context, "Vault", key, lambda: reconcile_upkeep(context, str(namespace), name))
+
+    @kopf.on.delete(GROUP, VERSION, "vaults", registry=registry)
+    async def vault_deleted(*, body: kopf.Body, uid: str, **_: Any) -> None:
+        await run_loop(context, "Vault", upkeep_key(uid), lambda: end_upkeep(context, dict(body)))
+
     @kopf.daemon(GROUP, VERSION, "backuppolicies", registry=registry, **STOPPING)
     async def policy(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
         await run_loop(context, "BackupPolicy", uid, lambda: reconcile_policy(context, str(namespace), name))
@@ -116,3 +126,4 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
     )
     async def part_changed(*, labels: kopf.Labels, **_: Any) -> None:
         context.wakeups.wake(labels[OPERATION_LABEL])
+        context.wakeups.wake(upkeep_key(labels[OPERATION_LABEL]))

@@ -11,11 +11,12 @@ from copy import copy
 from types import FrameType
 from typing import Any
 
-from blockvault.engine import BackupRequest, Interrupted, Progress, Repository, exit_code, memory
+from blockvault.engine import BackupRequest, Interrupted, Progress, exit_code, memory
 from blockvault.engine.exitcodes import OK
+from blockvault.engine.upkeep import upkeep
 from blockvault.mover import words
-from blockvault.mover.request import BACKUP, DEFAULT_PATH, Request, load
-from blockvault.stores import BlockvaultError, open_store
+from blockvault.mover.request import BACKUP, DEFAULT_PATH, UPKEEP, Request, load
+from blockvault.stores import BlockvaultError
 
 PROGRESS_SECONDS = 2.0
 
@@ -76,7 +77,7 @@ class Run:
 
 
 def _do(request: Request, note: Any) -> Any:
-    repository = Repository.open(open_store(request.location))
+    repository = request.access.open()
     if request.operation == BACKUP:
         return repository.backup(
             BackupRequest(
@@ -88,6 +89,8 @@ def _do(request: Request, note: Any) -> Any:
                 report=note,
             )
         )
+    if request.operation == UPKEEP:
+        return upkeep(repository, request.budget, note)
     memory.keep_reads()
     return repository.restore(request.volume, request.device, request.backup_id, note, force=True)
 

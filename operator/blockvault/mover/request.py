@@ -7,28 +7,35 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from blockvault.engine import LATEST, BadRequest
+from blockvault.engine import LATEST, Access, BadRequest
 from blockvault.stores import Credentials, StoreLocation
 
 DEFAULT_PATH = "/var/run/blockvault/request.json"
 VERSION = 1
 
+# Files with the vault's key, and while it is being rotated the one before it.
+VAULT_KEY = "vault.key"
+PREVIOUS_KEY = "previous.key"
+
 BACKUP = "backup"
 RESTORE = "restore"
+UPKEEP = "upkeep"
+OPERATIONS = (BACKUP, RESTORE, UPKEEP)
 
 
 @dataclass(frozen=True)
 class Request:
-    """One piece of work. `backup_id` for a restore, `full` and `meta` for a backup."""
+    """One piece of work. `backup_id` for a restore, `full` and `meta` for a backup, `budget` (bytes) for upkeep."""
 
     operation: str
     operation_id: str
     volume: str
     device: str
-    location: StoreLocation
+    access: Access
     full: bool = False
     meta: dict[str, Any] = field(default_factory=dict)
     backup_id: str = LATEST
+    budget: int = 0
 
 
 def load(path: str) -> Request:
@@ -44,16 +51,16 @@ def load(path: str) -> Request:
         raise BadRequest(f"{path}: {error.args[0]} is missing") from error
     except TypeError as error:
         raise BadRequest(f"{path}: {error}") from error
-    return replace(request, location=_with_secrets(request.location, os.path.dirname(path)))
+    return replace(request, access=_with_secrets(request.access, os.path.dirname(path)))
 
 
 def _parse(data: Any) -> Request:
     if not isinstance(data, dict) or data.get("version") != VERSION:
         raise TypeError(f"only requests of version {VERSION} are understood")
     operation = data["operation"]
-    if operation not in (BACKUP, RESTORE):
-        raise TypeError(f"operation {operation!r} is neither {BACKUP} nor {RESTORE}")
-    for key in ("operationId", "volume", "device"):
+    if operation not in OPERATIONS:
+        raise TypeError(f"operation {operation!r} is none of {', '.join(OPERATIONS)}")
+    for key in ("operationId",) if operation == UPKEEP else ("operationId", "volume", "device"):
         if not isinstance(data[key], str) or not data[key]:
             raise TypeError(f"{key} must be text")
     if not isinstance(data["store"], dict):
@@ -64,29 +71,35 @@ def _parse(data: Any) -> Request:
     return Request(
         operation=operation,
         operation_id=data["operationId"],
-        volume=data["volume"],
-        device=data["device"],
-        location=StoreLocation.from_dict(data["store"]),
+        volume=data.get("volume", ""),
+        device=data.get("device", ""),
+        access=Access(StoreLocation.from_dict(data["store"]), actor=data.get("actor")),
         full=bool(data.get("full")) or compare_with is None,
         meta=data.get("meta") or {},
         backup_id=data["backupId"] if operation == RESTORE else LATEST,
+        budget=int(data.get("budget") or 0),
     )
 
 
-def _with_secrets(location: StoreLocation, folder: str) -> StoreLocation:
+def _with_secrets(access: Access, folder: str) -> Access:
     """The keys are files, as a mounted Secret shows them; without them, the pod's own identity counts."""
-    access = _read(folder, "AWS_ACCESS_KEY_ID")
-    secret = _read(folder, "AWS_SECRET_ACCESS_KEY")
-    credentials = None
-    if access and secret:
-        credentials = Credentials(access, secret, _read(folder, "AWS_SESSION_TOKEN"))
-    return replace(location, credentials=credentials, ca_bundle=_read(folder, "ca.crt"))
+    key, secret = _text(folder, "AWS_ACCESS_KEY_ID"), _text(folder, "AWS_SECRET_ACCESS_KEY")
+    credentials = Credentials(key, secret, _text(folder, "AWS_SESSION_TOKEN")) if key and secret else None
+    location = replace(access.location, credentials=credentials, ca_bundle=_text(folder, "ca.crt"))
+    return replace(
+        access, location=location, key=_read(folder, VAULT_KEY), previous_key=_read(folder, PREVIOUS_KEY)
+    )
 
 
-def _read(folder: str, name: str) -> str | None:
+def _text(folder: str, name: str) -> str | None:
+    data = _read(folder, name)
+    return data.decode(errors="replace").strip() or None if data else None
+
+
+def _read(folder: str, name: str) -> bytes | None:
     try:
-        with open(os.path.join(folder, name), encoding="utf-8") as file:
-            return file.read().strip() or None
+        with open(os.path.join(folder, name), "rb") as file:
+            return file.read() or None
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -12,11 +12,14 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from blockvault.stores import BlockvaultError, StoreError, StoreLocation, StoreUnreachable
+from blockvault.engine import Access
+from blockvault.stores import BlockvaultError, StoreError, StoreUnreachable
 from blockvault.storework import work
 
 CHECK_SECONDS = 60.0
 CALL_SECONDS = 60.0
+# Beside the work it waits for listings that may lag; interrupted, it goes on where it was.
+ROTATE_SECONDS = 300.0
 
 
 class WorkFailed(StoreError):  # noqa: N818 - named after its reason
@@ -34,38 +37,57 @@ class StoreWork:
         self._idle: list[_Worker] = []
         self._closed = False
 
-    async def check(self, location: StoreLocation, timeout: float = CHECK_SECONDS) -> work.StoreStatus:
+    async def check(self, access: Access, timeout: float = CHECK_SECONDS) -> work.StoreStatus:
         """Make the store here or open it, and prove by a canary that it is fit.
 
         Raises StoreError or EngineError with a reason; StoreUnreachable after `timeout` seconds.
         """
-        found: work.StoreStatus = await self._call(work.check, location, timeout=timeout)
+        found: work.StoreStatus = await self._call(work.check, access, timeout=timeout)
         return found
 
     async def delete_backup(
-        self, location: StoreLocation, volume: str, backup_id: str, timeout: float = CALL_SECONDS
+        self,
+        access: Access,
+        volume: str,
+        backup_id: str,
+        *,
+        keep_seconds: float = 0.0,
+        timeout: float = CALL_SECONDS,
     ) -> bool:
-        """Take a backup out of the store; False when it was not there. Raises as `check`."""
-        return bool(await self._call(work.delete_backup, location, volume, backup_id, timeout=timeout))
+        """Move a backup into the trash for so long, or for good; False when it was not there. Raises as `check`."""
+        return bool(
+            await self._call(work.delete_backup, access, volume, backup_id, keep_seconds, timeout=timeout)
+        )
+
+    async def undelete(
+        self, access: Access, volume: str, backup_id: str, timeout: float = CALL_SECONDS
+    ) -> bool:
+        """Bring a backup back from the trash; False when it was not in it. Raises as `check`, and BackupNotFound."""
+        return bool(await self._call(work.undelete, access, volume, backup_id, timeout=timeout))
+
+    async def rotate(self, access: Access, timeout: float = ROTATE_SECONDS) -> dict[str, Any]:
+        """Wrap all lineages' keys under the new key; see rotation.RotationResult. Raises as `check`."""
+        found: dict[str, Any] = await self._call(work.rotate, access, timeout=timeout)
+        return found
 
     async def find_operation(
-        self, location: StoreLocation, volume: str, operation_id: str, timeout: float = CALL_SECONDS
+        self, access: Access, volume: str, operation_id: str, timeout: float = CALL_SECONDS
     ) -> dict[str, Any] | None:
         """The result of a backup operation if it has committed. Raises as `check`."""
         found: dict[str, Any] | None = await self._call(
-            work.find_operation, location, volume, operation_id, timeout=timeout
+            work.find_operation, access, volume, operation_id, timeout=timeout
         )
         return found
 
-    async def usage(self, location: StoreLocation, timeout: float = CALL_SECONDS) -> int:
+    async def usage(self, access: Access, timeout: float = CALL_SECONDS) -> int:
         """Used bytes of all volumes of the store. Raises as `check`."""
-        return int(await self._call(work.usage, location, timeout=timeout))
+        return int(await self._call(work.usage, access, timeout=timeout))
 
     async def list_backups(
-        self, location: StoreLocation, volume: str | None = None, timeout: float = CALL_SECONDS
+        self, access: Access, volume: str | None = None, timeout: float = CALL_SECONDS
     ) -> list[dict[str, Any]]:
         """Backups of one volume, or of all. Raises as `check`."""
-        found: list[dict[str, Any]] = await self._call(work.list_backups, location, volume, timeout=timeout)
+        found: list[dict[str, Any]] = await self._call(work.list_backups, access, volume, timeout=timeout)
         return found
 
     async def close(self) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from blockvault.engine import EngineError, FormatUnsupported, Repository, StoredDataDamaged
+from blockvault.engine import Access, EngineError, FormatUnsupported, Repository, StoredDataDamaged
 from blockvault.engine.progress import camel
-from blockvault.stores import StoreLocation, open_store
+from blockvault.engine.rotation import Rotation
+from blockvault.stores import open_store
 
 # Callers come back by themselves; better a clear word soon than a long silence.
 RETRY_SECONDS = 10.0
@@ -17,22 +18,27 @@ RETRY_SECONDS = 10.0
 class StoreStatus:
     """A store that passed its check: its id, used bytes of all volumes, and how many backups it holds.
 
-    `unreadable`: (volume, what and why, what to do) of volumes that are left out of these, as their state is damaged.
+    `trash_bytes`: those of the used bytes that only the trash needs; `in_trash`: backups in it. `foreign`: volumes
+    that belong to other clusters, and to which. `unreadable`: (volume, what and why, what to do) of volumes that are
+    left out of these, as their state is damaged.
     """
 
     store_id: str
     used_bytes: int
     backups: int
+    trash_bytes: int = 0
+    in_trash: int = 0
+    encrypted: bool = False
+    foreign: dict[str, str] = field(default_factory=dict)
     unreadable: list[tuple[str, str, str]] = field(default_factory=list)
 
 
-def check(location: StoreLocation) -> StoreStatus:
+def check(access: Access) -> StoreStatus:
     """Make the store, or open it when it is there; prove that it is fit for use.
 
     A volume whose state is damaged does not make it unfit: the others are independent of it.
     """
-    store = open_store(location, retry_seconds=RETRY_SECONDS, make=True)
-    repository = Repository.init(store)
+    repository = access.make(retry_seconds=RETRY_SECONDS)
     unreadable: list[tuple[str, str, str]] = []
 
     def failed(volume: str, error: EngineError) -> None:
@@ -45,30 +51,49 @@ def check(location: StoreLocation) -> StoreStatus:
         repository.store_id,
         sum(volume["usedBytes"] for volume in usage),
         sum(volume["backups"] for volume in usage),
+        sum(volume["trashBytes"] for volume in usage),
+        sum(volume["inTrash"] for volume in usage),
+        repository.encrypted,
+        {
+            v["volume"]: v["owner"]["cluster"]
+            for v in usage
+            if v["owner"] and v["owner"]["cluster"] != access.actor
+        },
         sorted(unreadable),
     )
 
 
-def delete_backup(location: StoreLocation, volume: str, backup_id: str) -> bool:
-    """Take a backup out; False when it was not there."""
-    return _open(location).delete(volume, backup_id)
+def delete_backup(access: Access, volume: str, backup_id: str, keep_seconds: float) -> bool:
+    """Move a backup into the trash for so long, or for good; False when it was not there."""
+    return _open(access).delete(volume, backup_id, keep_seconds=keep_seconds)
 
 
-def find_operation(location: StoreLocation, volume: str, operation_id: str) -> dict[str, Any] | None:
+def undelete(access: Access, volume: str, backup_id: str) -> bool:
+    """Bring a backup back from the trash; False when it was not in it."""
+    return _open(access).undelete(volume, backup_id)
+
+
+def find_operation(access: Access, volume: str, operation_id: str) -> dict[str, Any] | None:
     """The result of an operation that has committed."""
-    found = _open(location).find_operation(volume, operation_id)
+    found = _open(access).find_operation(volume, operation_id)
     return None if found is None else camel(found)
 
 
-def usage(location: StoreLocation) -> int:
+def usage(access: Access) -> int:
     """Used bytes of all volumes together."""
-    return sum(volume["usedBytes"] for volume in _open(location).usage())
+    return sum(volume["usedBytes"] for volume in _open(access).usage())
 
 
-def list_backups(location: StoreLocation, volume: str | None) -> list[dict[str, Any]]:
+def list_backups(access: Access, volume: str | None) -> list[dict[str, Any]]:
     """Backups of one volume, or of all."""
-    return _open(location).list(volume)
+    return _open(access).list(volume)
 
 
-def _open(location: StoreLocation) -> Repository:
-    return Repository.open(open_store(location, retry_seconds=RETRY_SECONDS))
+def rotate(access: Access) -> dict[str, Any]:
+    """Wrap all lineages' keys under the new key; see rotation.RotationResult."""
+    store = open_store(access.location, retry_seconds=RETRY_SECONDS)
+    return camel(Rotation(store, access.ring()).run())
+
+
+def _open(access: Access) -> Repository:
+    return access.open(retry_seconds=RETRY_SECONDS)

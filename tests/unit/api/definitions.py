@@ -91,6 +91,7 @@ def _changed(kind: str, *rows: tuple[Changes, Changes]) -> list[Case]:
 OWN: Changes = {}
 LATEST = {"vaultRef": {"name": "v"}, "resource": {"name": "c"}}
 CLASS: Changes = {"storage": GONE, "className": "gold"}
+KEY: Changes = {"encryption": {"keySecretRef": {"name": "vault-key"}}}
 ALL_HOURS = list(range(24))
 
 BAD = [
@@ -116,6 +117,8 @@ BAD = [
             {"storage.persistentVolumeClaim.claimName": "other"},
             "the claim cannot be changed",
         ),
+        ({}, KEY, "spec.encryption cannot be added or removed"),
+        (KEY, {"encryption": GONE}, "spec.encryption cannot be added or removed"),
     ),
     *_refused(
         "Vault",
@@ -169,6 +172,8 @@ BAD = [
         (OWN, {"storage.s3.prefix": "b"}, "the prefix cannot be changed"),
         (OWN, {"storage.s3.prefix": GONE}, "the prefix cannot be changed"),
         (OWN, {"storage": GONE}, "spec.storage cannot be added or removed"),
+        (OWN, KEY, "spec.encryption cannot be added or removed"),
+        (KEY, {"encryption": GONE}, "spec.encryption cannot be added or removed"),
         (CLASS, {"className": "silver"}, "spec.className cannot be changed"),
         (CLASS, {"className": GONE}, "spec.className cannot be changed"),
         ({"storage": GONE}, {"className": "gold"}, "spec.className cannot be changed"),
@@ -341,6 +346,7 @@ TAKEN = [
         (OWN, {"capacity": "102400Mi"}),
         (OWN, {"storage.s3.endpoint": "https://new.example.com", "storage.s3.region": "eu"}),
         (OWN, {"storage.s3.credentialsSecretRef": {"name": "rotated"}}),
+        (KEY, {"encryption.keySecretRef.name": "rotated"}),
     ),
     *_taken(
         "BackupPolicy",

@@ -13,12 +13,15 @@ MODELS = {"VaultClass": VaultClass, "Vault": Vault, "Backup": Backup, "Restore":
 
 # What is acted upon, or recorded and said in a condition, by path of the spec.
 SERVED = {
-    "VaultClass": {"storage"},
-    "Vault": {"type", "capacity", "className", "storage", "deletionPolicy", "tags"},
+    "VaultClass": {"storage", "encryption", "trashDays", "mover"},
+    "Vault": {
+        "type", "capacity", "className", "storage", "encryption", "deletionPolicy", "tags",
+        "policyRef", "resources", "resourceSelector",
+    },
     "Backup": {"vaultRef", "resource", "full", "description", "startDeadlineSeconds"},
     "Restore": {"backupRef", "target", "startDeadlineSeconds"},
-}
-IN_A_CONDITION = {"Vault": {"policyRef", "resources", "resourceSelector", "dissociation"}}
+}  # fmt: skip
+IN_A_CONDITION = {"Vault": {"dissociation"}}
 
 LATEST = {"vaultRef": {"name": "v"}, "resource": {"name": "c"}}
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
@@ -27,18 +30,14 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"storage": {"persistentVolumeClaim": {"claimName": "nas"}}},
         "spec.storage.persistentVolumeClaim",
     ),
-    ("VaultClass", {"encryption": {"keySecretRef": {"name": "k"}}}, "spec.encryption"),
     ("VaultClass", {"adoption": "Any"}, "spec.adoption"),
     ("VaultClass", {"objectLock": {"mode": "Governance", "days": 30}}, "spec.objectLock"),
-    ("VaultClass", {"trashDays": 7}, "spec.trashDays"),
     ("VaultClass", {"massDeletion": {}}, "spec.massDeletion"),
-    ("VaultClass", {"mover": {"nodeSelector": {"a": "b"}}}, "spec.mover"),
     ("VaultClass", {"limits": {"concurrentBackups": 4}}, "spec.limits"),
     ("VaultClass", {"defaults": {"capacity": "1Ti"}}, "spec.defaults"),
     ("Vault", {"type": "Server"}, "spec.type"),
     ("Vault", {"type": "FileSystem"}, "spec.type"),
     ("Vault", {"adopt": "s3://backups/a"}, "spec.adopt"),
-    ("Vault", {"encryption": {"keySecretRef": {"name": "k"}}}, "spec.encryption"),
     ("Vault", {"deletionPolicy": "Delete"}, "spec.deletionPolicy"),
     ("Vault", {"limits": {"bandwidth": "200Mi"}}, "spec.limits"),
     ("Backup", {"resource": GONE, "sharedFrom": {"namespace": "a", "name": "b"}}, "spec.sharedFrom"),
@@ -59,6 +58,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 HARMLESS: list[tuple[str, dict[str, Any]]] = [
     ("VaultClass", {}),
     ("VaultClass", {"adoption": "Never", "trashDays": 0}),
+    ("VaultClass", {"trashDays": 7, "mover": {"nodeSelector": {"a": "b"}}}),
+    ("VaultClass", {"encryption": {"keySecretRef": {"name": "k"}}}),
+    ("Vault", {"encryption": {"keySecretRef": {"name": "k"}}}),
     ("Vault", {}),
     ("Vault", {"deletionPolicy": "Retain", "tags": {"team": "shop"}, "dissociation": "Delete"}),
     ("Vault", {"policyRef": {"name": "nightly"}, "resourceSelector": {"matchLabels": {"a": "b"}}}),

@@ -14,12 +14,12 @@ from blockvault.core.plan_vault import (
     Rules,
     Secrets,
     Storage,
-    available_status,
-    class_status,
     read_credentials,
+    read_keys,
     resolve_storage,
-    waiting_status,
 )
+from blockvault.core.vault_status import available_status, class_status, waiting_status
+from blockvault.storework import StoreStatus
 
 from . import world
 from .world import NOW
@@ -57,7 +57,8 @@ def test_a_class_gives_each_vault_a_place_that_no_successor_inherits() -> None:
     found = resolve(vault(className="gold"), vault_class("gold"))
     assert isinstance(found, Storage)
     assert found.location == "s3://shared/all/shop/disks-01234567"
-    assert (found.secret_namespace, found.of_class) == ("blockvault-system", True)
+    assert found.secret_namespace == "blockvault-system"
+    assert found.vault_class == vault_class("gold")
     bare = resolve(vault(className="gold"), vault_class("gold", prefix=None))
     assert isinstance(bare, Storage)
     assert bare.location == "s3://shared/shop/disks-01234567"
@@ -66,7 +67,7 @@ def test_a_class_gives_each_vault_a_place_that_no_successor_inherits() -> None:
 def test_storage_of_its_own_is_exactly_that_place_with_the_tenants_keys() -> None:
     found = resolve(vault(storage=own_storage()))
     assert isinstance(found, Storage)
-    assert (found.location, found.secret_namespace, found.of_class) == ("s3://mine/a/b", "shop", False)
+    assert (found.location, found.secret_namespace, found.vault_class) == ("s3://mine/a/b", "shop", None)
 
 
 @pytest.mark.parametrize(
@@ -75,9 +76,9 @@ def test_storage_of_its_own_is_exactly_that_place_with_the_tenants_keys() -> Non
         (vault(className="gold"), [], Missing, "ClassNotFound"),
         (vault(), [vault_class("gold")], Missing, "NoDefaultClass"),
         (vault(), [vault_class("a", default=True), vault_class("b", default=True)], Refusal, "AmbiguousClass"),
-        (vault(className="gold"), [vault_class("gold", encryption={"keySecretRef": {"name": "k"}})], Refusal, "NotServed"),
+        (vault(className="gold"), [vault_class("gold", adoption="Any")], Refusal, "NotServed"),
         (vault(type="Server"), [], Refusal, "NotServed"),
-        (vault(encryption={"keySecretRef": {"name": "k"}}), [], Refusal, "NotServed"),
+        (vault(adopt="s3://shared/x"), [], Refusal, "NotServed"),
         (vault(storage=own_storage(credentialsSecretRef=None)), [], Refusal, "NoCredentials"),
     ],
 )  # fmt: skip
@@ -150,10 +151,57 @@ def test_the_ca_bundle_is_kept_also_without_keys() -> None:
     assert isinstance(place, Storage)
     s3 = place.s3.model_copy(update={"credentials_secret_ref": None})
     ref = storage(caBundleSecretRef={"name": "ca"}).s3.ca_bundle_secret_ref
-    private = Storage(s3.model_copy(update={"ca_bundle_secret_ref": ref}), "p", "blockvault-system", True)
+    private = Storage(s3.model_copy(update={"ca_bundle_secret_ref": ref}), "p", "blockvault-system")
     assert read_credentials(private, None, secret(**{"ca.crt": "PEM"})) == Secrets(ca_bundle="PEM")
     assert isinstance(read_credentials(private, None, None), Missing)
     assert isinstance(read_credentials(private, None, secret(other="x")), Refusal)
+
+
+def checked(used: int = 0, backups: int = 0, **rest: Any) -> StoreStatus:
+    return StoreStatus("id", used, backups, **rest)
+
+
+def test_f18_what_is_deleted_stays_a_week_or_as_the_class_says() -> None:
+    assert storage().trash_days == 7
+    for days, expected in ((None, 7), (0, 0), (30, 30)):
+        place = resolve(vault(className="gold"), vault_class("gold", trashDays=days))
+        assert isinstance(place, Storage)
+        assert place.trash_days == expected
+
+
+KEY = {"keySecretRef": {"name": "vault-key"}}
+
+
+def test_f7_a_vault_s_own_key_counts_before_that_of_its_class() -> None:
+    def key_of(subject: Vault, *classes: VaultClass) -> Any:
+        place = resolve(subject, *classes)
+        assert isinstance(place, Storage)
+        return place.key_ref and (place.key_ref[0].name, place.key_ref[1])
+
+    locked = vault_class("gold", encryption={"keySecretRef": {"name": "class-key"}})
+    assert key_of(vault(className="gold"), vault_class("gold")) is None
+    assert key_of(vault(className="gold"), locked) == ("class-key", "blockvault-system")
+    assert key_of(vault(className="gold", encryption=KEY), locked) == ("vault-key", "shop")
+    assert key_of(vault(storage=own_storage(), encryption=KEY)) == ("vault-key", "shop")
+    forbidden = resolve(vault(className="gold", encryption=KEY), locked, rules=Rules(tenant_storage=False))
+    assert isinstance(forbidden, Refusal)
+    assert forbidden.reason == "TenantKeysForbidden"
+
+
+def test_f7_keys_are_read_as_they_are_and_never_left_out_in_silence() -> None:
+    place = resolve(vault(storage=own_storage(), encryption=KEY))
+    assert isinstance(place, Storage)
+    raw = {"key": bytes(range(32)), "previousKey": b"former"}
+    found = read_keys(
+        place, {"data": {k: b64encode(v).decode() for k, v in raw.items()}}, Secrets("id", "secret")
+    )
+    assert found == Secrets("id", "secret", key=raw["key"], previous_key=raw["previousKey"])
+    assert "former" not in repr(found)
+    assert isinstance(read_keys(place, None, Secrets()), Missing)
+    for empty in ({}, {"data": {"other": "eA=="}}, {"data": {"key": ""}}, {"data": {"key": "%"}}):
+        refused = read_keys(place, empty, Secrets())
+        assert isinstance(refused, Refusal)
+        assert "Secret shop/vault-key has no key" in refused.message
 
 
 def test_statuses() -> None:
@@ -164,7 +212,7 @@ def test_statuses() -> None:
     wrong = waiting_status(subject, Refusal("InvalidCredentials", "no"), NOW)
     assert wrong["phase"] == "Error"
     assert find_condition(wrong["conditions"], "Stalled") is not None
-    good = available_status(subject, storage(), "id", 25 * 2**30, 3, NOW, unreadable=[])
+    good = available_status(subject, storage(), checked(25 * 2**30, 3), NOW)
     assert (good["phase"], good["utilization"], good["backups"]) == ("Available", "25.0", 3)
 
 
@@ -178,7 +226,7 @@ def test_conditions_of_a_version_that_did_less_go() -> None:
     subject = vault(storage=own_storage()).model_dump(by_alias=True, mode="json") | {
         "status": {"conditions": [old]}
     }
-    status = available_status(Vault.model_validate(subject), storage(), "id", 0, 0, NOW, unreadable=[])
+    status = available_status(Vault.model_validate(subject), storage(), checked(), NOW)
     assert find_condition(status["conditions"], "AssociationServed") is None
 
 
@@ -187,7 +235,7 @@ def test_a_damaged_volume_is_named_and_the_vault_goes_on() -> None:
     lost = [
         (f"shop/db-{n}", f"lineages/{n}/commits/: no commit is there", "Bring them back.") for n in range(5)
     ]
-    status = available_status(subject, storage(), "id", 25 * 2**30, 3, NOW, unreadable=lost)
+    status = available_status(subject, storage(), checked(25 * 2**30, 3, unreadable=lost), NOW)
     assert (status["phase"], status["backups"]) == ("Available", 3)
     condition = find_condition(status["conditions"], "VolumesReadable")
     assert condition is not None
@@ -199,12 +247,12 @@ def test_a_damaged_volume_is_named_and_the_vault_goes_on() -> None:
     assert ready is not None
     assert ready["status"] == "True"
     mended = Vault.model_validate({**subject.model_dump(by_alias=True, mode="json"), "status": status})
-    status = available_status(mended, storage(), "id", 25 * 2**30, 4, NOW, unreadable=[])
+    status = available_status(mended, storage(), checked(25 * 2**30, 4), NOW)
     assert find_condition(status["conditions"], "VolumesReadable") is None
 
 
 def test_a_class_says_what_is_not_served() -> None:
     assert class_status(vault_class("gold"), NOW)["phase"] == "Ready"
-    refused = class_status(vault_class("gold", trashDays=7), NOW)
+    refused = class_status(vault_class("gold", adoption="Any"), NOW)
     assert refused["phase"] == "Error"
-    assert "spec.trashDays" in refused["message"]
+    assert "spec.adoption" in refused["message"]

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import pickle
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from blockvault.engine import BackupRequest, NotAVault, Repository, errors, exit_code, exitcodes
+from blockvault.engine import (
+    Access,
+    BackupRequest,
+    BadKey,
+    KeyMissing,
+    KeyRotated,
+    NotAVault,
+    OwnedElsewhere,
+    errors,
+    exit_code,
+    exitcodes,
+)
 from blockvault.stores import (
     BlockvaultError,
     BucketNotFound,
     Credentials,
     StoreLocation,
     StoreUnreachable,
-    open_store,
 )
 from blockvault.stores import errors as store_errors
 from blockvault.storework import StoreWork
@@ -35,48 +47,97 @@ async def work() -> AsyncIterator[StoreWork]:
 
 
 @pytest.fixture
-def location(tmp_path: Path) -> StoreLocation:
-    return StoreLocation(f"file://{tmp_path}/store")
+def access(tmp_path: Path) -> Access:
+    return Access(StoreLocation(f"file://{tmp_path}/store"), actor="here")
 
 
 @pytest.fixture
-def silent() -> Iterator[StoreLocation]:
+def silent() -> Iterator[Access]:
     """A store that takes connections and never answers."""
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     listening.listen()
     endpoint = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    yield StoreLocation("s3://bucket/x", endpoint=endpoint, credentials=Credentials("a", "b"))
+    yield Access(StoreLocation("s3://bucket/x", endpoint=endpoint, credentials=Credentials("a", "b")))
     listening.close()
 
 
-async def test_the_life_of_a_store(work: StoreWork, location: StoreLocation, tmp_path: Path) -> None:
-    made = await work.check(location)
+async def test_the_life_of_a_store(work: StoreWork, access: Access, tmp_path: Path) -> None:
+    made = await work.check(access)
     assert (made.used_bytes, made.backups) == (0, 0)
     (tmp_path / "volume").write_bytes(b"x" * 100_000)
     request = BackupRequest(str(tmp_path / "volume"), "ns/claim", operation_id="uid")
-    backup = Repository.open(open_store(location)).backup(request)
-    assert await work.check(location) == type(made)(made.store_id, backup.used_bytes, 1)
-    assert await work.usage(location) == backup.used_bytes
-    found = await work.find_operation(location, "ns/claim", "uid")
+    backup = access.open().backup(request)
+    assert await work.check(access) == type(made)(made.store_id, backup.used_bytes, 1)
+    assert await work.usage(access) == backup.used_bytes
+    found = await work.find_operation(access, "ns/claim", "uid")
     assert found is not None
     assert (found["backupId"], found["rootHash"]) == (backup.backup_id, backup.root_hash)
-    assert await work.find_operation(location, "ns/claim", "other") is None
-    assert await work.find_operation(location, "ns/other", "uid") is None
-    assert [b["backupId"] for b in await work.list_backups(location)] == [backup.backup_id]
-    assert await work.delete_backup(location, "ns/claim", backup.backup_id)
-    assert not await work.delete_backup(location, "ns/claim", backup.backup_id)
-    assert not await work.delete_backup(location, "ns/none", backup.backup_id)
-    assert await work.usage(location) == 0
+    assert await work.find_operation(access, "ns/claim", "other") is None
+    assert await work.find_operation(access, "ns/other", "uid") is None
+    assert [b["backupId"] for b in await work.list_backups(access)] == [backup.backup_id]
+    assert await work.delete_backup(access, "ns/claim", backup.backup_id)
+    assert not await work.delete_backup(access, "ns/claim", backup.backup_id)
+    assert not await work.delete_backup(access, "ns/none", backup.backup_id)
+    assert await work.usage(access) == 0
+
+
+async def test_f18_what_is_deleted_is_trash_first_and_comes_back(
+    work: StoreWork, access: Access, tmp_path: Path
+) -> None:
+    await work.check(access)
+    (tmp_path / "volume").write_bytes(b"x" * 100_000)
+    made = access.open().backup(BackupRequest(str(tmp_path / "volume"), "v"))
+    assert await work.delete_backup(access, "v", made.backup_id, keep_seconds=86400)
+    found = await work.check(access)
+    assert (found.backups, found.in_trash, found.trash_bytes) == (0, 1, made.used_bytes)
+    assert await work.undelete(access, "v", made.backup_id)
+    assert not await work.undelete(access, "v", made.backup_id)
+    found = await work.check(access)
+    assert (found.backups, found.in_trash, found.trash_bytes) == (1, 0, 0)
+
+
+async def test_f7_an_encrypted_store_opens_with_its_key_which_is_rotated(
+    work: StoreWork, access: Access, tmp_path: Path
+) -> None:
+    old, new = os.urandom(32), base64.b64encode(os.urandom(32)) + b"\n"
+    before = replace(access, key=old)
+    assert (await work.check(before)).encrypted
+    (tmp_path / "volume").write_bytes(b"x" * 100_000)
+    made = before.open().backup(BackupRequest(str(tmp_path / "volume"), "v"))
+    with pytest.raises(KeyMissing):
+        await work.check(access)
+    with pytest.raises(BadKey):
+        await work.check(replace(access, key=b"short"))
+    after = replace(access, key=new, previous_key=old)
+    assert (await work.check(after)).backups == 1
+    rotated = await work.rotate(after)
+    assert (rotated["oldKeyRemoved"], rotated["generation"]) == (True, 2)
+    assert [row["backupId"] for row in await work.list_backups(replace(access, key=new))] == [made.backup_id]
+    with pytest.raises(KeyRotated):
+        await work.check(before)
+
+
+async def test_f5_what_belongs_to_another_cluster_is_seen_and_not_deleted(
+    work: StoreWork, access: Access, tmp_path: Path
+) -> None:
+    await work.check(access)
+    (tmp_path / "volume").write_bytes(b"x" * 100_000)
+    made = access.open().backup(BackupRequest(str(tmp_path / "volume"), "v"))
+    there = replace(access, actor="there")
+    assert (await work.check(there)).foreign == {"v": "here"}
+    with pytest.raises(OwnedElsewhere):
+        await work.delete_backup(there, "v", made.backup_id)
+    assert (await work.check(access)).foreign == {}
 
 
 async def test_a_volume_that_lost_its_commits_does_not_make_the_store_unfit(
-    work: StoreWork, location: StoreLocation, tmp_path: Path
+    work: StoreWork, access: Access, tmp_path: Path
 ) -> None:
     """The others are served and counted, and what happened to the one is said."""
-    await work.check(location)
+    await work.check(access)
     (tmp_path / "volume").write_bytes(b"x" * 100_000)
-    repository = Repository.open(open_store(location))
+    repository = access.open()
     made = {
         name: repository.backup(BackupRequest(str(tmp_path / "volume"), name))
         for name in ("ns/lost", "ns/whole")
@@ -84,56 +145,54 @@ async def test_a_volume_that_lost_its_commits_does_not_make_the_store_unfit(
     (lineage,) = (row["lineage"] for row in repository.usage("ns/lost"))
     for commit in (tmp_path / "store/lineages" / lineage / "commits").iterdir():
         commit.unlink()
-    found = await work.check(location)
+    found = await work.check(access)
     assert (found.used_bytes, found.backups) == (made["ns/whole"].used_bytes, 1)
     ((volume, cause, remedy),) = found.unreadable
     assert volume == "ns/lost"
     assert f"lineages/{lineage}/commits/: no commit is there" in cause
     assert "docs/disaster-recovery.md" in remedy
     with pytest.raises(errors.CommitsLost):
-        await work.list_backups(location, "ns/lost")
-    assert len(await work.list_backups(location, "ns/whole")) == 1
+        await work.list_backups(access, "ns/lost")
+    assert len(await work.list_backups(access, "ns/whole")) == 1
 
 
 async def test_errors_come_back_as_they_are(work: StoreWork, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(NotAVault, match="no store") as caught:
-        await work.usage(StoreLocation(f"file://{tmp_path}/empty"))
+        await work.usage(Access(StoreLocation(f"file://{tmp_path}/empty")))
     assert caught.value.remedy == NotAVault.remedy
     with pytest.raises(BucketNotFound):
-        await work.usage(StoreLocation(f"file://{tmp_path}/absent"))
+        await work.usage(Access(StoreLocation(f"file://{tmp_path}/absent")))
 
 
-async def test_a_store_that_hangs_is_given_up(
-    work: StoreWork, location: StoreLocation, silent: StoreLocation
-) -> None:
+async def test_a_store_that_hangs_is_given_up(work: StoreWork, access: Access, silent: Access) -> None:
     """And the pool is of use afterwards."""
     started = time.monotonic()
     with pytest.raises(StoreUnreachable, match="did not end in 2 s"):
         await work.check(silent, timeout=2)
     assert time.monotonic() - started < 6
-    assert (await work.check(location)).backups == 0
+    assert (await work.check(access)).backups == 0
 
 
-async def test_a_worker_that_dies_is_replaced(work: StoreWork, location: StoreLocation) -> None:
-    await work.check(location)
+async def test_a_worker_that_dies_is_replaced(work: StoreWork, access: Access) -> None:
+    await work.check(access)
     (worker,) = work._idle
     assert worker._process is not None
     assert worker._process.pid is not None
     os.kill(worker._process.pid, 9)
     with pytest.raises(WorkFailed):
-        await work.usage(location)
-    assert await work.usage(location) == 0
+        await work.usage(access)
+    assert await work.usage(access) == 0
 
 
-async def test_no_more_processes_than_allowed(work: StoreWork, location: StoreLocation) -> None:
-    await work.check(location)
-    assert await asyncio.gather(*(work.usage(location) for _ in range(6))) == [0] * 6
+async def test_no_more_processes_than_allowed(work: StoreWork, access: Access) -> None:
+    await work.check(access)
+    assert await asyncio.gather(*(work.usage(access) for _ in range(6))) == [0] * 6
     assert len(work._idle) <= 2
 
 
 async def test_a_cancelled_call_leaves_no_busy_worker(
-    work: StoreWork, location: StoreLocation, silent: StoreLocation
+    work: StoreWork, access: Access, silent: Access
 ) -> None:
     for _ in range(3):
         call = asyncio.create_task(work.check(silent))
@@ -141,7 +200,7 @@ async def test_a_cancelled_call_leaves_no_busy_worker(
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-    assert (await work.check(location)).backups == 0
+    assert (await work.check(access)).backups == 0
 
 
 def all_errors() -> list[type[BlockvaultError]]:

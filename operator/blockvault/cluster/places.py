@@ -1,0 +1,84 @@
+"""Where a Vault's data lies, by what credentials and keys, and on whose behalf: read anew for each piece of work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from blockvault.api import MoverTemplate, Vault, VaultClass
+from blockvault.core.decision import Missing, Refusal
+from blockvault.core.plan_vault import Rules, Secrets, Storage, read_credentials, read_keys, resolve_storage
+from blockvault.engine import Access
+from blockvault.stores import Credentials, StoreLocation
+
+from .context import Context
+from .gateway import GatewayError
+from .resources import NAMESPACES, SECRETS, VAULT_CLASSES
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a Vault's data lies, and all that opens it."""
+
+    storage: Storage
+    access: Access
+
+    @property
+    def mover(self) -> MoverTemplate | None:
+        """How the class wants mover pods scheduled (F26)."""
+        return self.storage.vault_class.spec.mover if self.storage.vault_class else None
+
+
+async def vault_place(context: Context, vault: Vault) -> Place | Refusal | Missing:
+    """Where the data lies, with credentials read now: a change counts from the next request on."""
+    settings, gateway = context.settings, context.gateway
+    classes = [VaultClass.model_validate(c) for c in await gateway.list_objects(VAULT_CLASSES)]
+    rules = Rules(settings.allow_tenant_storage, settings.allow_local_endpoints)
+    storage = resolve_storage(vault, classes, settings.namespace, rules)
+    if isinstance(storage, Refusal | Missing):
+        return storage
+    refs = (storage.s3.credentials_secret_ref, storage.s3.ca_bundle_secret_ref)
+    found = [await gateway.get(SECRETS, ref.name, storage.secret_namespace) if ref else None for ref in refs]
+    secrets = read_credentials(storage, *found)
+    if storage.key_ref is not None and not isinstance(secrets, Refusal | Missing):
+        ref, namespace = storage.key_ref
+        secrets = read_keys(storage, await gateway.get(SECRETS, ref.name, namespace), secrets)
+    if isinstance(secrets, Refusal | Missing):
+        return secrets
+    actor = await cluster_id(context)
+    return Place(storage, Access(store_location(storage, secrets), secrets.key, secrets.previous_key, actor))
+
+
+async def mover_template(context: Context, vault: Vault) -> MoverTemplate | None:
+    """How the Vault's class wants mover pods scheduled (F26)."""
+    place = await vault_place(context, vault)
+    return None if isinstance(place, Refusal | Missing) else place.mover
+
+
+async def cluster_id(context: Context) -> str:
+    """What tells this cluster from others that use the same store: the uid of its namespace kube-system."""
+    if context.cluster is None:
+        found = await context.gateway.get(NAMESPACES, "kube-system")
+        if found is None:
+            raise GatewayError(
+                404, "Namespace kube-system", "is not there, and its uid tells this cluster from others"
+            )
+        context.cluster = str(found["metadata"]["uid"])
+    return context.cluster
+
+
+def store_location(storage: Storage, secrets: Secrets) -> StoreLocation:
+    """The store as the engine takes it."""
+    s3 = storage.s3
+    credentials = None
+    if secrets.access_key and secrets.secret_key:
+        credentials = Credentials(secrets.access_key, secrets.secret_key, secrets.session_token)
+    return StoreLocation(
+        url=storage.location,
+        endpoint=s3.endpoint,
+        region=s3.region,
+        addressing=s3.addressing or "auto",
+        storage_class=s3.storage_class,
+        server_side_encryption=s3.server_side_encryption,
+        ca_bundle=secrets.ca_bundle,
+        credentials=credentials,
+    )

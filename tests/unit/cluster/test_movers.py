@@ -1,0 +1,93 @@
+"""Mover Jobs: scheduled as the class says (F26), with what keeps them safe and findable."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+
+from blockvault.api import MoverTemplate
+from blockvault.cluster.movers import RESOURCES, mover_job, mover_request, mover_secret
+from blockvault.cluster.settings import Settings
+from blockvault.cluster.templates import Owner
+from blockvault.engine import Access
+from blockvault.mover.request import load
+from blockvault.stores import Credentials, StoreLocation
+
+OWNER = Owner("Backup", "shop", "b", "uid-1", "db")
+KEY = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def term(key: str) -> dict[str, object]:
+    return {"matchExpressions": [{"key": key, "operator": "Exists"}]}
+
+
+def test_without_a_template_it_is_as_ever() -> None:
+    pod = mover_job(OWNER, Settings(image_pull_secrets=("regcred",)), None)["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"] == RESOURCES
+    assert pod["imagePullSecrets"] == [{"name": "regcred"}]
+    assert {"affinity", "tolerations", "nodeSelector", "priorityClassName"}.isdisjoint(pod)
+
+
+def test_f26_a_class_says_how_its_movers_are_scheduled() -> None:
+    template = MoverTemplate.model_validate(
+        {
+            "resources": {"limits": {"memory": "2Gi"}},
+            "tolerations": [{"key": "backup", "operator": "Exists"}],
+            "nodeSelector": {"disk": "fast"},
+            "priorityClassName": "low",
+            "labels": {"team": "ops", "blockvault.dev/operation": "forged"},
+            "annotations": {"note": "x"},
+            "imagePullSecrets": [{"name": "regcred"}, {"name": "other"}],
+        }
+    )
+    job = mover_job(OWNER, Settings(image_pull_secrets=("regcred",)), template)
+    body = job["spec"]["template"]
+    pod = body["spec"]
+    assert pod["containers"][0]["resources"] == {"limits": {"memory": "2Gi"}}
+    assert (pod["nodeSelector"], pod["priorityClassName"]) == ({"disk": "fast"}, "low")
+    assert pod["tolerations"] == [{"key": "backup", "operator": "Exists"}]
+    assert pod["imagePullSecrets"] == [{"name": "regcred"}, {"name": "other"}]
+    assert (body["metadata"]["labels"]["team"], body["metadata"]["annotations"]["note"]) == ("ops", "x")
+    # By this label the operator finds its pods.
+    assert body["metadata"]["labels"]["blockvault.dev/operation"] == "uid-1"
+    assert "team" not in job["metadata"]["labels"]
+
+
+def test_f26_the_class_s_affinity_and_the_volume_s_place_must_both_hold() -> None:
+    wanted = {"nodeAffinity": {KEY: {"nodeSelectorTerms": [term("a"), term("b")]}}, "podAffinity": {"x": 1}}
+    volume = {"nodeSelectorTerms": [term("zone")]}
+    template = MoverTemplate.model_validate({"affinity": wanted})
+    affinity = mover_job(OWNER, Settings(), template, node_affinity=volume)["spec"]["template"]["spec"][
+        "affinity"
+    ]
+    assert affinity["podAffinity"] == {"x": 1}
+    terms = affinity["nodeAffinity"][KEY]["nodeSelectorTerms"]
+    assert [[e["key"] for e in t["matchExpressions"]] for t in terms] == [["a", "zone"], ["b", "zone"]]
+    alone = mover_job(OWNER, Settings(), None, node_affinity=volume)["spec"]["template"]["spec"]["affinity"]
+    assert alone == {"nodeAffinity": {KEY: volume}}
+
+
+def test_upkeep_has_no_volume_and_each_run_its_own_name() -> None:
+    job = mover_job(Owner("Vault", "shop", "v", "uid-2"), Settings(), None, run=7, device=False)
+    pod = job["spec"]["template"]["spec"]
+    assert job["metadata"]["name"] == "bv-uid-2-7"
+    assert "volumeDevices" not in pod["containers"][0]
+    assert [v["name"] for v in pod["volumes"]] == ["request", "tmp"]
+    assert "blockvault.dev/claim" not in job["metadata"]["labels"]
+
+
+def test_a_mover_reads_what_the_operator_wrote_and_no_secret_stands_in_its_request(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    location = StoreLocation("s3://b/p", ca_bundle="PEM", credentials=Credentials("id", "secret", "token"))
+    access = Access(location, key=bytes(range(32)), previous_key=b"before", actor="here")
+    request = mover_request(
+        "backup", OWNER, access, volume="shop/db", device="/dev/x", full=True, meta={"a": 1}
+    )
+    secret = mover_secret(OWNER, "blockvault-system", request, access)
+    assert (secret["metadata"]["name"], secret["metadata"]["namespace"]) == ("bv-uid-1", "blockvault-system")
+    text = json.dumps(request)
+    assert not [word for word in ("secret", "token", "PEM", "before") if word in text]
+    for name, value in secret["data"].items():
+        (tmp_path / name).write_bytes(b64decode(value))
+    read = load(str(tmp_path / "request.json"))
+    assert read.access == access
+    assert (read.volume, read.device, read.full, read.meta) == ("shop/db", "/dev/x", True, {"a": 1})
