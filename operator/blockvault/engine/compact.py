@@ -131,8 +131,8 @@ class Compaction:
             return self._rewrite(entered, plan, names, moved, sizes)
         except StoredDataDamaged:
             self._relocation.give_up(entered)
-            # What the choice was made by was not pinned until then.
-            if self._relocation.overtaken(state):
+            # Neither what the choice was made by was pinned, nor what has been rewritten since.
+            if self._relocation.overtaken(state) or self._relocation.overtaken(entered):
                 return Rewritten()
             raise
 

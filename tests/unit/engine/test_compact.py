@@ -275,6 +275,27 @@ def test_what_was_collected_meanwhile_is_no_damage(store: MemoryStore, tmp_path:
     assert segments(store) == set()
 
 
+def test_a_backup_that_came_and_went_in_the_middle_is_no_damage(store: MemoryStore, tmp_path: Path) -> None:
+    """It was not there when victims were chosen, and is when they are rewritten; then a rival deletes and collects it."""
+    contents = history(store, tmp_path)
+    (tmp_path / "late").write_bytes(noise(3, 77))
+    racing, late = MemoryStore(store.objects), []
+
+    def before(number: int, kind: str, key: str) -> None:
+        if kind == "create" and "/commits/" in key and not late:
+            late.append(backup(store.view(), tmp_path / "late", full=True).backup_id)
+        elif kind == "put" and "/segments/" in key and len(late) == 1:
+            late.append("gone")
+            opened(store.view()).delete("v", late[0])
+            opened(store.view()).collect("v")
+
+    racing.before = before
+    assert compact(racing, alive_share=0.8) == Rewritten()
+    assert late[1:] == ["gone"]
+    assert volume_of(store).state.attempts == []
+    check(store, tmp_path, contents)
+
+
 def test_a_label_given_in_the_middle_stays(store: MemoryStore, tmp_path: Path) -> None:
     """A compaction replaces the tree of a root; all else is that of the state it follows."""
     contents = history(store, tmp_path, rounds=8)
