@@ -87,7 +87,7 @@ AT_ONCE: list[Row] = [
     ("vault", "wrong-keys", "Error", "InvalidCredentials", ["bad-input"]),
     ("vault", "half-secret", "Error", "SecretInvalid", ["AWS_SECRET_ACCESS_KEY"]),
     ("vault", "loopback", "Error", "EndpointForbidden", ["127.0.0.1", "loopback"]),
-    ("vault", "encrypted", "Error", "NotServed", ["spec.encryption"]),
+    ("vault", "encrypted", "Pending", "KeyNotFound", ["Secret", "the vault's key", "create it"]),
     ("vault", "server", "Error", "NotServed", ["spec.type"]),
     ("backup", "not-csi", "Error", "NotCSI", ["claim-hostpath", "CSI"]),
     (

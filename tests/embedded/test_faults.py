@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import boto3
 import pytest
 
+from blockvault.engine import Access, VolumeNotFound
+from blockvault.stores import Credentials, StoreLocation
 from tests.scenario import manifests
 from tests.scenario.environment import OPERATOR_NAMESPACE, Write, gone, phase_is
 from tests.scenario.incremental import MIB, check_nothing_is_left
@@ -108,12 +110,7 @@ def test_a_snapshot_that_fails_ends_in_error_and_leaves_nothing(
     assert "the array is full" in status["message"]
     uid = (env.get("backup", name) or {})["metadata"]["uid"]
     for kind in ("vs", "vsc", "pvc", "secrets", "jobs"):
-        left = [
-            o
-            for o in env.list(kind)
-            if (o["metadata"].get("labels") or {}).get("blockvault.dev/operation") == uid
-        ]
-        assert left == [], kind
+        assert _made(env, kind, uid) == [], kind
 
 
 def test_a_deleted_backup_that_is_under_way_leaves_nothing(
@@ -130,12 +127,54 @@ def test_a_deleted_backup_that_is_under_way_leaves_nothing(
     env.delete("backup", name)
     env.wait_for("backup", name, gone, timeout=30)
     for kind in ("vs", "vsc", "pvc", "secrets", "jobs", "pods"):
-        left = [
-            o
-            for o in env.list(kind)
-            if (o["metadata"].get("labels") or {}).get("blockvault.dev/operation") == uid
-        ]
-        assert left == [], kind
+        assert _made(env, kind, uid) == [], kind
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_f3_a_cancelled_backup_stops_soon_and_leaves_nothing(
+    env: EmbeddedEnvironment, request: pytest.FixtureRequest, committed: bool
+) -> None:
+    """Also where the mover had made the backup already, and its words were lost."""
+    name, cluster = _claim(request), env.cluster
+    cluster.faults.hold_movers = not committed
+    backup = manifests.backup(name, "v", name)
+    env.apply(backup)
+    uid = (env.get("backup", name) or {})["metadata"]["uid"]
+    cluster.until(lambda: _made(env, "jobs", uid), "its mover is there", 60)
+    if committed:
+        cluster.kill_operator()
+        cluster.until(lambda: _stored(env, name), "the mover has committed", 60)
+        for job in _made(env, "jobs", uid):
+            cluster.delete("job", job, OPERATOR_NAMESPACE)
+        cluster.until(lambda: not _made(env, "pods", uid), "its words are lost", 60)
+    backup["spec"]["cancel"] = True
+    env.apply(backup)
+    if committed:
+        cluster.start_operator()
+    status = env.wait_for("backup", name, phase_is("Error"), timeout=30)["status"]
+    assert status["reason"] == "Cancelled"
+    for kind in ("vs", "vsc", "pvc", "secrets", "jobs", "pods"):
+        assert _made(env, kind, uid) == [], kind
+    assert not _stored(env, name)
+
+
+def _made(env: EmbeddedEnvironment, kind: str, uid: str) -> list[str]:
+    """Names of what was made for an operation and is there still."""
+    found = [o["metadata"] for o in env.list(kind)]
+    return [
+        meta["name"] for meta in found if (meta.get("labels") or {}).get("blockvault.dev/operation") == uid
+    ]
+
+
+def _stored(env: EmbeddedEnvironment, claim: str) -> list[str]:
+    """Ids of the claim's backups in the store."""
+    s3, url = env.storage, (env.get("vault", "v") or {})["status"]["location"]
+    keys = Credentials(s3.access_key, s3.secret_key)
+    access = Access(StoreLocation(url, s3.endpoint, s3.region, "path", credentials=keys))
+    try:
+        return [row["backupId"] for row in access.open().list(f"shop/{claim}")]
+    except VolumeNotFound:
+        return []
 
 
 def test_a_restore_of_damaged_data_ends_in_error_with_the_movers_last_words(

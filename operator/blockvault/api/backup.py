@@ -123,6 +123,8 @@ class BackupStatus(RunStatus):
     """When retention removes it."""
     location: str | None = None
     """Where it lies."""
+    cluster: str | None = None
+    """The cluster that it belongs to, where that is another one; only there is its data deleted (F5)."""
 
 
 class Backup(Model):

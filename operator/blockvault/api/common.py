@@ -61,9 +61,8 @@ class Model(BaseModel):
 
 
 # The names of all objects that are referred to are DNS subdomains: a wrong one would be waited for in vain.
-Name = Annotated[
-    str, Field(max_length=253, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-]
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+Name = Annotated[str, Field(max_length=253, pattern=NAME_PATTERN)]
 SET: dict[str, JsonValue] = {"x-kubernetes-list-type": "set"}
 # Strings only, where Kubernetes would take a bare number too: CEL compares them, and a unit is asked for.
 Quantity = Annotated[

@@ -116,6 +116,7 @@ VAULT = Kind(
                 "FieldValueForbidden",
             ),
             rule(at_most_one("className", "storage"), "set spec.className or spec.storage, not both."),
+            fixed("adopt", f"spec.adopt cannot be changed, since the data lies there: {NEW}"),
             fixed(
                 "className",
                 f"spec.className cannot be changed, since the data lies in the class's store: {NEW}",

@@ -47,7 +47,6 @@ def _vault_class(obj: VaultClass) -> list[NotServed]:
         [
             (spec.storage.persistent_volume_claim is not None, "spec.storage.persistentVolumeClaim",
              "vaults on a shared claim are not served yet."),
-            (spec.adoption != "Never", "spec.adoption", "taking over former vaults is not served yet."),
             (spec.object_lock is not None, "spec.objectLock", "object lock is not served yet."),
             (spec.mass_deletion is not None, "spec.massDeletion", "the hold on deletion is not served yet."),
             (spec.limits is not None, "spec.limits", "limits are not served yet."),
@@ -61,7 +60,6 @@ def _vault(obj: Vault) -> list[NotServed]:
     return _found(
         [
             (spec.type != "Disk", "spec.type", f"type {spec.type} is not served yet, only Disk is."),
-            (spec.adopt is not None, "spec.adopt", "taking over former vaults is not served yet."),
             (spec.deletion_policy == "Delete", "spec.deletionPolicy",
              "Delete is not served yet: stored data stays when the Vault is deleted."),
             (spec.limits is not None, "spec.limits", "limits are not served yet."),
@@ -76,7 +74,6 @@ def _backup(obj: Backup) -> list[NotServed]:
         [
             (spec.shared_from is not None, "spec.sharedFrom", "sharing is not served yet."),
             (bool(spec.shared_with), "spec.sharedWith", "sharing is not served yet."),
-            (spec.cancel, "spec.cancel", "cancelling is not served yet: delete the Backup to stop it."),
             (spec.resource is None, "spec.resource", "a Backup without a resource is not served yet."),
             (kind not in ("", "PersistentVolumeClaim"), "spec.resource.kind",
              f"{kind} is not served yet, only PersistentVolumeClaim is."),
@@ -95,7 +92,6 @@ def _restore(obj: Restore) -> list[NotServed]:
             (target.populate is not None, "spec.target.populate", "filling claims is not served yet."),
             (target.workload is not None, "spec.target.workload", "restoring workloads is not served yet."),
             (target.new_claim is None, "spec.target", "only restoring to a newClaim is served yet."),
-            (spec.cancel, "spec.cancel", "cancelling is not served yet: delete the Restore to stop it."),
             (spec.rollback, "spec.rollback", "rolling back is not served yet."),
             (spec.confirm, "spec.confirm", "nothing to confirm: restoring in place is not served yet."),
             (spec.rollback_window is not None, "spec.rollbackWindow", "rolling back is not served yet."),

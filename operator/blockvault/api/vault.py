@@ -311,6 +311,8 @@ class VaultStatus(BaseStatus):
     """When the policy runs next."""
     last_run_now: str | None = None
     """The value of the annotation blockvault.dev/run-now that was obeyed last."""
+    took_over: str | None = None
+    """The value of the annotation blockvault.dev/take-over that was obeyed last."""
     last_checked_at: str | None = None
     """When the store was last checked."""
 

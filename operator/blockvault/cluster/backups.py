@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from typing import Any
 
 from blockvault.api import Backup, Restore, Vault, format_quantity, parse_quantity
 from blockvault.core.admission import Rival
 from blockvault.core.automatic import expiry_status, origin_status
+from blockvault.core.catalogue import imported
 from blockvault.core.decision import Decision, Missing, Refusal
 from blockvault.core.mover import final_report
 from blockvault.core.naming import DEVICE_PATH, owned_name, volume_name
 from blockvault.core.objects import Object
 from blockvault.core.plan_backup import Action, BackupView, decide_backup
 from blockvault.core.source import Source, describe_source, read_source
+from blockvault.engine import EngineError
+from blockvault.stores import StoreError
 
 from . import operations, snapshots
+from .catalogue import show_stored
 from .context import Context, runs_key, utc_now
 from .gateway import GatewayError
 from .movers import mover_job, mover_request, mover_secret
-from .places import mover_template, vault_place
+from .places import Place, mover_template, vault_place
 from .resources import (
     BACKUPS,
     CLAIMS,
@@ -32,6 +37,8 @@ from .resources import (
 )
 from .templates import Owner, raw_claim
 
+log = logging.getLogger(__name__)
+
 TERMINAL = ("Available", "Error")
 
 
@@ -43,6 +50,9 @@ async def reconcile_backup(context: Context, namespace: str, name: str) -> float
     backup = Backup.model_validate(obj)
     if backup.status and backup.status.phase in TERMINAL:
         return None
+    stored = imported(backup)
+    if stored is not None:
+        return await show_stored(context, obj, backup, stored)
     owner = owner_of(backup)
     view, found = await observe(context, backup, owner)
     decision = decide_backup(view)
@@ -237,10 +247,29 @@ async def perform(
             await operations.delete_raw_claim(context, owner.uid)
         case Action.DELETE_SECRET:
             await operations.delete_secret(context, owner.uid)
+        case Action.FORGET_STORED:
+            await _forget_stored(context, owner, view)
         case Action.DELETE_SNAPSHOT:
             await snapshots.delete(context, owner, found)
         case Action.DELETE_FORMER_SNAPSHOTS:
             await snapshots.delete_named(context, view.former_snapshots)
+
+
+async def _forget_stored(context: Context, owner: Owner, view: BackupView) -> None:
+    """Take out of the store what a mover may have committed before it was stopped, then its Secret.
+
+    A store that cannot be reached now does not hold the cancelling up: the Backup's deletion does it again.
+    """
+    place = await vault_place(context, view.vault) if view.vault is not None else None
+    if isinstance(place, Place):
+        volume = volume_name(owner.namespace, owner.claim)
+        try:
+            found = await context.stores.find_operation(place.access, volume, owner.uid)
+            if found is not None:
+                await context.stores.delete_backup(place.access, volume, str(found["backupId"]))
+        except (StoreError, EngineError) as error:
+            log.warning("Backup %s/%s: %s", owner.namespace, owner.name, error)
+    await operations.delete_secret(context, owner.uid)
 
 
 def _source(view: BackupView) -> Source:

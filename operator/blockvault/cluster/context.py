@@ -61,6 +61,11 @@ def upkeep_key(vault_uid: str) -> str:
     return f"{vault_uid}/upkeep"
 
 
+def catalogue_key(vault_uid: str) -> str:
+    """The bell of the loop that looks a Vault's store through."""
+    return f"{vault_uid}/catalogue"
+
+
 @dataclass
 class Context:
     """One operator's parts. `clock` is the calendar that schedules and rules go by; tests move it.

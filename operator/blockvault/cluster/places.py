@@ -12,7 +12,7 @@ from blockvault.stores import Credentials, StoreLocation
 
 from .context import Context
 from .gateway import GatewayError
-from .resources import NAMESPACES, SECRETS, VAULT_CLASSES
+from .resources import NAMESPACES, SECRETS, VAULT_CLASSES, VAULTS
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ async def vault_place(context: Context, vault: Vault) -> Place | Refusal | Missi
     settings, gateway = context.settings, context.gateway
     classes = [VaultClass.model_validate(c) for c in await gateway.list_objects(VAULT_CLASSES)]
     rules = Rules(settings.allow_tenant_storage, settings.allow_local_endpoints)
-    storage = resolve_storage(vault, classes, settings.namespace, rules)
+    adopts = vault.spec.adopt is not None
+    others = [Vault.model_validate(v) for v in await gateway.list_objects(VAULTS)] if adopts else []
+    storage = resolve_storage(vault, classes, settings.namespace, rules, others)
     if isinstance(storage, Refusal | Missing):
         return storage
     refs = (storage.s3.credentials_secret_ref, storage.s3.ca_bundle_secret_ref)

@@ -81,9 +81,14 @@ def origin_status(backup: Backup) -> dict[str, Any]:
 
 
 def made_of(backup: Backup, *, busy: bool = False) -> Made | None:
-    """A Backup as retention sees it; None while it has not ended, or when it is on its way out."""
+    """A Backup as retention sees it; None while it has not ended, when it is on its way out, or another cluster's."""
     status, meta = backup.status, backup.metadata
-    if status is None or status.phase not in ("Available", "Error") or meta.deletion_timestamp:
+    if (
+        status is None
+        or status.phase not in ("Available", "Error")
+        or meta.deletion_timestamp
+        or status.cluster
+    ):
         return None
     origin = origin_of(backup)
     ended = parse_timestamp(status.completed_at) if status.completed_at else meta.creation_timestamp

@@ -84,6 +84,11 @@ def still_waiting(
     )
 
 
+def cancelled() -> Outcome:
+    """The outcome of what somebody stopped (F3)."""
+    return failed("Cancelled", "Cancelled on request (spec.cancel).")
+
+
 def failed(reason: str, message: str) -> Outcome:
     """An outcome that failed."""
     return Outcome(False, reason, message)

@@ -20,6 +20,7 @@ from .decision import (
     Missing,
     Outcome,
     Refusal,
+    cancelled,
     failed,
     recorded_outcome,
     refuse_unserved,
@@ -50,6 +51,7 @@ class Action(StrEnum):
     DELETE_PODS = "DeletePods"
     DELETE_CLONE = "DeleteClone"
     DELETE_SECRET = "DeleteSecret"  # noqa: S105
+    FORGET_STORED = "ForgetStored"
     RESTORE_CONTENT = "RestoreContentPolicy"
     DELETE_SNAPSHOT = "DeleteSnapshot"
     DELETE_FORMER_SNAPSHOTS = "DeleteFormerSnapshots"
@@ -101,9 +103,17 @@ def decide_backup(view: BackupView) -> Decision:
     outcome = view.outcome
     if outcome is not None:
         return _clean_up(view, outcome)
+    if view.backup.spec.cancel and not _succeeded(view):
+        return _ended(cancelled())
     if not view.started:
         return _admit(view)
     return _go_on(view)
+
+
+def _succeeded(view: BackupView) -> bool:
+    """Whether the mover has said that the backup is made: then it is too late to cancel it."""
+    report = judge_mover(view.job, view.pods) if view.job is not None and job_ended(view.job) else None
+    return report is not None and report.succeeded
 
 
 def _admit(view: BackupView) -> Decision:
@@ -266,7 +276,8 @@ def next_cleaning(view: BackupView, *, keep_snapshot: bool, keep_job: bool) -> A
     if view.clone is not None:
         return Action.DELETE_CLONE
     if view.has_secret:
-        return Action.DELETE_SECRET
+        # Its Secret says that a mover was there, which may have committed before it was stopped.
+        return Action.FORGET_STORED if view.backup.spec.cancel and not keep_snapshot else Action.DELETE_SECRET
     if view.own_content is None and view.content is not None:
         if view.content["spec"].get("deletionPolicy") != "Delete":
             return Action.RESTORE_CONTENT

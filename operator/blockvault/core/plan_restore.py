@@ -20,6 +20,7 @@ from .decision import (
     Missing,
     Outcome,
     Refusal,
+    cancelled,
     failed,
     recorded_outcome,
     refuse_unserved,
@@ -114,6 +115,8 @@ def decide_restore(view: RestoreView) -> Decision:
     outcome = view.outcome
     if outcome is not None:
         return _hand_over(view) if outcome.succeeded else _clean_up(view, outcome)
+    if view.restore.spec.cancel:
+        return _ended(cancelled())
     if not view.target_is_ours:
         return _admit(view)
     return _fill(view)

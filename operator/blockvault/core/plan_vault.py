@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from base64 import b64decode
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
@@ -16,6 +18,7 @@ from .objects import Object
 # Days that a deleted backup can be brought back, where no class says otherwise.
 TRASH_DAYS = 7
 PREVIOUS_KEY = "previousKey"
+_PLACE = re.compile(r"/([a-z0-9-]{1,63})/[a-z0-9.-]{1,253}-[0-9a-f]{8}")
 CREDENTIAL_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -92,9 +95,13 @@ def choose_class(vault: Vault, classes: list[VaultClass]) -> VaultClass | Refusa
 
 
 def resolve_storage(
-    vault: Vault, classes: list[VaultClass], operator_namespace: str, rules: Rules
+    vault: Vault,
+    classes: list[VaultClass],
+    operator_namespace: str,
+    rules: Rules,
+    others: Iterable[Vault] = (),
 ) -> Storage | Refusal | Missing:
-    """Where this Vault's data lies.
+    """Where this Vault's data lies. `others`: all Vaults of the cluster, of which none may use an adopted place.
 
     A class's vaults lie under `<prefix>/<namespace>/<name>-<first 8 of uid>`, so that a namespace made
     again under the same name inherits nothing; a Vault with storage of its own has exactly that prefix.
@@ -111,6 +118,11 @@ def resolve_storage(
     meta = vault.metadata
     if vault.spec.storage is not None and vault.spec.storage.s3 is not None:
         s3 = vault.spec.storage.s3
+        if vault.spec.adopt is not None:
+            return Refusal(
+                "AdoptionInvalid",
+                "spec.adopt goes with a VaultClass: a Vault with storage of its own finds what lies at its prefix.",
+            )
         problem = _check_tenant_storage(s3, rules)
         if problem is not None:
             return problem
@@ -127,8 +139,42 @@ def resolve_storage(
         return Refusal("NoStorage", f"VaultClass {chosen.metadata.name} names no S3 storage.")
     s3 = chosen.spec.storage.s3
     own = f"{meta.namespace}/{meta.name}-{meta.uid[:8]}"
+    if vault.spec.adopt is not None:
+        adopted = _adopted(vault, chosen, s3, others)
+        if isinstance(adopted, Refusal):
+            return adopted
+        own = adopted
     prefix = "/".join(part for part in ((s3.prefix or "").strip("/"), own) if part)
     return Storage(s3, prefix, operator_namespace, chosen, _key_ref(vault, chosen, operator_namespace))
+
+
+def _adopted(vault: Vault, chosen: VaultClass, s3: S3Storage, others: Iterable[Vault]) -> str | Refusal:
+    """The former place that a Vault takes over, below the class's own: `<namespace>/<name>-<first 8 of uid>` (F18)."""
+    place, allowed = (vault.spec.adopt or "").rstrip("/"), chosen.spec.adoption
+    base = "s3://" + "/".join(part for part in (s3.bucket, (s3.prefix or "").strip("/")) if part)
+    found = _PLACE.fullmatch(place.removeprefix(base)) if place.startswith(f"{base}/") else None
+    if found is None:
+        return Refusal(
+            "AdoptionInvalid",
+            f"spec.adopt is {vault.spec.adopt}, which is no place of VaultClass {chosen.metadata.name}: write one such "
+            f"as {base}/namespace/name-01234567, as status.location of the former Vault had it.",
+        )
+    if allowed == "Never" or (allowed == "SameNamespace" and found[1] != vault.metadata.namespace):
+        return Refusal(
+            "AdoptionForbidden",
+            f"VaultClass {chosen.metadata.name} has spec.adoption {allowed}, so {place} may not be taken over here: "
+            "ask an administrator.",
+        )
+    holders = [
+        v for v in others if v.metadata.uid != vault.metadata.uid and v.status and v.status.location == place
+    ]
+    if holders:
+        meta = holders[0].metadata
+        return Refusal(
+            "LocationInUse",
+            f"{place} is that of Vault {meta.namespace}/{meta.name}: delete that one first (its data stays).",
+        )
+    return found[0].strip("/")
 
 
 def _key_ref(

@@ -7,14 +7,15 @@ from typing import Any
 import kopf
 
 from blockvault.cluster.backups import reconcile_backup
-from blockvault.cluster.context import Context, runs_key, upkeep_key
+from blockvault.cluster.catalogue import reconcile_catalogue
+from blockvault.cluster.context import Context, catalogue_key, runs_key, upkeep_key
 from blockvault.cluster.deletion import delete_backup
 from blockvault.cluster.policies import reconcile_class, reconcile_policy
 from blockvault.cluster.restores import clean_restore, reconcile_restore
 from blockvault.cluster.runs import reconcile_runs
 from blockvault.cluster.upkeep import end_upkeep, reconcile_upkeep
 from blockvault.cluster.vaults import reconcile_vault
-from blockvault.core.naming import GROUP, OPERATION_LABEL, RUN_NOW_ANNOTATION, VERSION
+from blockvault.core.naming import GROUP, OPERATION_LABEL, RUN_NOW_ANNOTATION, TAKE_OVER_ANNOTATION, VERSION
 
 from .loop import run_loop
 
@@ -32,10 +33,10 @@ def observed(body: kopf.Body) -> bool:
     return body.status.get("observedGeneration") == body.meta.get("generation")
 
 
-def wants_runs(body: kopf.Body) -> bool:
-    """Whether a Vault's resources or policy are to be looked at: its spec changed, or run-now asks for backups."""
-    asked = body.meta.annotations.get(RUN_NOW_ANNOTATION)
-    return not observed(body) or asked not in (None, body.status.get("lastRunNow"))
+def wants(body: kopf.Body, annotation: str, obeyed: str) -> bool:
+    """Whether a Vault is to be looked at: its spec changed, or an annotation has a value not `obeyed` yet."""
+    asked = body.meta.annotations.get(annotation)
+    return not observed(body) or asked not in (None, body.status.get(obeyed))
 
 
 def register(registry: kopf.OperatorRegistry, context: Context) -> None:
@@ -71,6 +72,11 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
         key = upkeep_key(uid)
         await run_loop(context, "Vault", key, lambda: reconcile_upkeep(context, str(namespace), name))
 
+    @kopf.daemon(GROUP, VERSION, "vaults", registry=registry, **STOPPING)
+    async def catalogue(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
+        key = catalogue_key(uid)
+        await run_loop(context, "Vault", key, lambda: reconcile_catalogue(context, str(namespace), name))
+
     @kopf.on.delete(GROUP, VERSION, "vaults", registry=registry)
     async def vault_deleted(*, body: kopf.Body, uid: str, **_: Any) -> None:
         await run_loop(context, "Vault", upkeep_key(uid), lambda: end_upkeep(context, dict(body)))
@@ -96,8 +102,10 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
             context.figures.remove_vault(str(namespace), name)
         elif not observed(body):
             context.wakeups.wake(str(body.meta.uid))
-        if wants_runs(body):
+        if wants(body, RUN_NOW_ANNOTATION, "lastRunNow"):
             context.wakeups.wake(runs_key(str(body.meta.uid)))
+        if wants(body, TAKE_OVER_ANNOTATION, "tookOver"):
+            context.wakeups.wake(catalogue_key(str(body.meta.uid)))
 
     @kopf.on.event(GROUP, VERSION, "backuppolicies", registry=registry)
     async def policy_changed(*, body: kopf.Body, **_: Any) -> None:

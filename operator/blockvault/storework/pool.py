@@ -65,6 +65,20 @@ class StoreWork:
         """Bring a backup back from the trash; False when it was not in it. Raises as `check`, and BackupNotFound."""
         return bool(await self._call(work.undelete, access, volume, backup_id, timeout=timeout))
 
+    async def describe(
+        self, access: Access, volume: str, backup_id: str, timeout: float = CALL_SECONDS
+    ) -> dict[str, Any] | None:
+        """All that is known of a backup; None when it is not there, or in the trash. Raises as `check`."""
+        found: dict[str, Any] | None = await self._call(
+            work.describe, access, volume, backup_id, timeout=timeout
+        )
+        return found
+
+    async def take_over(self, access: Access, cluster: str, timeout: float = CALL_SECONDS) -> list[str]:
+        """Let the volumes of a cluster belong to this one. Their names. Raises as `check`."""
+        found: list[str] = await self._call(work.take_over, access, cluster, timeout=timeout)
+        return found
+
     async def rotate(self, access: Access, timeout: float = ROTATE_SECONDS) -> dict[str, Any]:
         """Wrap all lineages' keys under the new key; see rotation.RotationResult. Raises as `check`."""
         found: dict[str, Any] = await self._call(work.rotate, access, timeout=timeout)

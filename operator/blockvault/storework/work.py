@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from blockvault.engine import Access, EngineError, FormatUnsupported, Repository, StoredDataDamaged
+from blockvault.engine import (
+    Access,
+    BackupNotFound,
+    EngineError,
+    FormatUnsupported,
+    Repository,
+    StoredDataDamaged,
+    VolumeNotFound,
+)
 from blockvault.engine.progress import camel
 from blockvault.engine.rotation import Rotation
 from blockvault.stores import open_store
@@ -87,6 +95,26 @@ def usage(access: Access) -> int:
 def list_backups(access: Access, volume: str | None) -> list[dict[str, Any]]:
     """Backups of one volume, or of all."""
     return _open(access).list(volume)
+
+
+def describe(access: Access, volume: str, backup_id: str) -> dict[str, Any] | None:
+    """All that is known of a backup; None when it is not there, or in the trash."""
+    try:
+        facts = _open(access).show(volume, backup_id)
+    except (BackupNotFound, VolumeNotFound):
+        return None
+    return None if "trash" in facts["labels"] else facts
+
+
+def take_over(access: Access, cluster: str) -> list[str]:
+    """Let the volumes of a cluster belong to this one. Their names."""
+    repository = _open(access)
+    taken = []
+    for volume in repository.usage():
+        if access.actor is not None and (volume["owner"] or {}).get("cluster") == cluster:
+            repository.take_over(volume["volume"], access.actor)
+            taken.append(volume["volume"])
+    return taken
 
 
 def rotate(access: Access) -> dict[str, Any]:

@@ -172,6 +172,7 @@ BAD = [
         (OWN, {"storage.s3.prefix": "b"}, "the prefix cannot be changed"),
         (OWN, {"storage.s3.prefix": GONE}, "the prefix cannot be changed"),
         (OWN, {"storage": GONE}, "spec.storage cannot be added or removed"),
+        (CLASS, {"adopt": "s3://b/n/v-01234567"}, "spec.adopt cannot be changed"),
         (OWN, KEY, "spec.encryption cannot be added or removed"),
         (KEY, {"encryption": GONE}, "spec.encryption cannot be added or removed"),
         (CLASS, {"className": "silver"}, "spec.className cannot be changed"),

@@ -13,13 +13,13 @@ MODELS = {"VaultClass": VaultClass, "Vault": Vault, "Backup": Backup, "Restore":
 
 # What is acted upon, or recorded and said in a condition, by path of the spec.
 SERVED = {
-    "VaultClass": {"storage", "encryption", "trashDays", "mover"},
+    "VaultClass": {"storage", "encryption", "trashDays", "mover", "adoption"},
     "Vault": {
-        "type", "capacity", "className", "storage", "encryption", "deletionPolicy", "tags",
+        "type", "capacity", "className", "storage", "encryption", "adopt", "deletionPolicy", "tags",
         "policyRef", "resources", "resourceSelector",
     },
-    "Backup": {"vaultRef", "resource", "full", "description", "startDeadlineSeconds"},
-    "Restore": {"backupRef", "target", "startDeadlineSeconds"},
+    "Backup": {"vaultRef", "resource", "full", "description", "startDeadlineSeconds", "cancel"},
+    "Restore": {"backupRef", "target", "startDeadlineSeconds", "cancel"},
 }  # fmt: skip
 IN_A_CONDITION = {"Vault": {"dissociation"}}
 
@@ -30,26 +30,22 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"storage": {"persistentVolumeClaim": {"claimName": "nas"}}},
         "spec.storage.persistentVolumeClaim",
     ),
-    ("VaultClass", {"adoption": "Any"}, "spec.adoption"),
     ("VaultClass", {"objectLock": {"mode": "Governance", "days": 30}}, "spec.objectLock"),
     ("VaultClass", {"massDeletion": {}}, "spec.massDeletion"),
     ("VaultClass", {"limits": {"concurrentBackups": 4}}, "spec.limits"),
     ("VaultClass", {"defaults": {"capacity": "1Ti"}}, "spec.defaults"),
     ("Vault", {"type": "Server"}, "spec.type"),
     ("Vault", {"type": "FileSystem"}, "spec.type"),
-    ("Vault", {"adopt": "s3://backups/a"}, "spec.adopt"),
     ("Vault", {"deletionPolicy": "Delete"}, "spec.deletionPolicy"),
     ("Vault", {"limits": {"bandwidth": "200Mi"}}, "spec.limits"),
     ("Backup", {"resource": GONE, "sharedFrom": {"namespace": "a", "name": "b"}}, "spec.sharedFrom"),
     ("Backup", {"sharedWith": ["team-b"]}, "spec.sharedWith"),
-    ("Backup", {"cancel": True}, "spec.cancel"),
     ("Backup", {"resource.kind": "StatefulSet"}, "spec.resource.kind"),
     ("Restore", {"backupRef": GONE, "latestOf": LATEST}, "spec.latestOf"),
     ("Restore", {"backupRef": GONE, "latestOf": LATEST, "ifNone": "Fail"}, "spec.ifNone"),
     ("Restore", {"target": {"original": {}}}, "spec.target.original"),
     ("Restore", {"target": {"populate": {}}}, "spec.target.populate"),
     ("Restore", {"target": {"workload": {}}}, "spec.target.workload"),
-    ("Restore", {"cancel": True}, "spec.cancel"),
     ("Restore", {"rollback": True}, "spec.rollback"),
     ("Restore", {"confirm": True}, "spec.confirm"),
     ("Restore", {"rollbackWindow": "24h"}, "spec.rollbackWindow"),
@@ -57,7 +53,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 
 HARMLESS: list[tuple[str, dict[str, Any]]] = [
     ("VaultClass", {}),
-    ("VaultClass", {"adoption": "Never", "trashDays": 0}),
+    ("VaultClass", {"adoption": "Any", "trashDays": 0}),
     ("VaultClass", {"trashDays": 7, "mover": {"nodeSelector": {"a": "b"}}}),
     ("VaultClass", {"encryption": {"keySecretRef": {"name": "k"}}}),
     ("Vault", {"encryption": {"keySecretRef": {"name": "k"}}}),
@@ -66,10 +62,10 @@ HARMLESS: list[tuple[str, dict[str, Any]]] = [
     ("Vault", {"policyRef": {"name": "nightly"}, "resourceSelector": {"matchLabels": {"a": "b"}}}),
     ("Vault", {"resources": [{"kind": "PersistentVolumeClaim", "name": "c"}]}),
     ("Backup", {}),
-    ("Backup", {"full": True, "description": "why", "startDeadlineSeconds": 5, "cancel": False}),
+    ("Backup", {"full": True, "description": "why", "startDeadlineSeconds": 5, "cancel": True}),
     ("Backup", {"sharedWith": []}),
     ("Restore", {}),
-    ("Restore", {"cancel": False, "rollback": False, "confirm": False}),
+    ("Restore", {"cancel": True, "rollback": False, "confirm": False}),
 ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import timedelta
 from typing import Any
 
@@ -10,25 +9,13 @@ import pytest
 
 from blockvault.api import Backup
 from blockvault.core.admission import Rival
-from blockvault.core.plan_backup import Action, BackupView, decide_backup, next_cleaning
+from blockvault.core.plan_backup import Action, decide_backup
 
 from . import world
+from .backups import CLONE, MOVED, STEPS, clean, ended_view, ready_view
 from .world import NOW
 
 LATE = NOW + timedelta(seconds=601)
-
-
-def ready_view(**changes: Any) -> BackupView:
-    """A view in which nothing stands in the way and nothing has been made."""
-    view = BackupView(
-        now=NOW,
-        backup=Backup.model_validate(world.backup_object()),
-        vault=world.vault(),
-        claim=world.CLAIM,
-        volume=world.VOLUME,
-        snapshot_classes=[world.SNAPSHOT_CLASS],
-    )
-    return dataclasses.replace(view, **changes)
 
 
 UNBOUND = {**world.CLAIM, "status": {"phase": "Pending"}, "spec": {}}
@@ -178,64 +165,6 @@ def test_c13_of_two_made_in_one_second_exactly_one_goes() -> None:
     assert decide_backup(ready_view(rivals=[twin])).reason == "OperationInProgress"
 
 
-def own_content(policy: str = "Delete") -> world.Object:
-    body = world.content(policy)
-    body["metadata"]["name"] = "bv-b-1"
-    return body
-
-
-CLONE = {"metadata": {"name": "bv-b-1"}, "status": {"phase": "Bound"}}
-# Each row is what is there after one more step; the action is the step that must come next.
-STEPS: list[tuple[dict[str, Any], Action | None]] = [
-    ({}, Action.CREATE_SNAPSHOT),
-    ({"snapshot": world.snapshot(ready=False)}, None),
-    ({"snapshot": world.snapshot(), "content": world.content()}, Action.RETAIN_CONTENT),
-    ({"snapshot": world.snapshot(), "content": world.content("Retain")}, Action.BIND_CONTENT),
-    (
-        {"snapshot": world.snapshot(), "content": world.content("Retain"), "own_content": own_content()},
-        Action.BIND_SNAPSHOT,
-    ),
-    (
-        {
-            "snapshot": world.snapshot(),
-            "content": world.content("Retain"),
-            "own_content": own_content(),
-            "own_snapshot": world.snapshot(ready=False),
-        },
-        None,
-    ),
-    (
-        {
-            "snapshot": world.snapshot(),
-            "content": world.content("Retain"),
-            "own_content": own_content(),
-            "own_snapshot": world.snapshot(),
-        },
-        Action.DROP_SOURCE_SNAPSHOT,
-    ),
-    (
-        {"content": world.content("Retain"), "own_content": own_content(), "own_snapshot": world.snapshot()},
-        Action.DROP_SOURCE_SNAPSHOT,
-    ),
-    ({"own_content": own_content(), "own_snapshot": world.snapshot()}, Action.CREATE_CLONE),
-    ({"own_content": own_content(), "own_snapshot": world.snapshot(), "clone": CLONE}, Action.CREATE_SECRET),
-    (
-        {"own_content": own_content(), "own_snapshot": world.snapshot(), "clone": CLONE, "has_secret": True},
-        Action.CREATE_JOB,
-    ),
-    (
-        {
-            "own_content": own_content(),
-            "own_snapshot": world.snapshot(),
-            "clone": CLONE,
-            "has_secret": True,
-            "job": world.job(),
-        },
-        None,
-    ),
-]
-
-
 @pytest.mark.parametrize(("there", "action"), STEPS)
 def test_each_interrupted_step_is_taken_up_where_it_was(there: dict[str, Any], action: Action | None) -> None:
     decision = decide_backup(ready_view(**there))
@@ -266,9 +195,6 @@ def test_a_snapshot_that_is_cut_may_take_hours_to_be_ready() -> None:
     """Elapsed time alone fails nothing that is under way: clouds copy a snapshot for hours."""
     cut = world.snapshot(ready=False, creationTime=world.STAMP)
     assert decide_backup(ready_view(snapshot=cut, now=NOW + timedelta(hours=3))).outcome is None
-
-
-MOVED = {"own_content": own_content(), "own_snapshot": world.snapshot(), "clone": CLONE, "has_secret": True}
 
 
 def test_the_movers_words_decide() -> None:
@@ -317,37 +243,6 @@ def test_a_pod_that_cannot_start_says_why_and_ends() -> None:
     ended = decide_backup(ready_view(**MOVED, job=world.job(), pods=[stuck], now=NOW + timedelta(minutes=16)))
     assert ended.outcome is not None
     assert ended.outcome.reason == "MoverNotStarted"
-
-
-def ended_view(outcome: str, **there: Any) -> BackupView:
-    body = world.backup_object()
-    body["status"] = {"phase": "Creating", "operation": {"outcome": outcome, "reason": "R", "message": "m"}}
-    return ready_view(backup=Backup.model_validate(body), **there)
-
-
-def clean(view: BackupView, *, keep_snapshot: bool, keep_job: bool) -> list[Action]:
-    """Apply cleaning actions one by one, as the effects would, until none is left."""
-    done: list[Action] = []
-    removes = {
-        Action.DELETE_JOB: {"job": None},
-        Action.DELETE_PODS: {"pods": []},
-        Action.DELETE_CLONE: {"clone": None},
-        Action.DELETE_SECRET: {"has_secret": False},
-        Action.DROP_SOURCE_SNAPSHOT: {"snapshot": None, "content": None},
-        Action.RESTORE_CONTENT: {"content": world.content("Delete")},
-        Action.DELETE_SNAPSHOT: {
-            "snapshot": None,
-            "content": None,
-            "own_snapshot": None,
-            "own_content": None,
-        },
-        Action.DELETE_FORMER_SNAPSHOTS: {"former_snapshots": []},
-    }
-    while (action := next_cleaning(view, keep_snapshot=keep_snapshot, keep_job=keep_job)) is not None:
-        done.append(action)
-        assert len(done) < 20, f"cleaning does not end: {done}"
-        view = dataclasses.replace(view, **removes[action])
-    return done
 
 
 @pytest.mark.parametrize(("there", "_action"), STEPS)

@@ -76,9 +76,9 @@ def test_storage_of_its_own_is_exactly_that_place_with_the_tenants_keys() -> Non
         (vault(className="gold"), [], Missing, "ClassNotFound"),
         (vault(), [vault_class("gold")], Missing, "NoDefaultClass"),
         (vault(), [vault_class("a", default=True), vault_class("b", default=True)], Refusal, "AmbiguousClass"),
-        (vault(className="gold"), [vault_class("gold", adoption="Any")], Refusal, "NotServed"),
+        (vault(className="gold"), [vault_class("gold", limits={"concurrentBackups": 3})], Refusal, "NotServed"),
         (vault(type="Server"), [], Refusal, "NotServed"),
-        (vault(adopt="s3://shared/x"), [], Refusal, "NotServed"),
+        (vault(storage=own_storage(), adopt="s3://mine/a/b/shop/disks-89abcdef"), [], Refusal, "AdoptionInvalid"),
         (vault(storage=own_storage(credentialsSecretRef=None)), [], Refusal, "NoCredentials"),
     ],
 )  # fmt: skip
@@ -169,6 +169,52 @@ def test_f18_what_is_deleted_stays_a_week_or_as_the_class_says() -> None:
         assert place.trash_days == expected
 
 
+FORMER = "s3://shared/all/shop/disks-89abcdef"
+
+
+def adopted(place: str, adoption: str, others: list[Vault] | None = None) -> Storage | Refusal | Missing:
+    subject = vault(className="gold", adopt=place)
+    return resolve_storage(
+        subject, [vault_class("gold", adoption=adoption)], "blockvault-system", Rules(), others or []
+    )
+
+
+@pytest.mark.parametrize(
+    ("place", "adoption", "result"),
+    [
+        (FORMER, "SameNamespace", FORMER),
+        (FORMER + "/", "Any", FORMER),
+        ("s3://shared/all/other/disks-89abcdef", "Any", "s3://shared/all/other/disks-89abcdef"),
+        (FORMER, "Never", "AdoptionForbidden"),
+        ("s3://shared/all/other/disks-89abcdef", "SameNamespace", "AdoptionForbidden"),
+        # Not below the class's own place, or not a vault's place there.
+        ("s3://other/all/shop/disks-89abcdef", "Any", "AdoptionInvalid"),
+        ("s3://shared/allshop/disks-89abcdef", "Any", "AdoptionInvalid"),
+        ("s3://shared/all", "Any", "AdoptionInvalid"),
+        ("s3://shared/all/shop", "Any", "AdoptionInvalid"),
+        ("s3://shared/all/shop/disks-89abcdef/lineages", "Any", "AdoptionInvalid"),
+        ("s3://shared/all/shop/../other/disks-89abcdef", "Any", "AdoptionInvalid"),
+        ("s3://shared/all/../shop/disks-89abcdef", "SameNamespace", "AdoptionInvalid"),
+        ("s3://shared/all//shop/disks-89abcdef", "Any", "AdoptionInvalid"),
+        ("", "Any", "AdoptionInvalid"),
+    ],
+)
+def test_f18_a_former_place_is_taken_over_where_the_class_allows_it(
+    place: str, adoption: str, result: str
+) -> None:
+    found = adopted(place, adoption)
+    assert (found.location if isinstance(found, Storage) else found.reason) == result
+
+
+def test_f18_a_place_that_another_vault_uses_is_not_taken_over() -> None:
+    body = {**world.VAULT, "status": {"phase": "Available", "location": FORMER}}
+    body["metadata"] = {**body["metadata"], "name": "holder", "uid": "other"}
+    found = adopted(FORMER, "Any", [Vault.model_validate(body)])
+    assert isinstance(found, Refusal)
+    assert found.reason == "LocationInUse"
+    assert "shop/holder" in found.message
+
+
 KEY = {"keySecretRef": {"name": "vault-key"}}
 
 
@@ -253,6 +299,6 @@ def test_a_damaged_volume_is_named_and_the_vault_goes_on() -> None:
 
 def test_a_class_says_what_is_not_served() -> None:
     assert class_status(vault_class("gold"), NOW)["phase"] == "Ready"
-    refused = class_status(vault_class("gold", adoption="Any"), NOW)
+    refused = class_status(vault_class("gold", limits={"concurrentBackups": 3}), NOW)
     assert refused["phase"] == "Error"
-    assert "spec.adoption" in refused["message"]
+    assert "spec.limits" in refused["message"]

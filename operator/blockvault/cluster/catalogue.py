@@ -1,0 +1,115 @@
+"""Backups of a Vault's store that no object shows get one; volumes are taken over where somebody says so."""
+
+from __future__ import annotations
+
+from blockvault.api import Backup, Vault
+from blockvault.core.catalogue import Stored, imported_object, imported_status, lost_status, unseen
+from blockvault.core.decision import Missing, Refusal
+from blockvault.core.naming import TAKE_OVER_ANNOTATION
+from blockvault.core.objects import Object
+from blockvault.engine import EngineError
+from blockvault.stores import StoreError
+
+from . import operations
+from .context import Context
+from .gateway import ConflictError, GatewayError
+from .places import Place, cluster_id, vault_place
+from .resources import BACKUPS, VAULTS
+
+# How often a store is looked through for what others have made; and when it could not be.
+EVERY_SECONDS, RETRY_SECONDS = 3600.0, 60.0
+
+
+async def reconcile_catalogue(context: Context, namespace: str, name: str) -> float | None:
+    """Look a Vault's store through once. Returns seconds until the next time, None when the Vault is gone."""
+    obj = await context.gateway.get(VAULTS, name, namespace)
+    if obj is None or obj["metadata"].get("deletionTimestamp"):
+        return None
+    vault = Vault.model_validate(obj)
+    if vault.status is None or vault.status.phase != "Available":
+        return RETRY_SECONDS
+    place = await vault_place(context, vault)
+    if isinstance(place, Refusal | Missing):
+        return RETRY_SECONDS
+    try:
+        await _take_over(context, vault, place)
+        await _show_all(context, vault, place)
+    except (StoreError, EngineError) as error:
+        problem = {
+            "phase": "Error",
+            "reason": error.reason,
+            "message": f"The store's backups cannot be listed: {error}",
+        }
+        await operations.tell(context, VAULTS, obj, problem)
+        return RETRY_SECONDS
+    return EVERY_SECONDS
+
+
+async def _show_all(context: Context, vault: Vault, place: Place) -> None:
+    before = await _backups(context, vault)
+    # Objects first, then the store: a deletion goes the other way, so nothing comes back that was deleted meanwhile.
+    rows = unseen(await context.stores.list_backups(place.access), before)
+    if not rows:
+        return
+    # What was made meanwhile has an object by now.
+    rows = unseen(rows, await _backups(context, vault))
+    taken = {
+        b["metadata"]["name"] for b in await context.gateway.list_objects(BACKUPS, vault.metadata.namespace)
+    }
+    for row in rows:
+        facts = await context.stores.describe(place.access, row["volume"], row["backupId"])
+        if facts is None:
+            continue
+        body = imported_object(vault, facts, taken)
+        try:
+            await context.gateway.create(BACKUPS, body)
+        except ConflictError:
+            continue  # looked at again next time
+        taken.add(body["metadata"]["name"])
+
+
+async def _backups(context: Context, vault: Vault) -> list[Backup]:
+    fields = {"spec.vaultRef.name": vault.metadata.name}
+    found = await context.gateway.list_objects(BACKUPS, vault.metadata.namespace, fields=fields)
+    return [Backup.model_validate(b) for b in found]
+
+
+async def show_stored(context: Context, obj: Object, backup: Backup, stored: Stored) -> float | None:
+    """Fill the status of an object that shows a stored backup. Returns seconds until the next try, None when done."""
+    found = await context.gateway.get(VAULTS, backup.spec.vault_ref.name, backup.metadata.namespace)
+    vault = Vault.model_validate(found) if found else None
+    if vault is None or vault.status is None or vault.status.phase != "Available":
+        return RETRY_SECONDS
+    place = await vault_place(context, vault)
+    if isinstance(place, Refusal | Missing):
+        return RETRY_SECONDS
+    try:
+        facts = await context.stores.describe(place.access, stored.volume, stored.backup_id)
+    except (StoreError, EngineError) as error:
+        raise GatewayError(0, f"Backup {backup.metadata.name}", str(error)) from error
+    if facts is None:
+        status = lost_status(backup, stored, context.clock())
+    else:
+        status = imported_status(vault, backup, facts, await cluster_id(context), context.clock())
+    await operations.write_status(context, BACKUPS, obj, status)
+    return None
+
+
+async def _take_over(context: Context, vault: Vault, place: Place) -> None:
+    """Volumes of the cluster that the annotation names belong to this one from now on; once for each value."""
+    cluster = vault.metadata.annotations.get(TAKE_OVER_ANNOTATION)
+    if not cluster or (vault.status and vault.status.took_over == cluster):
+        return
+    taken = await context.stores.take_over(place.access, cluster)
+    for backup in await _backups(context, vault):
+        if backup.status and backup.status.cluster == cluster:
+            meta = backup.metadata
+            await context.gateway.patch_status(BACKUPS, meta.name, meta.namespace, {"cluster": None})
+    status = {"tookOver": cluster}
+    await context.gateway.patch_status(VAULTS, vault.metadata.name, vault.metadata.namespace, status)
+    words = ", ".join(taken) or "none of its volumes is here"
+    obj: Object = {"metadata": vault.metadata.model_dump(by_alias=True, mode="json")}
+    message = f"Taken over from cluster {cluster}: {words}."
+    await operations.tell(
+        context, VAULTS, obj, {"phase": "Available", "reason": "TakenOver", "message": message}
+    )

@@ -1,0 +1,161 @@
+"""Backups of the store that no object shows: which they are, and the objects that show them (A13, F5). Pure.
+
+The store is the truth. What another cluster made, or this one before it was lost, appears as a Backup in state
+Available that can be restored at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from blockvault.api import Backup, Vault
+from blockvault.api.common import NAME_PATTERN
+
+from .conditions import ready_conditions, timestamp
+from .naming import IMPORTED_ANNOTATION, IMPORTED_LABEL
+from .objects import Object
+
+CLAIM = "PersistentVolumeClaim"
+LONGEST_DESCRIPTION = 255
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A backup of the store, by the two words that find it there."""
+
+    volume: str
+    backup_id: str
+
+
+def imported(backup: Backup) -> Stored | None:
+    """What of the store an object shows that the catalogue made; None of all others."""
+    text = backup.metadata.annotations.get(IMPORTED_ANNOTATION)
+    try:
+        facts = json.loads(text or "null")
+        return Stored(str(facts["volume"]), str(facts["backupId"]))
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def unseen(rows: Iterable[dict[str, Any]], backups: Iterable[Backup]) -> list[dict[str, Any]]:
+    """Backups of the store, as it lists them, that no object shows. What is in the trash is none.
+
+    An object shows what it has made, also where that does not stand in its status yet: the operation is its uid.
+    """
+    seen: set[str] = set()
+    for backup in backups:
+        seen.add(backup.metadata.uid)
+        seen |= {v.backup_id for v in (backup.status.volumes if backup.status else []) if v.backup_id}
+        if (stored := imported(backup)) is not None:
+            seen.add(stored.backup_id)
+    return [
+        row
+        for row in rows
+        if row["backupId"] not in seen and row["operationId"] not in seen and "trash" not in row["labels"]
+    ]
+
+
+def imported_object(vault: Vault, facts: dict[str, Any], taken: set[str]) -> Object:
+    """The object that shows a backup, by all that the store knows of it. Its former name, if nobody has it here."""
+    meta = facts["meta"]
+    stored = {"volume": facts["volume"], "backupId": facts["backupId"]}
+    return {
+        "metadata": {
+            "name": _name(vault, meta, facts["backupId"], taken),
+            "namespace": vault.metadata.namespace,
+            "labels": {IMPORTED_LABEL: "true"},
+            "annotations": {IMPORTED_ANNOTATION: json.dumps(stored, sort_keys=True)},
+        },
+        "spec": {
+            "vaultRef": {"name": vault.metadata.name},
+            "resource": {"kind": CLAIM, "name": claim_of(facts)},
+            **(
+                {"description": str(meta["description"])[:LONGEST_DESCRIPTION]}
+                if meta.get("description")
+                else {}
+            ),
+        },
+    }
+
+
+def _name(vault: Vault, meta: dict[str, Any], backup_id: str, taken: set[str]) -> str:
+    former = str(meta.get("backup") or "")
+    here = meta.get("namespace") == vault.metadata.namespace
+    if here and former not in taken and re.fullmatch(NAME_PATTERN, former) and len(former) <= 253:
+        return former
+    return f"imported-{backup_id[:12]}"
+
+
+def claim_of(facts: dict[str, Any]) -> str:
+    """The claim that a backup was made from; of what is none, such as a device by the command line, a name like one."""
+    for candidate in (facts["meta"].get("claim"), str(facts["volume"]).rpartition("/")[2]):
+        if candidate and len(str(candidate)) <= 253 and re.fullmatch(NAME_PATTERN, str(candidate)):
+            return str(candidate)
+    return f"volume-{hashlib.sha256(str(facts['volume']).encode()).hexdigest()[:12]}"
+
+
+def imported_status(
+    vault: Vault, backup: Backup, facts: dict[str, Any], actor: str, now: datetime
+) -> dict[str, Any]:
+    """The status of an object that shows a stored backup. `actor`: this cluster."""
+    meta, owner = facts["meta"], (facts.get("owner") or {}).get("cluster")
+    source = meta.get("source") or {}
+    foreign = owner if owner != actor else None
+    message = "Found in the store" + (f", where it belongs to cluster {foreign}." if foreign else ".")
+    generation = backup.metadata.generation
+    known = ("policy", "slot", "retention", "timeZone")
+    automatic = meta.get("trigger") == "Policy" and all(meta.get(key) for key in known)
+    status: dict[str, Any] = {
+        "phase": "Available",
+        "reason": "Imported",
+        "message": message,
+        "observedGeneration": generation,
+        "conditions": ready_conditions([], "ready", "Imported", message, generation=generation, now=now),
+        "type": str(facts["type"]).capitalize(),
+        "trigger": "Policy" if automatic else "Manual",
+        "location": vault.status.location if vault.status else None,
+        "cluster": foreign,
+        "startedAt": facts["createdAt"],
+        "completedAt": facts["createdAt"],
+        "volumes": [
+            {
+                "claim": claim_of(facts),
+                "size": facts["size"],
+                "backupId": facts["backupId"],
+                "rootHash": facts["rootHash"],
+                "lineageVolume": facts["volume"],
+                "bytesScanned": facts["bytesScanned"],
+                "bytesChanged": facts["bytesChanged"],
+                "bytesStored": facts["bytesStored"],
+                "fileSystem": facts["fileSystem"],
+                "snapshotTime": meta.get("snapshotTime") or facts["createdAt"],
+                "volumeMode": source.get("volume_mode"),
+                "storageClassName": source.get("storage_class"),
+            }
+        ],
+    }
+    if automatic:
+        status |= {key: meta[key] for key in known}
+    return status
+
+
+def lost_status(backup: Backup, stored: Stored, now: datetime) -> dict[str, Any]:
+    """The status of an object that says to show a backup which the store has not."""
+    message = (
+        f"The vault's store holds no backup {stored.backup_id} of volume {stored.volume}: delete this object."
+    )
+    generation = backup.metadata.generation
+    return {
+        "phase": "Error",
+        "reason": "NotInStore",
+        "message": message,
+        "observedGeneration": generation,
+        "completedAt": timestamp(now),
+        "conditions": ready_conditions([], "stalled", "NotInStore", message, generation=generation, now=now),
+    }
