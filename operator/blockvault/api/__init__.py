@@ -5,6 +5,7 @@ from __future__ import annotations
 from .backup import Backup, BackupSpec, BackupStatus, StoredVolume
 from .common import (
     Condition,
+    Limits,
     ObjectMeta,
     RunStatus,
     S3Storage,
@@ -37,6 +38,7 @@ __all__ = [
     "BackupStatus",
     "Condition",
     "Keep",
+    "Limits",
     "MoverTemplate",
     "NewClaim",
     "NotServed",

@@ -49,7 +49,8 @@ def _vault_class(obj: VaultClass) -> list[NotServed]:
              "vaults on a shared claim are not served yet."),
             (spec.object_lock is not None, "spec.objectLock", "object lock is not served yet."),
             (spec.mass_deletion is not None, "spec.massDeletion", "the hold on deletion is not served yet."),
-            (spec.limits is not None, "spec.limits", "limits are not served yet."),
+            (bool(spec.limits and spec.limits.bandwidth), "spec.limits.bandwidth",
+             "limits of the bandwidth are not served yet."),
             (spec.defaults is not None, "spec.defaults", "defaults of a class are not served yet."),
         ]
     )  # fmt: skip
@@ -62,7 +63,8 @@ def _vault(obj: Vault) -> list[NotServed]:
             (spec.type != "Disk", "spec.type", f"type {spec.type} is not served yet, only Disk is."),
             (spec.deletion_policy == "Delete", "spec.deletionPolicy",
              "Delete is not served yet: stored data stays when the Vault is deleted."),
-            (spec.limits is not None, "spec.limits", "limits are not served yet."),
+            (bool(spec.limits and spec.limits.bandwidth), "spec.limits.bandwidth",
+             "limits of the bandwidth are not served yet."),
         ]
     )  # fmt: skip
 

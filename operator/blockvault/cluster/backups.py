@@ -16,6 +16,7 @@ from blockvault.core.naming import DEVICE_PATH, owned_name, volume_name
 from blockvault.core.objects import Object
 from blockvault.core.plan_backup import Action, BackupView, decide_backup
 from blockvault.core.source import Source, describe_source, read_source
+from blockvault.core.turns import Waiting
 from blockvault.engine import EngineError
 from blockvault.stores import StoreError
 
@@ -24,7 +25,7 @@ from .catalogue import show_stored
 from .context import Context, runs_key, utc_now
 from .gateway import GatewayError
 from .movers import mover_job, mover_request, mover_secret
-from .places import Place, mover_template, vault_place
+from .places import Place, limits_of, mover_template, vault_place
 from .resources import (
     BACKUPS,
     CLAIMS,
@@ -40,6 +41,8 @@ from .templates import Owner, raw_claim
 log = logging.getLogger(__name__)
 
 TERMINAL = ("Available", "Error")
+# Of a Backup that waits for its turn: it is woken, and looks by itself only for what was missed.
+QUEUED_UP, QUEUE_SECONDS = "Queued", 30.0
 
 
 async def reconcile_backup(context: Context, namespace: str, name: str) -> float | None:
@@ -54,8 +57,14 @@ async def reconcile_backup(context: Context, namespace: str, name: str) -> float
     if stored is not None:
         return await show_stored(context, obj, backup, stored)
     owner = owner_of(backup)
+    if context.turns.waits(owner.uid) and not backup.spec.cancel:
+        await operations.write_status(context, BACKUPS, obj, _queued(context, obj, backup))
+        return QUEUE_SECONDS
     view, found = await observe(context, backup, owner)
     decision = decide_backup(view)
+    if not await _has_turn(context, view, decision):
+        await operations.write_status(context, BACKUPS, obj, _queued(context, obj, backup))
+        return QUEUE_SECONDS
     status = operations.decided_status(decision, obj.get("status") or {}, backup.metadata.generation, context)
     if not (backup.status and backup.status.trigger):
         status |= origin_status(backup)
@@ -71,6 +80,39 @@ async def reconcile_backup(context: Context, namespace: str, name: str) -> float
     if decision.action is not None:
         await perform(context, owner, view, found, Action(decision.action), decision.detail)
     return decision.next_look
+
+
+async def _has_turn(context: Context, view: BackupView, decision: Decision) -> bool:
+    """Whether the Backup may do what was decided: one that begins needs a place among those at work (F10)."""
+    meta = view.backup.metadata
+    vault = f"{meta.namespace}/{view.backup.spec.vault_ref.name}"
+    if decision.action is Action.CREATE_SNAPSHOT and view.vault is not None:
+        most = (await limits_of(context, view.vault)).concurrent_backups
+        return context.turns.take(Waiting(meta.creation_timestamp, meta.uid, vault, most))
+    if view.started and view.outcome is None:
+        context.turns.keep(meta.uid, vault)
+    else:
+        leave_turn(context, meta.uid)
+    return True
+
+
+def leave_turn(context: Context, uid: str) -> None:
+    """Give a Backup's place to those that wait, and wake them."""
+    for other in context.turns.leave(uid):
+        context.wakeups.wake(other)
+
+
+def _queued(context: Context, obj: Object, backup: Backup) -> dict[str, Any]:
+    """The status of a Backup that waits for its turn; the figures in it do not make it another one each time."""
+    vault = f"{backup.metadata.namespace}/{backup.spec.vault_ref.name}"
+    former = obj.get("status") or {}
+    message = f"Waiting for its turn: at work are {context.turns.words(vault)}."
+    if former.get("reason") == QUEUED_UP:
+        message = former.get("message", message)
+    decision = Decision("Pending", QUEUED_UP, message)
+    return operations.decided_status(decision, former, backup.metadata.generation, context) | origin_status(
+        backup
+    )
 
 
 def owner_of(backup: Backup) -> Owner:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from blockvault.core.turns import Turns
 from blockvault.metrics.figures import Figures
 from blockvault.storework import StoreWork
 
 from .gateway import Gateway
-from .settings import Settings
+from .settings import MOST_BACKUPS, Settings
 
 
 def utc_now() -> datetime:
@@ -80,5 +81,6 @@ class Context:
     clock: Callable[[], datetime] = utc_now
     cluster: str | None = None
     wakeups: Wakeups = field(default_factory=Wakeups)
+    turns: Turns = field(default_factory=lambda: Turns(MOST_BACKUPS))
     # A reconcile and a deletion of one object never overlap in this process.
     locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))

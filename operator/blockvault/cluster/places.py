@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from blockvault.api import MoverTemplate, Vault, VaultClass
+from blockvault.api import Limits, MoverTemplate, Vault, VaultClass
 from blockvault.core.decision import Missing, Refusal
 from blockvault.core.plan_vault import Rules, Secrets, Storage, read_credentials, read_keys, resolve_storage
 from blockvault.engine import Access
@@ -54,6 +54,16 @@ async def mover_template(context: Context, vault: Vault) -> MoverTemplate | None
     """How the Vault's class wants mover pods scheduled (F26)."""
     place = await vault_place(context, vault)
     return None if isinstance(place, Refusal | Missing) else place.mover
+
+
+async def limits_of(context: Context, vault: Vault) -> Limits:
+    """What bounds a Vault: each limit as it says, else as its class does (F10, A3)."""
+    own, place = vault.spec.limits or Limits(), await vault_place(context, vault)
+    if isinstance(place, Refusal | Missing) or place.storage.vault_class is None:
+        return own
+    return (place.storage.vault_class.spec.limits or Limits()).model_copy(
+        update=own.model_dump(exclude_none=True)
+    )
 
 
 async def cluster_id(context: Context) -> str:

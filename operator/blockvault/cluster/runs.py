@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from blockvault.api import Backup, BackupPolicy, Restore, Vault, as_dict, not_served
-from blockvault.core.association import CLAIM, Associations, associate
+from blockvault.core.association import CLAIM, MOST_RESOURCES, Associations, associate
 from blockvault.core.conditions import timestamp
 from blockvault.core.naming import MANAGED_BY, MANAGED_BY_LABEL, RUN_ANNOTATION
 from blockvault.core.objects import Object
@@ -15,6 +15,7 @@ from blockvault.core.runs import IDLE_SECONDS, NewBackup, RunPlan, RunView, plan
 from . import operations
 from .context import Context
 from .gateway import ConflictError, GatewayError
+from .places import limits_of
 from .resources import BACKUPS, CLAIMS, POLICIES, RESTORES, VAULTS
 
 # Numbers of one run's Backups; a vault holds no more resources than a quarter of these.
@@ -51,7 +52,8 @@ async def _observe(context: Context, vault: Vault) -> tuple[Associations, RunVie
     gateway, namespace, now = context.gateway, str(vault.metadata.namespace), context.clock()
     claims = {c["metadata"]["name"]: c for c in await gateway.list_objects(CLAIMS, namespace)}
     vaults = [Vault.model_validate(v) for v in await gateway.list_objects(VAULTS, namespace)]
-    held = associate(vault, claims, vaults, now)
+    most = (await limits_of(context, vault)).resources
+    held = associate(vault, claims, vaults, now, MOST_RESOURCES if most is None else most)
     ref = vault.spec.policy_ref
     policy = await gateway.get(POLICIES, ref.name, namespace) if ref else None
     found = await gateway.list_objects(BACKUPS, namespace, fields={"spec.vaultRef.name": vault.metadata.name})

@@ -6,6 +6,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+# Backups at work at once, where nobody says otherwise.
+MOST_BACKUPS = 8
+
 
 class SettingsError(Exception):
     """The environment says something that cannot be used."""
@@ -28,6 +31,7 @@ class Settings:
     allow_tenant_storage: bool = True
     allow_local_endpoints: bool = False
     log_format: str = "text"
+    max_backups: int = MOST_BACKUPS
     testing_clock: str = ""
 
     @classmethod
@@ -45,17 +49,17 @@ class Settings:
             instance=environment.get("BLOCKVAULT_INSTANCE", cls.instance),
             allow_tenant_storage=_flag(environment, "BLOCKVAULT_ALLOW_TENANT_STORAGE", True),
             allow_local_endpoints=_flag(environment, "BLOCKVAULT_ALLOW_LOCAL_ENDPOINTS", False),
+            max_backups=_number(environment, "BLOCKVAULT_MAX_BACKUPS", cls.max_backups, least=1),
             testing_clock=environment.get("BLOCKVAULT_TESTING_CLOCK", ""),
             log_format=_choice(environment, "BLOCKVAULT_LOG_FORMAT", cls.log_format, ("text", "json")),
         )
 
 
-def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+def _number(environment: Mapping[str, str], name: str, default: int, least: int = 0) -> int:
     text = environment.get(name, str(default))
-    try:
-        return int(text)
-    except ValueError:
-        raise SettingsError(f"{name} is {text!r}: set a number.") from None
+    if not text.isdecimal() or int(text) < least:
+        raise SettingsError(f"{name} is {text!r}: set a number, {least} or more.")
+    return int(text)
 
 
 def _flag(environment: Mapping[str, str], name: str, default: bool) -> bool:

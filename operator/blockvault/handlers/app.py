@@ -20,6 +20,7 @@ from blockvault.cluster.context import Context, utc_now
 from blockvault.cluster.gateway import connect
 from blockvault.cluster.settings import Settings, SettingsError
 from blockvault.core.naming import GROUP, MANAGED_BY, MANAGED_BY_LABEL
+from blockvault.core.turns import Turns
 from blockvault.metrics.collector import registry_of
 from blockvault.metrics.figures import Figures
 from blockvault.metrics.server import start_server, stop_server
@@ -95,7 +96,7 @@ async def serve(settings: Settings) -> None:
     gateway = await connect()
     stores = StoreWork()
     clock = MovedClock(settings.testing_clock) if settings.testing_clock else None
-    context = Context(gateway, settings, stores, figures, clock or utc_now)
+    context = Context(gateway, settings, stores, figures, clock or utc_now, turns=Turns(settings.max_backups))
     registry = kopf.OperatorRegistry()
     register(registry, context)
 

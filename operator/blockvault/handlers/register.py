@@ -6,7 +6,7 @@ from typing import Any
 
 import kopf
 
-from blockvault.cluster.backups import reconcile_backup
+from blockvault.cluster.backups import leave_turn, reconcile_backup
 from blockvault.cluster.catalogue import reconcile_catalogue
 from blockvault.cluster.context import Context, catalogue_key, runs_key, upkeep_key
 from blockvault.cluster.deletion import delete_backup
@@ -44,7 +44,10 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
 
     @kopf.daemon(GROUP, VERSION, "backups", when=unfinished, registry=registry, **STOPPING)
     async def backup(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
-        await run_loop(context, "Backup", uid, lambda: reconcile_backup(context, str(namespace), name))
+        try:
+            await run_loop(context, "Backup", uid, lambda: reconcile_backup(context, str(namespace), name))
+        finally:
+            leave_turn(context, uid)
 
     @kopf.on.delete(GROUP, VERSION, "backups", registry=registry)
     async def backup_deleted(*, body: kopf.Body, uid: str, **_: Any) -> None:

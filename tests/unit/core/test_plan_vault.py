@@ -76,7 +76,7 @@ def test_storage_of_its_own_is_exactly_that_place_with_the_tenants_keys() -> Non
         (vault(className="gold"), [], Missing, "ClassNotFound"),
         (vault(), [vault_class("gold")], Missing, "NoDefaultClass"),
         (vault(), [vault_class("a", default=True), vault_class("b", default=True)], Refusal, "AmbiguousClass"),
-        (vault(className="gold"), [vault_class("gold", limits={"concurrentBackups": 3})], Refusal, "NotServed"),
+        (vault(className="gold"), [vault_class("gold", limits={"bandwidth": "1Mi"})], Refusal, "NotServed"),
         (vault(type="Server"), [], Refusal, "NotServed"),
         (vault(storage=own_storage(), adopt="s3://mine/a/b/shop/disks-89abcdef"), [], Refusal, "AdoptionInvalid"),
         (vault(storage=own_storage(credentialsSecretRef=None)), [], Refusal, "NoCredentials"),
@@ -299,6 +299,6 @@ def test_a_damaged_volume_is_named_and_the_vault_goes_on() -> None:
 
 def test_a_class_says_what_is_not_served() -> None:
     assert class_status(vault_class("gold"), NOW)["phase"] == "Ready"
-    refused = class_status(vault_class("gold", limits={"concurrentBackups": 3}), NOW)
+    refused = class_status(vault_class("gold", limits={"bandwidth": "1Mi"}), NOW)
     assert refused["phase"] == "Error"
     assert "spec.limits" in refused["message"]
