@@ -69,12 +69,22 @@ def test_f18_a_deleted_backup_is_trash_for_the_days_of_its_class(env: EmbeddedEn
     status = vault_status(env)
     assert status["backups"] == 0
     assert status["trashBytes"] == status["usedBytes"] > MIB
-    repository = Access(location(env), actor=kube_system(env)).open()
-    (entry,) = repository.list("shop/db")
+    (entry,) = Access(location(env)).open().list("shop/db")
     assert entry["backupId"] == backup_id
     days = (parse(entry["labels"]["trash"]["until"]) - parse(entry["labels"]["trash"]["since"])) / 86400
     assert days == pytest.approx(3, abs=0.01)
-    assert repository.undelete("shop/db", backup_id)
+    # Its id stands in the Vault, and one annotation brings it back, as an object too.
+    env.cluster.until(lambda: vault_status(env).get("trash"), "the trash is named", 30)
+    assert [row["backupId"] for row in vault_status(env)["trash"]] == [backup_id]
+    vault = manifests.vault("v", "v")
+    vault["metadata"]["annotations"] = {"blockvault.dev/undelete": backup_id}
+    env.apply(vault)
+    back = env.wait_for("backup", "b", phase_is("Available"), timeout=30)
+    assert back["status"]["volumes"][0]["backupId"] == backup_id
+    env.cluster.until(lambda: not vault_status(env).get("trash"), "the trash is empty", 30)
+    env.apply(manifests.restore("r", "b", "copy", env.storage_class, "8Mi"))
+    env.wait_for("restore", "r", phase_is("Completed"), timeout=60)
+    assert env.digest("copy", SIZE) == env.digest("db", SIZE)
 
 
 def test_a12_what_is_deleted_at_once_is_removed_from_the_store_by_a_run_of_upkeep(

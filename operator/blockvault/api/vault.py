@@ -278,6 +278,19 @@ class UpkeepStatus(Model):
     """When something was deleted that a run should see to soon."""
 
 
+class TrashedBackup(Model):
+    """A deleted backup that can be brought back."""
+
+    backup_id: str
+    """Its id in the store."""
+    volume: str
+    """The volume that it is of."""
+    created_at: str | None = None
+    """When it was made."""
+    until: str
+    """When it goes for good."""
+
+
 class VaultStatus(BaseStatus):
     """Pending, Available, Locked, Deleting or Error (A5)."""
 
@@ -297,6 +310,10 @@ class VaultStatus(BaseStatus):
     """How many of the used bytes only the trash needs (F18)."""
     in_trash: int | None = None
     """Deleted backups that can still be brought back."""
+    trash: Annotated[list[TrashedBackup], Field(max_length=64)] | None = None
+    """The deleted backups that go last; blockvault.dev/undelete brings one back."""
+    undeleted: str | None = None
+    """The value of the annotation blockvault.dev/undelete that was obeyed last."""
     encrypted: bool | None = None
     """Whether all that is stored is encrypted."""
     upkeep: UpkeepStatus | None = None

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from blockvault.api import Backup, Vault
-from blockvault.core.catalogue import Stored, imported_object, imported_status, lost_status, unseen
+from blockvault.core.catalogue import (
+    Stored,
+    imported_object,
+    imported_status,
+    lost_status,
+    trash_status,
+    unseen,
+)
 from blockvault.core.decision import Missing, Refusal
-from blockvault.core.naming import TAKE_OVER_ANNOTATION
+from blockvault.core.naming import TAKE_OVER_ANNOTATION, UNDELETE_ANNOTATION
 from blockvault.core.objects import Object
 from blockvault.engine import EngineError
 from blockvault.stores import StoreError
@@ -33,7 +42,8 @@ async def reconcile_catalogue(context: Context, namespace: str, name: str) -> fl
         return RETRY_SECONDS
     try:
         await _take_over(context, vault, place)
-        await _show_all(context, vault, place)
+        await _undelete(context, vault, place)
+        await operations.write_status(context, VAULTS, obj, await _show_all(context, vault, place))
     except (StoreError, EngineError) as error:
         problem = {
             "phase": "Error",
@@ -45,12 +55,15 @@ async def reconcile_catalogue(context: Context, namespace: str, name: str) -> fl
     return EVERY_SECONDS
 
 
-async def _show_all(context: Context, vault: Vault, place: Place) -> None:
+async def _show_all(context: Context, vault: Vault, place: Place) -> dict[str, Any]:
+    """Show what no object shows. What the status says of the trash."""
     before = await _backups(context, vault)
     # Objects first, then the store: a deletion goes the other way, so nothing comes back that was deleted meanwhile.
-    rows = unseen(await context.stores.list_backups(place.access), before)
+    stored = await context.stores.list_backups(place.access)
+    status = {"trash": trash_status(stored)}
+    rows = unseen(stored, before)
     if not rows:
-        return
+        return status
     # What was made meanwhile has an object by now.
     rows = unseen(rows, await _backups(context, vault))
     taken = {
@@ -66,6 +79,7 @@ async def _show_all(context: Context, vault: Vault, place: Place) -> None:
         except ConflictError:
             continue  # looked at again next time
         taken.add(body["metadata"]["name"])
+    return status
 
 
 async def _backups(context: Context, vault: Vault) -> list[Backup]:
@@ -95,6 +109,32 @@ async def show_stored(context: Context, obj: Object, backup: Backup, stored: Sto
     return None
 
 
+async def _undelete(context: Context, vault: Vault, place: Place) -> None:
+    """Bring the backup back from the trash that the annotation names; once for each value (F18)."""
+    backup_id = vault.metadata.annotations.get(UNDELETE_ANNOTATION)
+    if not backup_id or (vault.status and vault.status.undeleted == backup_id):
+        return
+    rows = await context.stores.list_backups(place.access)
+    row = next((row for row in rows if row["backupId"] == backup_id), None)
+    if row is None:
+        words = (
+            f"There is no backup {backup_id} in the trash, nor out of it: status.trash names those that are."
+        )
+    elif await context.stores.undelete(place.access, row["volume"], backup_id):
+        words = f"Backup {backup_id} of volume {row['volume']} is back."
+    else:
+        words = f"Backup {backup_id} of volume {row['volume']} was not in the trash."
+    await _told(context, vault, {"undeleted": backup_id}, "Undeleted", words)
+
+
+async def _told(context: Context, vault: Vault, status: dict[str, Any], reason: str, message: str) -> None:
+    """Record that an annotation was obeyed, and tell what came of it."""
+    meta = vault.metadata
+    await context.gateway.patch_status(VAULTS, meta.name, meta.namespace, status)
+    obj: Object = {"metadata": meta.model_dump(by_alias=True, mode="json")}
+    await operations.tell(context, VAULTS, obj, {"phase": "Available", "reason": reason, "message": message})
+
+
 async def _take_over(context: Context, vault: Vault, place: Place) -> None:
     """Volumes of the cluster that the annotation names belong to this one from now on; once for each value."""
     cluster = vault.metadata.annotations.get(TAKE_OVER_ANNOTATION)
@@ -105,11 +145,7 @@ async def _take_over(context: Context, vault: Vault, place: Place) -> None:
         if backup.status and backup.status.cluster == cluster:
             meta = backup.metadata
             await context.gateway.patch_status(BACKUPS, meta.name, meta.namespace, {"cluster": None})
-    status = {"tookOver": cluster}
-    await context.gateway.patch_status(VAULTS, vault.metadata.name, vault.metadata.namespace, status)
     words = ", ".join(taken) or "none of its volumes is here"
-    obj: Object = {"metadata": vault.metadata.model_dump(by_alias=True, mode="json")}
-    message = f"Taken over from cluster {cluster}: {words}."
-    await operations.tell(
-        context, VAULTS, obj, {"phase": "Available", "reason": "TakenOver", "message": message}
+    await _told(
+        context, vault, {"tookOver": cluster}, "TakenOver", f"Taken over from cluster {cluster}: {words}."
     )

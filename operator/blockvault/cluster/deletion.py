@@ -16,7 +16,7 @@ from blockvault.stores import StoreError
 
 from . import operations
 from .backups import observe, owner_of, perform
-from .context import Context
+from .context import Context, catalogue_key
 from .places import vault_place
 from .resources import BACKUPS, NAMESPACES, RESTORES
 from .templates import Owner
@@ -82,6 +82,7 @@ async def _delete_stored(
     if backup_id is not None and keep == 0:
         await want_upkeep(context, vault)
     context.wakeups.wake(vault.metadata.uid)  # its usage has changed
+    context.wakeups.wake(catalogue_key(vault.metadata.uid))  # and its trash
     return None
 
 

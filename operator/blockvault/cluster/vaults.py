@@ -23,6 +23,7 @@ from . import operations
 from .context import Context
 from .places import Place, vault_place
 from .resources import VAULTS
+from .upkeep import want_upkeep
 
 # What is absent may yet come: everything else that a store refuses is wrong until a person mends it.
 ABSENT_REASONS = frozenset({"BucketNotFound"})
@@ -58,6 +59,11 @@ async def _check(context: Context, vault: Vault, place: Place | Refusal | Missin
         return waiting_status(vault, place, context.clock())
     try:
         store = await context.stores.check(place.access)
+        if store.trash_bytes and store.used_bytes > vault.spec.capacity_bytes:
+            # Before it holds up the next backup, what was deleted goes (F18).
+            await context.stores.empty_trash(place.access, vault.spec.capacity_bytes)
+            await want_upkeep(context, vault)
+            store = await context.stores.check(place.access)
     except (StoreError, EngineError) as error:
         kind = Missing if error.reason in ABSENT_REASONS else Refusal
         problem = kind(error.reason, f"{place.storage.location}: {error} {error.remedy}")

@@ -23,6 +23,8 @@ from .objects import Object
 
 CLAIM = "PersistentVolumeClaim"
 LONGEST_DESCRIPTION = 255
+# Deleted backups that a status names.
+MOST_TRASH = 64
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,21 @@ def unseen(rows: Iterable[dict[str, Any]], backups: Iterable[Backup]) -> list[di
         row
         for row in rows
         if row["backupId"] not in seen and row["operationId"] not in seen and "trash" not in row["labels"]
+    ]
+
+
+def trash_status(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the status of a Vault says of its trash: those that go last, the last one first."""
+    found = [row for row in rows if "trash" in row["labels"]]
+    found.sort(key=lambda row: (row["labels"]["trash"]["until"], row["backupId"]), reverse=True)
+    return [
+        {
+            "backupId": row["backupId"],
+            "volume": row["volume"],
+            "createdAt": row["createdAt"],
+            "until": row["labels"]["trash"]["until"],
+        }
+        for row in found[:MOST_TRASH]
     ]
 
 

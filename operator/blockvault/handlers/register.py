@@ -15,7 +15,14 @@ from blockvault.cluster.restores import clean_restore, reconcile_restore
 from blockvault.cluster.runs import reconcile_runs
 from blockvault.cluster.upkeep import end_upkeep, reconcile_upkeep
 from blockvault.cluster.vaults import reconcile_vault
-from blockvault.core.naming import GROUP, OPERATION_LABEL, RUN_NOW_ANNOTATION, TAKE_OVER_ANNOTATION, VERSION
+from blockvault.core.naming import (
+    GROUP,
+    OPERATION_LABEL,
+    RUN_NOW_ANNOTATION,
+    TAKE_OVER_ANNOTATION,
+    UNDELETE_ANNOTATION,
+    VERSION,
+)
 
 from .loop import run_loop
 
@@ -107,7 +114,7 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
             context.wakeups.wake(str(body.meta.uid))
         if wants(body, RUN_NOW_ANNOTATION, "lastRunNow"):
             context.wakeups.wake(runs_key(str(body.meta.uid)))
-        if wants(body, TAKE_OVER_ANNOTATION, "tookOver"):
+        if wants(body, TAKE_OVER_ANNOTATION, "tookOver") or wants(body, UNDELETE_ANNOTATION, "undeleted"):
             context.wakeups.wake(catalogue_key(str(body.meta.uid)))
 
     @kopf.on.event(GROUP, VERSION, "backuppolicies", registry=registry)

@@ -79,6 +79,11 @@ class StoreWork:
         found: list[str] = await self._call(work.take_over, access, cluster, timeout=timeout)
         return found
 
+    async def empty_trash(self, access: Access, down_to: int, timeout: float = CALL_SECONDS) -> list[str]:
+        """Empty the trash until no more than so many bytes are used; ids of what went. Raises as `check`."""
+        found: list[str] = await self._call(work.empty_trash, access, down_to, timeout=timeout)
+        return found
+
     async def rotate(self, access: Access, timeout: float = ROTATE_SECONDS) -> dict[str, Any]:
         """Wrap all lineages' keys under the new key; see rotation.RotationResult. Raises as `check`."""
         found: dict[str, Any] = await self._call(work.rotate, access, timeout=timeout)

@@ -81,6 +81,26 @@ def undelete(access: Access, volume: str, backup_id: str) -> bool:
     return _open(access).undelete(volume, backup_id)
 
 
+def empty_trash(access: Access, down_to: int) -> list[str]:
+    """Take backups out of the trash for good, the next that would go first, until no more than so many bytes are used.
+
+    Ids of those that went. What belongs to other clusters stays.
+    """
+    repository = _open(access)
+    rows = [row for row in repository.list() if "trash" in row["labels"] and _is_own(row, access)]
+    gone: list[str] = []
+    for row in sorted(rows, key=lambda row: row["labels"]["trash"]["until"]):
+        if sum(volume["usedBytes"] for volume in repository.usage()) <= down_to:
+            break
+        if repository.delete(row["volume"], row["backupId"]):
+            gone.append(row["backupId"])
+    return gone
+
+
+def _is_own(row: dict[str, Any], access: Access) -> bool:
+    return row["owner"] is None or row["owner"]["cluster"] == access.actor
+
+
 def find_operation(access: Access, volume: str, operation_id: str) -> dict[str, Any] | None:
     """The result of an operation that has committed."""
     found = _open(access).find_operation(volume, operation_id)

@@ -97,6 +97,24 @@ async def test_f18_what_is_deleted_is_trash_first_and_comes_back(
     assert (found.backups, found.in_trash, found.trash_bytes) == (1, 0, 0)
 
 
+async def test_f18_the_trash_is_emptied_until_the_rest_fits_and_no_further(
+    work: StoreWork, access: Access, tmp_path: Path
+) -> None:
+    await work.check(access)
+    made = []
+    for number in range(4):
+        (tmp_path / "volume").write_bytes(os.urandom(300_000))
+        made.append(access.open().backup(BackupRequest(str(tmp_path / "volume"), f"v{number}")))
+    for number, days in ((0, 3), (1, 1), (2, 2)):
+        await work.delete_backup(access, f"v{number}", made[number].backup_id, keep_seconds=days * 86400)
+    used = (await work.check(access)).used_bytes
+    assert await work.empty_trash(access, used) == []
+    assert await work.empty_trash(access, used - 1) == [made[1].backup_id], "the next that would go"
+    assert await work.empty_trash(replace(access, actor="there"), 0) == []
+    assert await work.empty_trash(access, 0) == [made[2].backup_id, made[0].backup_id]
+    assert (await work.check(access)).backups == 1
+
+
 async def test_f7_an_encrypted_store_opens_with_its_key_which_is_rotated(
     work: StoreWork, access: Access, tmp_path: Path
 ) -> None:
