@@ -112,6 +112,7 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
             context.figures.remove_vault(str(namespace), name)
         elif not observed(body):
             context.wakeups.wake(str(body.meta.uid))
+            context.wakeups.wake(upkeep_key(str(body.meta.uid)))
         if wants(body, RUN_NOW_ANNOTATION, "lastRunNow"):
             context.wakeups.wake(runs_key(str(body.meta.uid)))
         if wants(body, TAKE_OVER_ANNOTATION, "tookOver") or wants(body, UNDELETE_ANNOTATION, "undeleted"):
