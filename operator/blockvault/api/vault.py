@@ -230,6 +230,8 @@ class ResourceStatus(Model):
     """Name of its newest Backup that is Available."""
     last_backup_at: str | None = None
     """When that was safe."""
+    last_full_at: str | None = None
+    """The moment of its last full backup, which may be gone since (B7)."""
     next_run: str | None = None
     """When the policy backs it up next."""
     skipped: SkippedRun | None = None

@@ -41,7 +41,9 @@ from .templates import Owner, raw_claim
 log = logging.getLogger(__name__)
 
 TERMINAL = ("Available", "Error")
+# What waits for its Vault in the middle gives its place to others meanwhile.
 # Of a Backup that waits for its turn: it is woken, and looks by itself only for what was missed.
+STANDING_STILL = ("VaultNotFound", "VaultNotAvailable")
 QUEUED_UP, QUEUE_SECONDS = "Queued", 30.0
 
 
@@ -87,13 +89,25 @@ async def _has_turn(context: Context, view: BackupView, decision: Decision) -> b
     meta = view.backup.metadata
     vault = f"{meta.namespace}/{view.backup.spec.vault_ref.name}"
     if decision.action is Action.CREATE_SNAPSHOT and view.vault is not None:
+        await _seed_turns(context)
         most = (await limits_of(context, view.vault)).concurrent_backups
         return context.turns.take(Waiting(meta.creation_timestamp, meta.uid, vault, most))
-    if view.started and view.outcome is None:
+    if view.started and view.outcome is None and decision.reason not in STANDING_STILL:
         context.turns.keep(meta.uid, vault)
     else:
         leave_turn(context, meta.uid)
     return True
+
+
+async def _seed_turns(context: Context) -> None:
+    """After a start, those at work have their places before anybody begins."""
+    if context.turns.seeded:
+        return
+    for obj in await context.gateway.list_objects(BACKUPS, fields={"status.phase": "Creating"}):
+        found = Backup.model_validate(obj)
+        if found.status and not found.status.operation:
+            context.turns.keep(found.metadata.uid, f"{found.metadata.namespace}/{found.spec.vault_ref.name}")
+    context.turns.seeded = True
 
 
 def leave_turn(context: Context, uid: str) -> None:
@@ -157,7 +171,8 @@ async def rivals(context: Context, namespace: str, claim: str, uid: str) -> list
     found: list[Rival] = []
     for obj in await context.gateway.list_objects(BACKUPS, namespace):
         backup = Backup.model_validate(obj)
-        ended = backup.status and backup.status.phase in operations.FINISHED["Backup"]
+        # One that only shows what the store has works on no claim.
+        ended = imported(backup) or (backup.status and backup.status.phase in operations.FINISHED["Backup"])
         if backup.spec.claim == claim and backup.metadata.uid != uid and not ended:
             found.append(
                 Rival(backup.metadata.creation_timestamp, backup.metadata.uid, "Backup", backup.metadata.name)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from blockvault.api import Backup, Vault
 from blockvault.core.catalogue import (
     Stored,
+    gone,
     imported_object,
     imported_status,
     lost_status,
@@ -21,9 +23,11 @@ from blockvault.stores import StoreError
 
 from . import operations
 from .context import Context
-from .gateway import ConflictError, GatewayError
+from .gateway import ConflictError
 from .places import Place, cluster_id, vault_place
 from .resources import BACKUPS, VAULTS
+
+log = logging.getLogger(__name__)
 
 # How often a store is looked through for what others have made; and when it could not be.
 EVERY_SECONDS, RETRY_SECONDS = 3600.0, 60.0
@@ -60,7 +64,11 @@ async def _show_all(context: Context, vault: Vault, place: Place) -> dict[str, A
     before = await _backups(context, vault)
     # Objects first, then the store: a deletion goes the other way, so nothing comes back that was deleted meanwhile.
     stored = await context.stores.list_backups(place.access)
-    status = {"trash": trash_status(stored)}
+    status = {"trash": trash_status(stored, await cluster_id(context))}
+    for backup, lost in gone(stored, before):
+        meta = backup.metadata
+        words = lost_status(backup, lost, context.clock())
+        await context.gateway.patch_status(BACKUPS, meta.name, meta.namespace, words)
     rows = unseen(stored, before)
     if not rows:
         return status
@@ -70,16 +78,28 @@ async def _show_all(context: Context, vault: Vault, place: Place) -> dict[str, A
         b["metadata"]["name"] for b in await context.gateway.list_objects(BACKUPS, vault.metadata.namespace)
     }
     for row in rows:
-        facts = await context.stores.describe(place.access, row["volume"], row["backupId"])
-        if facts is None:
-            continue
-        body = imported_object(vault, facts, taken)
         try:
-            await context.gateway.create(BACKUPS, body)
-        except ConflictError:
-            continue  # looked at again next time
-        taken.add(body["metadata"]["name"])
+            facts = await context.stores.describe(place.access, row["volume"], row["backupId"])
+        except (StoreError, EngineError) as error:
+            # One that cannot be read stands in nobody's way; the check of the store tells of damage.
+            log.warning("Vault %s: backup %s: %s", vault.metadata.name, row["backupId"], error)
+            continue
+        if facts is not None:
+            await _show(context, vault, facts, taken)
     return status
+
+
+async def _show(context: Context, vault: Vault, facts: dict[str, Any], taken: set[str]) -> None:
+    body = imported_object(vault, facts, taken)
+    try:
+        made = await context.gateway.create(BACKUPS, body)
+    except ConflictError:
+        return  # looked at again next time
+    meta = made["metadata"]
+    taken.add(meta["name"])
+    backup = Backup.model_validate(made)
+    status = imported_status(vault, backup, facts, await cluster_id(context), context.clock())
+    await context.gateway.patch_status(BACKUPS, meta["name"], meta["namespace"], status)
 
 
 async def _backups(context: Context, vault: Vault) -> list[Backup]:
@@ -100,7 +120,8 @@ async def show_stored(context: Context, obj: Object, backup: Backup, stored: Sto
     try:
         facts = await context.stores.describe(place.access, stored.volume, stored.backup_id)
     except (StoreError, EngineError) as error:
-        raise GatewayError(0, f"Backup {backup.metadata.name}", str(error)) from error
+        log.warning("Backup %s/%s: %s", backup.metadata.namespace, backup.metadata.name, error)
+        return RETRY_SECONDS
     if facts is None:
         status = lost_status(backup, stored, context.clock())
     else:
@@ -116,14 +137,13 @@ async def _undelete(context: Context, vault: Vault, place: Place) -> None:
         return
     rows = await context.stores.list_backups(place.access)
     row = next((row for row in rows if row["backupId"] == backup_id), None)
-    if row is None:
-        words = (
-            f"There is no backup {backup_id} in the trash, nor out of it: status.trash names those that are."
-        )
-    elif await context.stores.undelete(place.access, row["volume"], backup_id):
-        words = f"Backup {backup_id} of volume {row['volume']} is back."
-    else:
-        words = f"Backup {backup_id} of volume {row['volume']} was not in the trash."
+    words = f"There is no backup {backup_id} in the trash, nor out of it: status.trash names those that are."
+    if row is not None:
+        try:
+            back = await context.stores.undelete(place.access, row["volume"], backup_id)
+            words = f"Backup {backup_id} of volume {row['volume']} {'is back' if back else 'was not in the trash'}."
+        except EngineError as error:
+            words = f"Backup {backup_id} cannot be brought back: {error} {error.remedy}"
     await _told(context, vault, {"undeleted": backup_id}, "Undeleted", words)
 
 

@@ -80,6 +80,8 @@ class Context:
     figures: Figures
     clock: Callable[[], datetime] = utc_now
     cluster: str | None = None
+    # Namespaces of the Vaults, by uid.
+    vaults: dict[str, str] = field(default_factory=dict)
     wakeups: Wakeups = field(default_factory=Wakeups)
     turns: Turns = field(default_factory=lambda: Turns(MOST_BACKUPS))
     # A reconcile and a deletion of one object never overlap in this process.

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 from blockvault.api import Limits, MoverTemplate, Vault, VaultClass
 from blockvault.core.decision import Missing, Refusal
-from blockvault.core.plan_vault import Rules, Secrets, Storage, read_credentials, read_keys, resolve_storage
+from blockvault.core.plan_vault import (
+    Rules,
+    Secrets,
+    Storage,
+    narrower,
+    read_credentials,
+    read_keys,
+    refuse_shared,
+    resolve_storage,
+)
 from blockvault.engine import Access
 from blockvault.stores import Credentials, StoreLocation
 
@@ -33,11 +42,16 @@ async def vault_place(context: Context, vault: Vault) -> Place | Refusal | Missi
     settings, gateway = context.settings, context.gateway
     classes = [VaultClass.model_validate(c) for c in await gateway.list_objects(VAULT_CLASSES)]
     rules = Rules(settings.allow_tenant_storage, settings.allow_local_endpoints)
-    adopts = vault.spec.adopt is not None
-    others = [Vault.model_validate(v) for v in await gateway.list_objects(VAULTS)] if adopts else []
-    storage = resolve_storage(vault, classes, settings.namespace, rules, others)
+    storage = resolve_storage(vault, classes, settings.namespace, rules)
     if isinstance(storage, Refusal | Missing):
         return storage
+    everyone = [Vault.model_validate(v) for v in await gateway.list_objects(VAULTS)]
+    resolved = ((each, resolve_storage(each, classes, settings.namespace, rules)) for each in everyone)
+    shared = refuse_shared(
+        vault, storage, ((each, place) for each, place in resolved if isinstance(place, Storage))
+    )
+    if shared is not None:
+        return shared
     refs = (storage.s3.credentials_secret_ref, storage.s3.ca_bundle_secret_ref)
     found = [await gateway.get(SECRETS, ref.name, storage.secret_namespace) if ref else None for ref in refs]
     secrets = read_credentials(storage, *found)
@@ -57,13 +71,11 @@ async def mover_template(context: Context, vault: Vault) -> MoverTemplate | None
 
 
 async def limits_of(context: Context, vault: Vault) -> Limits:
-    """What bounds a Vault: each limit as it says, else as its class does (F10, A3)."""
+    """What bounds a Vault: of its own limits and those of its class the narrower ones (F10, A3)."""
     own, place = vault.spec.limits or Limits(), await vault_place(context, vault)
     if isinstance(place, Refusal | Missing) or place.storage.vault_class is None:
         return own
-    return (place.storage.vault_class.spec.limits or Limits()).model_copy(
-        update=own.model_dump(exclude_none=True)
-    )
+    return narrower(own, place.storage.vault_class.spec.limits or Limits())
 
 
 async def cluster_id(context: Context) -> str:

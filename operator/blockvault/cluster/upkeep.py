@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from blockvault.api import UpkeepStatus, Vault
 from blockvault.core.conditions import timestamp
 from blockvault.core.decision import Missing, Refusal
 from blockvault.core.naming import job_name
-from blockvault.core.objects import Object
+from blockvault.core.objects import Object, deleting
 from blockvault.core.plan_upkeep import BUDGET, Action, UpkeepView, decide_upkeep, due_at, next_cleaning
 
 from . import operations
-from .context import Context, upkeep_key
+from .context import Context, upkeep_key, utc_now
 from .gateway import GatewayError
 from .movers import mover_job, mover_request, mover_secret
 from .places import mover_template, vault_place
@@ -50,6 +52,8 @@ async def reconcile_upkeep(context: Context, namespace: str, name: str) -> float
 async def end_upkeep(context: Context, obj: Object) -> float | None:
     """What the deletion of a Vault does to its upkeep: nothing of it stays. Returns seconds until the next step."""
     view = await _observe(context, Vault.model_validate(obj))
+    # A pod on a dead node never ends: it is not waited for, as nothing may hang on our finalizer (F18).
+    view = replace(view, pods=[pod for pod in view.pods if not deleting(pod)])
     action = next_cleaning(view)
     if action is None:
         return None
@@ -78,6 +82,7 @@ async def _observe(context: Context, vault: Vault) -> UpkeepView:
         await context.gateway.get(JOBS, job_name(meta.uid, status.run), namespace),
         await operations.own_pods(context, meta.uid),
         await operations.has_secret(context, meta.uid),
+        utc_now(),
     )
 
 

@@ -59,9 +59,9 @@ async def _check(context: Context, vault: Vault, place: Place | Refusal | Missin
         return waiting_status(vault, place, context.clock())
     try:
         store = await context.stores.check(place.access)
-        if store.trash_bytes and store.used_bytes > vault.spec.capacity_bytes:
-            # Before it holds up the next backup, what was deleted goes (F18).
-            await context.stores.empty_trash(place.access, vault.spec.capacity_bytes)
+        over = store.trash_bytes and store.used_bytes > vault.spec.capacity_bytes
+        # Before it holds up the next backup, what was deleted goes (F18).
+        if over and await context.stores.empty_trash(place.access, vault.spec.capacity_bytes):
             await want_upkeep(context, vault)
             store = await context.stores.check(place.access)
     except (StoreError, EngineError) as error:

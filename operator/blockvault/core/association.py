@@ -61,6 +61,8 @@ def associate(
     """What the vault holds now. `claims`: those of its namespace by name; `vaults`: all of its namespace."""
     former = _former(vault)
     names = wanted(vault, claims)
+    # Of each vault once: there may be many claims.
+    wants = [(v, set(wanted(v, claims)), _former(v)) for v in vaults if not v.metadata.deletion_timestamp]
     # Whoever is held already comes first: nobody loses a place to a name that was written above it.
     order = sorted(
         names, key=lambda name: (former[name].since or "~" if name in former else "~", names.index(name))
@@ -68,7 +70,7 @@ def associate(
     lines: dict[str, ResourceStatus] = {}
     room, places = vault.spec.capacity_bytes, most
     for name in order:
-        line = _line(vault, name, claims.get(name), former.get(name), vaults, claims)
+        line = _line(vault, name, claims.get(name), former.get(name), holder_of(name, wants))
         held = bool(line.since)
         if line.state == "Associated" and not held:
             problem = _no_room(vault, line.size or 0, room, places, most)
@@ -91,11 +93,9 @@ def _line(
     name: str,
     claim: Object | None,
     former: ResourceStatus | None,
-    vaults: list[Vault],
-    claims: dict[str, Object],
+    holder: Vault | None,
 ) -> ResourceStatus:
     line = former or ResourceStatus(kind=CLAIM, name=name)
-    holder = holder_of(name, vaults, claims)
     if holder is not None and holder.metadata.uid != vault.metadata.uid:
         message = (
             f"{CLAIM} {name} is in Vault {holder.metadata.name} already, and a claim is in one vault at most: "
@@ -113,16 +113,20 @@ def _line(
     return line.model_copy(update={"state": state, "reason": reason, "message": message, "size": size})
 
 
-def holder_of(name: str, vaults: list[Vault], claims: dict[str, Object]) -> Vault | None:
-    """The vault that a claim belongs to among those that want it; None when none does."""
-    wanting = [v for v in vaults if not v.metadata.deletion_timestamp and name in wanted(v, claims)]
+Wants = tuple[Vault, set[str], dict[str, ResourceStatus]]
 
-    def rank(vault: Vault) -> tuple[str, datetime, str]:
-        line = _former(vault).get(name)
+
+def holder_of(name: str, wants: list[Wants]) -> Vault | None:
+    """The vault that a claim belongs to among those that want it; None when none does."""
+
+    def rank(each: Wants) -> tuple[str, datetime, str]:
+        vault, _, former = each
+        line = former.get(name)
         since = (line.since if line else None) or "~"  # after every time
         return since, vault.metadata.creation_timestamp, vault.metadata.uid
 
-    return min(wanting, key=rank, default=None)
+    found = min((each for each in wants if name in each[1]), key=rank, default=None)
+    return None if found is None else found[0]
 
 
 def _no_room(vault: Vault, size: int, room: int, places: int, most: int) -> tuple[str, str] | None:

@@ -6,17 +6,17 @@ first status takes it over, and counts from then on.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-
-from pydantic import ValidationError
 
 from blockvault.api import Backup, BackupPolicy, Retention, as_dict
 
 from .conditions import parse_timestamp, timestamp
 from .naming import POLICY_ANNOTATION, RETENTION_ANNOTATION, SLOT_ANNOTATION, TIME_ZONE_ANNOTATION
 from .retention import Made, expires_at
+from .schedule import zone_of
 
 
 @dataclass(frozen=True)
@@ -47,30 +47,49 @@ def origin_of(backup: Backup) -> Origin | None:
             return None
         return _origin(status.policy, status.slot, status.retention, status.time_zone)
     notes = backup.metadata.annotations
-    try:
-        retention = Retention.model_validate_json(notes.get(RETENTION_ANNOTATION) or "")
-    except ValidationError:
-        return None
     return _origin(
-        notes.get(POLICY_ANNOTATION), notes.get(SLOT_ANNOTATION), retention, notes.get(TIME_ZONE_ANNOTATION)
+        notes.get(POLICY_ANNOTATION),
+        notes.get(SLOT_ANNOTATION),
+        _json(notes.get(RETENTION_ANNOTATION)),
+        notes.get(TIME_ZONE_ANNOTATION),
     )
 
 
-def _origin(
-    policy: str | None, slot: str | None, retention: Retention, time_zone: str | None
-) -> Origin | None:
+def origin_in(meta: dict[str, Any]) -> Origin | None:
+    """Where a backup in the store says that it comes from; None of a manual one, and of what nobody can read."""
+    if meta.get("trigger") != "Policy":
+        return None
+    return _origin(meta.get("policy"), meta.get("slot"), meta.get("retention"), meta.get("timeZone"))
+
+
+def _json(text: str | None) -> Any:
     try:
-        moment = parse_timestamp(slot or "")
+        return json.loads(text or "null")
     except ValueError:
         return None
-    return Origin(policy, moment, retention, time_zone or "UTC") if policy and moment.tzinfo else None
+
+
+def _origin(policy: Any, slot: Any, retention: Any, time_zone: Any) -> Origin | None:
+    """An origin, if all of it can be used: it comes from annotations and stores that anybody may have written."""
+    try:
+        moment, zone = parse_timestamp(str(slot)), str(time_zone or "UTC")
+        zone_of(zone)
+        rule = retention if isinstance(retention, Retention) else Retention.model_validate(retention)
+    except ValueError:  # pydantic's ValidationError is one
+        return None
+    if not policy or moment.tzinfo is None or sum(value is not None for _, value in rule) != 1:
+        return None
+    return Origin(str(policy)[:253], moment, rule, zone)
 
 
 def origin_status(backup: Backup) -> dict[str, Any]:
     """What the status says of where a Backup comes from."""
     origin = origin_of(backup)
-    if origin is None:
-        return {"trigger": "Manual"}
+    return {"trigger": "Manual"} if origin is None else origin_facts(origin)
+
+
+def origin_facts(origin: Origin) -> dict[str, Any]:
+    """An origin as it stands in a status, and in the stored backup."""
     return {
         "trigger": "Policy",
         "policy": origin.policy,
@@ -93,7 +112,8 @@ def made_of(backup: Backup, *, busy: bool = False) -> Made | None:
     origin = origin_of(backup)
     ended = parse_timestamp(status.completed_at) if status.completed_at else meta.creation_timestamp
     shown = next((v.snapshot_time for v in status.volumes if v.snapshot_time), None)
-    taken = origin.slot if origin else parse_timestamp(shown) if shown else meta.creation_timestamp
+    seen = parse_timestamp(shown) if shown else meta.creation_timestamp
+    taken = origin.slot if origin else seen if seen.tzinfo else meta.creation_timestamp
     return Made(
         meta.name,
         taken,

@@ -17,9 +17,11 @@ from typing import Any
 from blockvault.api import Backup, Vault
 from blockvault.api.common import NAME_PATTERN
 
-from .conditions import ready_conditions, timestamp
-from .naming import IMPORTED_ANNOTATION, IMPORTED_LABEL
+from .automatic import origin_facts, origin_in
+from .conditions import parse_timestamp, ready_conditions, timestamp
+from .naming import IMPORTED_ANNOTATION, IMPORTED_LABEL, UNDELETE_ANNOTATION
 from .objects import Object
+from .retention import Made, expires_at
 
 CLAIM = "PersistentVolumeClaim"
 LONGEST_DESCRIPTION = 255
@@ -29,10 +31,11 @@ MOST_TRASH = 64
 
 @dataclass(frozen=True)
 class Stored:
-    """A backup of the store, by the two words that find it there."""
+    """A backup of the store, by the two words that find it there. `kept`: no rule may remove it."""
 
     volume: str
     backup_id: str
+    kept: bool = False
 
 
 def imported(backup: Backup) -> Stored | None:
@@ -40,8 +43,8 @@ def imported(backup: Backup) -> Stored | None:
     text = backup.metadata.annotations.get(IMPORTED_ANNOTATION)
     try:
         facts = json.loads(text or "null")
-        return Stored(str(facts["volume"]), str(facts["backupId"]))
-    except (ValueError, TypeError, KeyError):
+        return Stored(str(facts["volume"]), str(facts["backupId"]), bool(facts.get("kept")))
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
@@ -63,9 +66,32 @@ def unseen(rows: Iterable[dict[str, Any]], backups: Iterable[Backup]) -> list[di
     ]
 
 
-def trash_status(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the status of a Vault says of its trash: those that go last, the last one first."""
-    found = [row for row in rows if "trash" in row["labels"]]
+def gone(rows: Iterable[dict[str, Any]], backups: Iterable[Backup]) -> list[tuple[Backup, Stored]]:
+    """Imported objects whose backup the store has no more, or in the trash only.
+
+    Only of volumes of which something is listed: what is missing as a whole may be missing from a listing that lags.
+    """
+    listed = list(rows)
+    volumes = {row["volume"] for row in listed}
+    living = {row["backupId"] for row in listed if "trash" not in row["labels"]}
+    found = [(b, stored) for b in backups if (stored := imported(b)) is not None]
+    return [
+        (b, stored)
+        for b, stored in found
+        if b.status
+        and b.status.phase == "Available"
+        and stored.volume in volumes
+        and stored.backup_id not in living
+    ]
+
+
+def trash_status(rows: Iterable[dict[str, Any]], actor: str) -> list[dict[str, Any]]:
+    """What a Vault's status says of its trash, as far as it is this cluster's (`actor`); those that go last first."""
+    found = [
+        row
+        for row in rows
+        if "trash" in row["labels"] and (row["owner"] or {}).get("cluster", actor) == actor
+    ]
     found.sort(key=lambda row: (row["labels"]["trash"]["until"], row["backupId"]), reverse=True)
     return [
         {
@@ -79,9 +105,14 @@ def trash_status(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def imported_object(vault: Vault, facts: dict[str, Any], taken: set[str]) -> Object:
-    """The object that shows a backup, by all that the store knows of it. Its former name, if nobody has it here."""
+    """The object that shows a backup, by all that the store knows of it. Its former name, if nobody has it here.
+
+    One that somebody brought back from the trash is as good as made by hand: no rule may remove it again.
+    """
     meta = facts["meta"]
     stored = {"volume": facts["volume"], "backupId": facts["backupId"]}
+    if vault.metadata.annotations.get(UNDELETE_ANNOTATION) == facts["backupId"]:
+        stored["kept"] = True
     return {
         "metadata": {
             "name": _name(vault, meta, facts["backupId"], taken),
@@ -122,12 +153,13 @@ def imported_status(
 ) -> dict[str, Any]:
     """The status of an object that shows a stored backup. `actor`: this cluster."""
     meta, owner = facts["meta"], (facts.get("owner") or {}).get("cluster")
-    source = meta.get("source") or {}
+    source = meta["source"] if isinstance(meta.get("source"), dict) else {}
+    mode, storage_class = source.get("volume_mode"), source.get("storage_class")
     foreign = owner if owner != actor else None
     message = "Found in the store" + (f", where it belongs to cluster {foreign}." if foreign else ".")
     generation = backup.metadata.generation
-    known = ("policy", "slot", "retention", "timeZone")
-    automatic = meta.get("trigger") == "Policy" and all(meta.get(key) for key in known)
+    stored = imported(backup)
+    origin = None if stored is not None and stored.kept else origin_in(meta)
     status: dict[str, Any] = {
         "phase": "Available",
         "reason": "Imported",
@@ -135,7 +167,7 @@ def imported_status(
         "observedGeneration": generation,
         "conditions": ready_conditions([], "ready", "Imported", message, generation=generation, now=now),
         "type": str(facts["type"]).capitalize(),
-        "trigger": "Policy" if automatic else "Manual",
+        "trigger": "Manual",
         "location": vault.status.location if vault.status else None,
         "cluster": foreign,
         "startedAt": facts["createdAt"],
@@ -151,15 +183,26 @@ def imported_status(
                 "bytesChanged": facts["bytesChanged"],
                 "bytesStored": facts["bytesStored"],
                 "fileSystem": facts["fileSystem"],
-                "snapshotTime": meta.get("snapshotTime") or facts["createdAt"],
-                "volumeMode": source.get("volume_mode"),
-                "storageClassName": source.get("storage_class"),
+                "snapshotTime": _moment(meta.get("snapshotTime")) or facts["createdAt"],
+                "volumeMode": mode if mode in ("Block", "Filesystem") else None,
+                "storageClassName": storage_class if isinstance(storage_class, str) else None,
             }
         ],
     }
-    if automatic:
-        status |= {key: meta[key] for key in known}
+    if origin is not None:
+        status |= origin_facts(origin)
+        end = expires_at(Made("", origin.slot, origin.slot, origin.retention, origin.time_zone))
+        status["expiresAt"] = timestamp(end) if end else None
     return status
+
+
+def _moment(text: Any) -> str | None:
+    """A time that came from the store, if it is one with a zone."""
+    try:
+        moment = parse_timestamp(str(text))
+    except ValueError:
+        return None
+    return timestamp(moment) if moment.tzinfo else None
 
 
 def lost_status(backup: Backup, stored: Stored, now: datetime) -> dict[str, Any]:

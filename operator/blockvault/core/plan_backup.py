@@ -277,7 +277,9 @@ def next_cleaning(view: BackupView, *, keep_snapshot: bool, keep_job: bool) -> A
         return Action.DELETE_CLONE
     if view.has_secret:
         # Its Secret says that a mover was there, which may have committed before it was stopped.
-        return Action.FORGET_STORED if view.backup.spec.cancel and not keep_snapshot else Action.DELETE_SECRET
+        succeeded = view.outcome is not None and view.outcome.succeeded
+        forget = view.backup.spec.cancel and not keep_snapshot and not succeeded
+        return Action.FORGET_STORED if forget else Action.DELETE_SECRET
     if view.own_content is None and view.content is not None:
         if view.content["spec"].get("deletionPolicy") != "Delete":
             return Action.RESTORE_CONTENT

@@ -41,7 +41,10 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class UpkeepView:
-    """All that a decision about upkeep looks at. `since`: when the Vault was made. `job`: of the run in `status`."""
+    """All that a decision about upkeep looks at. `since`: when the Vault was made. `job`: of the run in `status`.
+
+    `wall`: the time by which the cluster stamps, where `now` is a calendar that was moved.
+    """
 
     now: datetime
     uid: str
@@ -50,6 +53,7 @@ class UpkeepView:
     job: Object | None = None
     pods: list[Object] = field(default_factory=list)
     has_secret: bool = False
+    wall: datetime | None = None
 
     @property
     def running(self) -> bool:
@@ -110,7 +114,7 @@ def _go_on(view: UpkeepView) -> Step:
         if outcome is None:  # its words are lost: they are of no use later, and another run does no harm
             outcome = Outcome(True, "Completed", "The store was tidied up; its figures are lost.")
         return Step(status=_ended(view, outcome))
-    wait = mover_wait(job, view.pods, BOUND, view.now)
+    wait = mover_wait(job, view.pods, BOUND, view.wall or view.now)
     if isinstance(wait, Outcome):
         # It never began: the Job goes first, or it would begin when nobody waits for it.
         return Step(Action.DELETE_JOB)

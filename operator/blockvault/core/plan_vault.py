@@ -7,9 +7,10 @@ import re
 from base64 import b64decode
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from urllib.parse import urlsplit
 
-from blockvault.api import S3Storage, SecretReference, Vault, VaultClass, not_served
+from blockvault.api import Limits, S3Storage, SecretReference, Vault, VaultClass, not_served
 
 from .decision import Missing, Refusal, refuse_unserved
 from .naming import DEFAULT_CLASS_ANNOTATION
@@ -95,13 +96,9 @@ def choose_class(vault: Vault, classes: list[VaultClass]) -> VaultClass | Refusa
 
 
 def resolve_storage(
-    vault: Vault,
-    classes: list[VaultClass],
-    operator_namespace: str,
-    rules: Rules,
-    others: Iterable[Vault] = (),
+    vault: Vault, classes: list[VaultClass], operator_namespace: str, rules: Rules
 ) -> Storage | Refusal | Missing:
-    """Where this Vault's data lies. `others`: all Vaults of the cluster, of which none may use an adopted place.
+    """Where this Vault's data lies.
 
     A class's vaults lie under `<prefix>/<namespace>/<name>-<first 8 of uid>`, so that a namespace made
     again under the same name inherits nothing; a Vault with storage of its own has exactly that prefix.
@@ -140,7 +137,7 @@ def resolve_storage(
     s3 = chosen.spec.storage.s3
     own = f"{meta.namespace}/{meta.name}-{meta.uid[:8]}"
     if vault.spec.adopt is not None:
-        adopted = _adopted(vault, chosen, s3, others)
+        adopted = _adopted(vault, chosen, s3)
         if isinstance(adopted, Refusal):
             return adopted
         own = adopted
@@ -148,7 +145,7 @@ def resolve_storage(
     return Storage(s3, prefix, operator_namespace, chosen, _key_ref(vault, chosen, operator_namespace))
 
 
-def _adopted(vault: Vault, chosen: VaultClass, s3: S3Storage, others: Iterable[Vault]) -> str | Refusal:
+def _adopted(vault: Vault, chosen: VaultClass, s3: S3Storage) -> str | Refusal:
     """The former place that a Vault takes over, below the class's own: `<namespace>/<name>-<first 8 of uid>` (F18)."""
     place, allowed = (vault.spec.adopt or "").rstrip("/"), chosen.spec.adoption
     base = "s3://" + "/".join(part for part in (s3.bucket, (s3.prefix or "").strip("/")) if part)
@@ -165,16 +162,47 @@ def _adopted(vault: Vault, chosen: VaultClass, s3: S3Storage, others: Iterable[V
             f"VaultClass {chosen.metadata.name} has spec.adoption {allowed}, so {place} may not be taken over here: "
             "ask an administrator.",
         )
-    holders = [
-        v for v in others if v.metadata.uid != vault.metadata.uid and v.status and v.status.location == place
-    ]
-    if holders:
-        meta = holders[0].metadata
-        return Refusal(
-            "LocationInUse",
-            f"{place} is that of Vault {meta.namespace}/{meta.name}: delete that one first (its data stays).",
-        )
     return found[0].strip("/")
+
+
+def refuse_shared(vault: Vault, storage: Storage, others: Iterable[tuple[Vault, Storage]]) -> Refusal | None:
+    """The refusal of a Vault whose place another Vault of the cluster has; None where none has it.
+
+    Two would run each other's rules and delete each other's backups. A place belongs to the Vault whose store has been
+    seen to answer first; where two were as quick, to the older one. A class's place is not taken by storage of its own.
+    """
+
+    def proven(each: Vault) -> bool:
+        return bool(each.status and each.status.store_id)
+
+    def age(each: Vault) -> tuple[datetime, str]:
+        return each.metadata.creation_timestamp, each.metadata.uid
+
+    for other, place in others:
+        same = (place.s3.endpoint, place.location) == (storage.s3.endpoint, storage.location)
+        squats = storage.vault_class is not None and place.vault_class is None
+        if not same or squats or not proven(other) or other.metadata.uid == vault.metadata.uid:
+            continue
+        if not proven(vault) or age(other) < age(vault):
+            meta = other.metadata
+            return Refusal(
+                "LocationInUse",
+                f"{storage.location} is the place of Vault {meta.namespace}/{meta.name}: use another prefix, or delete "
+                "that one first (its data stays).",
+            )
+    return None
+
+
+def narrower(own: Limits, of_class: Limits) -> Limits:
+    """Of two bounds the smaller one: what an administrator sets, no tenant lifts."""
+
+    def least(one: int | None, other: int | None) -> int | None:
+        return min((each for each in (one, other) if each is not None), default=None)
+
+    return Limits(
+        concurrent_backups=least(own.concurrent_backups, of_class.concurrent_backups),
+        resources=least(own.resources, of_class.resources),
+    )
 
 
 def _key_ref(

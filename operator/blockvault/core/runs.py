@@ -17,7 +17,7 @@ from blockvault.api import AppliedPolicy, Backup, BackupPolicy, ResourceStatus, 
 
 from .automatic import annotations_of, made_of, origin_of
 from .conditions import parse_timestamp, timestamp
-from .naming import RUN_ANNOTATION, RUN_NOW_ANNOTATION
+from .naming import RUN_ANNOTATION, RUN_NOW_ANNOTATION, volume_name
 from .policy import validate_policy
 from .retention import Made, Rule, Verdict, expires_at, judge
 from .schedule import next_runs, parse_interval, slots_between
@@ -106,14 +106,18 @@ def apply_policy(vault: Vault, policy: BackupPolicy | None, now: datetime) -> Ap
 def plan_runs(view: RunView) -> RunPlan:
     """The whole plan of one look. Looking again after any part of it was done asks for the rest."""
     applied = apply_policy(view.vault, view.policy, view.now)
-    by_claim: dict[str, list[Backup]] = defaultdict(list)
+    by_volume: dict[str, list[Backup]] = defaultdict(list)
     for backup in view.backups:
-        by_claim[backup.spec.claim].append(backup)
+        by_volume[_volume_of(backup)].append(backup)
+    by_claim = {
+        line.name: by_volume[volume_name(str(view.vault.metadata.namespace), line.name)]
+        for line in view.lines
+    }
     make, last_run_now = _run_now(view, by_claim)
     lines, skipped = [], []
     starts: list[datetime] = []
     for line in view.lines:
-        updated = line.model_copy(update={"next_run": None} | _newest(by_claim[line.name]))
+        updated = line.model_copy(update={"next_run": None} | _newest(line, by_claim[line.name]))
         if (
             applied
             and applied.state == "Applied"
@@ -126,11 +130,11 @@ def plan_runs(view: RunView) -> RunPlan:
             updated = updated.model_copy(update=_dealt(due))
             starts.append(due.next_start)
             if due.slot is not None:
-                make.append(_scheduled(view, view.policy, line.name, due.slot, by_claim[line.name]))
+                make.append(_scheduled(view, view.policy, updated, due.slot, by_claim[line.name]))
             if due.skipped is not None:
                 skipped.append((line.name, due.skipped))
         lines.append(updated)
-    verdicts, expiry = _verdicts(view, applied, by_claim)
+    verdicts, expiry = _verdicts(view, applied, by_volume)
     waits = any(line.state == "Waiting" for line in lines) or bool(applied and applied.state == "Waiting")
     ahead = [moment for moment in (min(starts, default=None), expiry) if moment is not None]
     seconds = min([(moment - view.now).total_seconds() + 0.5 for moment in ahead], default=IDLE_SECONDS)
@@ -162,7 +166,9 @@ def due_of(
     """What is due for a resource, whose slots count from `since`."""
     schedule, created = policy.spec.schedule, policy.metadata.creation_timestamp
     delay = offset_of(policy, line.name)
-    made = [(b, o.slot) for b in backups if (o := origin_of(b)) and o.policy == policy.metadata.name]
+    # What another cluster made says nothing of our slots.
+    own = [b for b in backups if not (b.status and b.status.cluster)]
+    made = [(b, o.slot) for b in own if (o := origin_of(b)) and o.policy == policy.metadata.name]
     # What was made and not recorded yet counts as dealt with. A clock that was far ahead for a while stops nothing.
     recorded = [parse_timestamp(line.last_slot)] if line.last_slot else []
     dealt = [slot for slot in [*recorded, *(slot for _, slot in made)] if slot <= now + PLAUSIBLE]
@@ -206,22 +212,23 @@ def _missed(slots: list[datetime]) -> SkippedRun:
 
 
 def _scheduled(
-    view: RunView, policy: BackupPolicy, claim: str, slot: datetime, backups: list[Backup]
+    view: RunView, policy: BackupPolicy, line: ResourceStatus, slot: datetime, backups: list[Backup]
 ) -> NewBackup:
     run = f"{view.vault.metadata.uid}/{timestamp(slot)}"
     notes = annotations_of(policy, slot) | {RUN_ANNOTATION: run}
-    return NewBackup(claim, f"autobk-{_short(run)}", run, notes, full=_full_is_due(policy, backups, view.now))
+    any_good = any(b.status and b.status.phase == "Available" for b in backups)
+    full = any_good and _full_is_due(policy, line, view.now)
+    return NewBackup(line.name, f"autobk-{_short(run)}", run, notes, full=full)
 
 
-def _full_is_due(policy: BackupPolicy, backups: list[Backup], now: datetime) -> bool:
-    """Whether the last full backup is so long ago that the next one is full (B7). A first one is full anyway."""
+def _full_is_due(policy: BackupPolicy, line: ResourceStatus, now: datetime) -> bool:
+    """Whether the last full backup is so long ago that the next one is full (B7). It may be gone since."""
     days = policy.spec.full_every_days
-    good = [b for b in backups if b.status and b.status.phase == "Available"]
-    if days is None or not good:
+    if days is None:
         return False
-    fulls = [made.taken for b in good if b.status and b.status.type == "Full" and (made := made_of(b))]
     # A slot comes a little earlier or later than the one so many days ago.
-    return not fulls or now - max(fulls) > timedelta(days=days) - timedelta(hours=1)
+    last = parse_timestamp(line.last_full_at) if line.last_full_at else None
+    return last is None or now - last > timedelta(days=days) - timedelta(hours=1)
 
 
 def _run_now(view: RunView, by_claim: dict[str, list[Backup]]) -> tuple[list[NewBackup], str | None]:
@@ -232,6 +239,8 @@ def _run_now(view: RunView, by_claim: dict[str, list[Backup]]) -> tuple[list[New
     if not value or value == done:
         return [], done
     run = f"{vault.metadata.uid}/run-now/{value}"[:1024]
+    if view.lines and not any(line.state == "Associated" for line in view.lines):
+        return [], done  # they were all applied together, and the claims come later
     made = {claim for claim, found in by_claim.items() if any(_run_of(b) == run for b in found)}
     make = [
         NewBackup(
@@ -248,7 +257,7 @@ def _run_now(view: RunView, by_claim: dict[str, list[Backup]]) -> tuple[list[New
 
 
 def _verdicts(
-    view: RunView, applied: AppliedPolicy | None, by_claim: dict[str, list[Backup]]
+    view: RunView, applied: AppliedPolicy | None, by_volume: dict[str, list[Backup]]
 ) -> tuple[list[Verdict], datetime | None]:
     """What becomes of all ended Backups, and when the next one expires."""
     if applied is not None and applied.state != "Applied":
@@ -259,7 +268,7 @@ def _verdicts(
         rule = Rule(applied.retention, parse_timestamp(applied.retention_since or ""), zone)
     verdicts: list[Verdict] = []
     ends: list[datetime] = []
-    for backups in by_claim.values():
+    for backups in by_volume.values():
         made: list[Made] = [m for b in backups if (m := made_of(b, busy=b.metadata.name in view.busy))]
         found = judge(made, rule, view.now)
         verdicts += found
@@ -268,12 +277,22 @@ def _verdicts(
     return verdicts, min(ends, default=None)
 
 
-def _newest(backups: list[Backup]) -> dict[str, object]:
-    good = [m for b in backups if (m := made_of(b)) and not m.failed]
-    newest = max(good, key=lambda m: m.ended, default=None)
+def _volume_of(backup: Backup) -> str:
+    """The volume of the store that a Backup is of: claims of one name in two namespaces are two."""
+    stored = backup.status.volumes if backup.status else []
+    return (stored[0].lineage_volume if stored else None) or volume_name(
+        str(backup.metadata.namespace), backup.spec.claim
+    )
+
+
+def _newest(line: ResourceStatus, backups: list[Backup]) -> dict[str, object]:
+    good = [(b, m) for b in backups if (m := made_of(b)) and not m.failed]
+    newest = max((m for _, m in good), key=lambda m: m.ended, default=None)
+    fulls = [timestamp(m.taken) for b, m in good if b.status and b.status.type == "Full"]
     return {
         "last_backup": newest.name if newest else None,
         "last_backup_at": timestamp(newest.ended) if newest else None,
+        "last_full_at": max([*fulls, *([line.last_full_at] if line.last_full_at else [])], default=None),
     }
 
 

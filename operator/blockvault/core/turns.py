@@ -42,6 +42,7 @@ class Turns:
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.seeded = False
         self._working: dict[str, str] = {}
         self._waiting: dict[str, Waiting] = {}
 

@@ -207,6 +207,14 @@ class Repository:
             self._update(found, lambda state: trash.remove(state, {backup_id}, roots))
         return True
 
+    def discard(self, volume: str, backup_id: str) -> bool:
+        """Remove a backup from the trash for good, before its time; False when it is not in it."""
+        found = self._volume(volume)
+        roots = Roots(self.store, found.lineage)
+        before = found.state.root(backup_id)
+        left = self._update(found, lambda state: trash.discard(state, backup_id, roots)).root(backup_id)
+        return before is not None and left is None
+
     def undelete(self, volume: str, backup_id: str) -> bool:
         """Bring a backup back from the trash; False when it is not in it. Raises BackupNotFound."""
         found = self._volume(volume)

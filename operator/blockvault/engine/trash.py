@@ -59,6 +59,12 @@ def remove(state: State, backup_ids: set[str], roots: Roots) -> tuple[State, Out
     return state, Outcome("", "delete", root=",".join(entry.id for entry in gone), ended=ended)
 
 
+def discard(state: State, backup_id: str, roots: Roots) -> tuple[State, Outcome] | None:
+    """Out of the trash for good, before its time. None when it is not in it (any more)."""
+    entry = state.root(backup_id)
+    return None if entry is None or not in_trash(entry) else remove(state, {backup_id}, roots)
+
+
 def due(state: State, at: float) -> set[str]:
     """Backups whose time in the trash is over at that time, in seconds since 1970."""
     now = runtime.time_of(at)

@@ -108,8 +108,10 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
     async def vault_changed(
         *, type: str | None, body: kopf.Body, namespace: str | None, name: str, **_: Any
     ) -> None:
+        context.vaults[str(body.meta.uid)] = str(namespace)
         if type == "DELETED":
             context.figures.remove_vault(str(namespace), name)
+            context.vaults.pop(str(body.meta.uid), None)
         elif not observed(body):
             context.wakeups.wake(str(body.meta.uid))
             context.wakeups.wake(upkeep_key(str(body.meta.uid)))
@@ -121,7 +123,10 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
     @kopf.on.event(GROUP, VERSION, "backuppolicies", registry=registry)
     async def policy_changed(*, body: kopf.Body, **_: Any) -> None:
         if not observed(body):
-            context.wakeups.wake_all()  # vaults apply it
+            context.wakeups.wake(str(body.meta.uid))
+            for uid, where in context.vaults.items():
+                if where == body.meta.namespace:
+                    context.wakeups.wake(runs_key(uid))  # it may apply this policy
 
     @kopf.on.event(GROUP, VERSION, "backups", registry=registry)
     async def backup_changed(

@@ -51,7 +51,7 @@ def failure(error: BaseException) -> dict[str, Any]:
 
 def last_words(words: dict[str, Any]) -> None:
     """Leave them in the termination message, and as the last line of the log."""
-    text = json.dumps(words, separators=(",", ":"))
+    text = _fitting(words)
     path = os.environ.get("BLOCKVAULT_TERMINATION", DEFAULT_TERMINATION)
     try:
         with open(path, "w", encoding="utf-8") as file:
@@ -60,6 +60,19 @@ def last_words(words: dict[str, Any]) -> None:
         sys.stderr.write(f"{path}: {error.strerror}; the last words are in the log only\n")
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def _fitting(words: dict[str, Any]) -> str:
+    """As JSON that the kubelet does not cut: of lists the last items are left out until it fits."""
+    text = json.dumps(words, separators=(",", ":"))
+    result = words.get("result") or {}
+    while len(text) > TERMINATION_BYTES:
+        longest = max((v for v in result.values() if isinstance(v, list) and v), key=len, default=None)
+        if longest is None:
+            return text
+        longest.pop()
+        text = json.dumps(words, separators=(",", ":"))
+    return text
 
 
 def _short(text: str) -> str:

@@ -84,21 +84,29 @@ def undelete(access: Access, volume: str, backup_id: str) -> bool:
 def empty_trash(access: Access, down_to: int) -> list[str]:
     """Take backups out of the trash for good, the next that would go first, until no more than so many bytes are used.
 
-    Ids of those that went. What belongs to other clusters stays.
+    Ids of those that went. What belongs to other clusters stays, and what cannot be read.
     """
     repository = _open(access)
-    rows = [row for row in repository.list() if "trash" in row["labels"] and _is_own(row, access)]
+    rows = [
+        row
+        for row in repository.list(failed=_check_tells)
+        if "trash" in row["labels"] and _is_own(row, access)
+    ]
     gone: list[str] = []
     for row in sorted(rows, key=lambda row: row["labels"]["trash"]["until"]):
-        if sum(volume["usedBytes"] for volume in repository.usage()) <= down_to:
+        if sum(volume["usedBytes"] for volume in repository.usage(failed=_check_tells)) <= down_to:
             break
-        if repository.delete(row["volume"], row["backupId"]):
+        if repository.discard(row["volume"], row["backupId"]):
             gone.append(row["backupId"])
     return gone
 
 
 def _is_own(row: dict[str, Any], access: Access) -> bool:
     return row["owner"] is None or row["owner"]["cluster"] == access.actor
+
+
+def _check_tells(volume: str, error: EngineError) -> None:
+    """A volume that cannot be read is passed over: `check` names it, and the Vault's status says so."""
 
 
 def find_operation(access: Access, volume: str, operation_id: str) -> dict[str, Any] | None:
@@ -113,8 +121,8 @@ def usage(access: Access) -> int:
 
 
 def list_backups(access: Access, volume: str | None) -> list[dict[str, Any]]:
-    """Backups of one volume, or of all."""
-    return _open(access).list(volume)
+    """Backups of one volume, or of all that can be read."""
+    return _open(access).list(volume, failed=_check_tells)
 
 
 def describe(access: Access, volume: str, backup_id: str) -> dict[str, Any] | None:
@@ -130,7 +138,7 @@ def take_over(access: Access, cluster: str) -> list[str]:
     """Let the volumes of a cluster belong to this one. Their names."""
     repository = _open(access)
     taken = []
-    for volume in repository.usage():
+    for volume in repository.usage(failed=_check_tells):
         if access.actor is not None and (volume["owner"] or {}).get("cluster") == cluster:
             repository.take_over(volume["volume"], access.actor)
             taken.append(volume["volume"])

@@ -33,6 +33,9 @@ def test_f3_what_a_stopped_mover_may_have_committed_is_forgotten_before_its_secr
     done = clean(view, keep_snapshot=False, keep_job=True)
     assert done[:4] == [Action.DELETE_JOB, Action.DELETE_PODS, Action.DELETE_CLONE, Action.FORGET_STORED]
     assert Action.DELETE_SECRET not in done
+    # One that had succeeded before is deleted as any other: into the trash, not for good.
+    done = clean(ended_view("Succeeded", cancel=True, **MOVED), keep_snapshot=False, keep_job=False)
+    assert Action.FORGET_STORED not in done
     # Where no mover was, nothing can have been stored.
     assert Action.FORGET_STORED not in clean(
         ended_view("Failed", cancel=True), keep_snapshot=False, keep_job=True

@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
-from blockvault.api import Backup, Vault
+from blockvault.api import Backup, BackupStatus, Vault
 from blockvault.core.automatic import made_of, origin_of
 from blockvault.core.catalogue import (
     Stored,
     claim_of,
+    gone,
     imported,
     imported_object,
     imported_status,
     lost_status,
+    trash_status,
     unseen,
 )
 from blockvault.core.source import Source
@@ -137,6 +139,66 @@ def test_f5_what_belongs_to_another_cluster_says_so_and_no_rule_removes_it() -> 
     body = shown(facts()).model_dump(by_alias=True, mode="json") | {"status": status}
     assert made_of(Backup.model_validate(body)) is None
     assert imported_status(VAULT, shown(facts()), facts(owner=None), "elsewhere", NOW)["cluster"] is None
+
+
+def test_f18_one_that_was_brought_back_is_removed_by_no_rule() -> None:
+    vault = VAULT.model_copy(deep=True)
+    vault.metadata.annotations["blockvault.dev/undelete"] = facts()["backupId"]
+    body = imported_object(vault, facts(), set())
+    body["metadata"] |= {"uid": "new", "creationTimestamp": world.STAMP}
+    status = imported_status(vault, Backup.model_validate(body), facts(), "here", NOW)
+    assert status["trigger"] == "Manual"
+    assert "expiresAt" not in status
+    assert imported_status(VAULT, shown(facts()), facts(), "here", NOW)["expiresAt"] == "2026-12-20T02:00:00Z"
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"timeZone": "Mars/Olympus"},
+        {"retention": {"days": "many"}},
+        {"retention": {}},
+        {"slot": "2026-11-20T02:00:00"},
+        {"policy": None},
+        {"trigger": "Other"},
+    ],
+)
+def test_what_the_store_says_is_not_believed_unless_it_can_be_used(meta: dict[str, Any]) -> None:
+    found = facts(META | meta)
+    assert imported_status(VAULT, shown(found), found, "here", NOW)["trigger"] == "Manual"
+    odd = facts(
+        META | {"source": {"volume_mode": "Tape", "storage_class": 7}, "snapshotTime": "2026-11-20T02:00:05"}
+    )
+    volume = imported_status(VAULT, shown(odd), odd, "here", NOW)["volumes"][0]
+    assert (volume["volumeMode"], volume["storageClassName"]) == (None, None)
+    assert volume["snapshotTime"] == "2026-11-20T02:01:00Z"
+
+
+def test_f5_an_object_whose_backup_the_store_has_no_more_is_found() -> None:
+    def of(name: str, volume: str, backup_id: str, phase: str = "Available") -> Backup:
+        note = json.dumps({"volume": volume, "backupId": backup_id})
+        backup = made(name, name, **{"blockvault.dev/imported": note})
+        return backup.model_copy(update={"status": BackupStatus(phase=phase)})
+
+    here = [
+        of("living", "v", "one"),
+        of("gone", "v", "two"),
+        of("trashed", "v", "three"),
+        of("known", "v", "two", "Error"),
+        of("unlisted", "w", "five"),  # nothing of this volume is listed: the listing may lag
+        made("own", "u", "six"),
+    ]
+    rows = [row("one") | {"volume": "v"}, row("three", trash={"until": "x"}) | {"volume": "v"}]
+    assert [b.metadata.name for b, _ in gone(rows, here)] == ["gone", "trashed"]
+
+
+def test_f18_of_the_trash_only_what_is_ours_is_named_the_last_first() -> None:
+    rows = [
+        row(name, trash={"until": until})
+        | {"volume": "v", "createdAt": "c", "owner": owner and {"cluster": owner}}
+        for name, until, owner in (("a", "2026-1", "here"), ("b", "2026-2", None), ("c", "2026-3", "there"))
+    ]
+    assert [r["backupId"] for r in trash_status([*rows, row("living")], "here")] == ["b", "a"]
 
 
 def test_what_the_command_line_made_is_shown_as_manual() -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from blockvault.api import Vault, VaultClass
+from blockvault.api import Limits, Vault, VaultClass
 from blockvault.core.conditions import find_condition
 from blockvault.core.decision import Missing, Refusal
 from blockvault.core.plan_vault import (
     Rules,
     Secrets,
     Storage,
+    narrower,
     read_credentials,
     read_keys,
+    refuse_shared,
     resolve_storage,
 )
 from blockvault.core.vault_status import available_status, class_status, waiting_status
@@ -172,11 +176,8 @@ def test_f18_what_is_deleted_stays_a_week_or_as_the_class_says() -> None:
 FORMER = "s3://shared/all/shop/disks-89abcdef"
 
 
-def adopted(place: str, adoption: str, others: list[Vault] | None = None) -> Storage | Refusal | Missing:
-    subject = vault(className="gold", adopt=place)
-    return resolve_storage(
-        subject, [vault_class("gold", adoption=adoption)], "blockvault-system", Rules(), others or []
-    )
+def adopted(place: str, adoption: str) -> Storage | Refusal | Missing:
+    return resolve(vault(className="gold", adopt=place), vault_class("gold", adoption=adoption))
 
 
 @pytest.mark.parametrize(
@@ -206,13 +207,57 @@ def test_f18_a_former_place_is_taken_over_where_the_class_allows_it(
     assert (found.location if isinstance(found, Storage) else found.reason) == result
 
 
-def test_f18_a_place_that_another_vault_uses_is_not_taken_over() -> None:
-    body = {**world.VAULT, "status": {"phase": "Available", "location": FORMER}}
-    body["metadata"] = {**body["metadata"], "name": "holder", "uid": "other"}
-    found = adopted(FORMER, "Any", [Vault.model_validate(body)])
-    assert isinstance(found, Refusal)
-    assert found.reason == "LocationInUse"
-    assert "shop/holder" in found.message
+def at(
+    uid: str,
+    age: int,
+    *,
+    proven: bool = True,
+    of_class: bool = False,
+    endpoint: str = "https://s3.example.com",
+) -> tuple[Vault, Storage]:
+    """A Vault of so many days, and its place; all have the same bucket and prefix."""
+    created = (NOW - timedelta(days=age)).isoformat()
+    meta = {"name": uid, "namespace": "other", "uid": uid, "creationTimestamp": created}
+    spec = {"capacity": "100Gi", "storage": own_storage(endpoint)}
+    body = {"metadata": meta, "spec": spec, "status": {"storeId": "s"} if proven else {}}
+    found = Vault.model_validate(body)
+    place = resolve(found)
+    assert isinstance(place, Storage)
+    return found, replace(place, vault_class=vault_class("gold") if of_class else None)
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "refused"),
+    [
+        # Who is proven has it, whatever their ages: nobody takes it away later.
+        (at("me", 9, proven=False), at("you", 1), True),
+        (at("me", 1), at("you", 9, proven=False), False),
+        # Two that were as quick: the older one has it.
+        (at("me", 1), at("you", 9), True),
+        (at("me", 9), at("you", 1), False),
+        # Storage of its own takes no place of a class; another store is another place.
+        (at("me", 1, of_class=True), at("you", 9), False),
+        (at("me", 1), at("you", 9, endpoint="https://elsewhere.example.com"), False),
+        (at("me", 1), at("me", 1), False),
+    ],
+)
+def test_f5_two_vaults_of_a_cluster_never_share_a_place(
+    mine: tuple[Vault, Storage], other: tuple[Vault, Storage], refused: bool
+) -> None:
+    """Each would run its rules over the backups of the other."""
+    found = refuse_shared(*mine, [mine, other])
+    assert (found is not None) == refused
+    if found is not None:
+        assert (found.reason, "other/you" in found.message) == ("LocationInUse", True)
+
+
+def test_f10_no_tenant_lifts_what_the_class_limits() -> None:
+    of_class = Limits(concurrent_backups=2, resources=20)
+    assert narrower(Limits(concurrent_backups=256, resources=5), of_class) == Limits(
+        concurrent_backups=2, resources=5
+    )
+    assert narrower(Limits(), of_class) == of_class
+    assert narrower(Limits(resources=7), Limits()) == Limits(resources=7)
 
 
 KEY = {"keySecretRef": {"name": "vault-key"}}

@@ -282,6 +282,71 @@ def test_b7_a_periodic_full_by_the_last_full_one() -> None:
     assert kinds == [True, False, False, True, False, False, True, False]
 
 
+def test_b7_a_periodic_full_counts_from_the_last_full_one_though_that_is_gone() -> None:
+    world = World(policy({"count": 2}, full=5, hours=[2]))
+    world.turn()
+    kinds = []
+    for day in range(7, 19):
+        (name,) = world.at(f"07-{day:02} 02:00").turn(end=False)
+        full = bool(world.backups[name]["spec"]["full"]) or day == 7
+        kinds.append(full)
+        world.end(name, kind="Full" if full else "Incremental")
+        world.at(f"07-{day:02} 03:00").turn()
+    assert [day for day, full in zip(range(7, 19), kinds, strict=True) if full] == [7, 12, 17]
+
+
+def test_a13_backups_of_another_namespace_s_claim_of_that_name_are_those_of_another_volume() -> None:
+    world = World(policy({"count": 2}))
+    world.turn()
+    for day in (7, 8):
+        world.at(f"07-{day:02} 02:00").turn()
+    for body in world.backups.values():
+        body["status"]["volumes"] = [{"claim": "db", "lineageVolume": "former/db", "backupId": "x"}]
+    for day in (9, 10, 11):
+        world.at(f"07-{day:02} 02:00").turn()
+        world.at(f"07-{day:02} 03:00").turn()
+    # Each volume has its two newest.
+    assert world.slots() == [f"2026-07-{day:02}T02:00:00Z" for day in (7, 8, 10, 11)]
+
+
+def test_f5_what_another_cluster_made_at_a_slot_is_not_ours() -> None:
+    world = World(policy())
+    world.turn()
+    (name,) = world.at("07-07 02:00").turn()
+    world.backups[name]["status"]["cluster"] = "elsewhere"
+    world.status["resources"][0]["lastSlot"] = None
+    assert len(world.turn()) == 1
+
+
+def test_run_now_waits_for_the_claims_that_were_applied_with_it() -> None:
+    world = World(None, named=None, states={"db": "Waiting"}, annotations={"blockvault.dev/run-now": "1"})
+    assert world.turn() == []
+    world.states = {}
+    assert len(world.turn()) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"blockvault.dev/time-zone": "Mars/Olympus"},
+        {"blockvault.dev/slot": "2026-07-07T02:00:00"},
+        {"blockvault.dev/slot": "soon"},
+        {"blockvault.dev/retention": '{"days": 1}'},
+        {"blockvault.dev/retention": '{"days": 7, "count": 7}'},
+        {"blockvault.dev/retention": "{"},
+        {"blockvault.dev/policy": ""},
+    ],
+)
+def test_b5_notes_that_cannot_be_used_stop_nothing(change: dict[str, str]) -> None:
+    world = World(policy({"months": 1}))
+    world.turn()
+    (name,) = world.at("07-07 02:00").turn()
+    world.backups[name]["metadata"]["annotations"] = world.backups[name]["metadata"]["annotations"] | change
+    world.backups[name]["status"] = {"phase": "Available", "completedAt": timestamp(world.now)}
+    assert expiry_status(Backup.model_validate(world.backups[name])) == {}
+    assert len(world.at("07-08 02:00").turn()) == 1
+
+
 def test_run_now_backs_all_up_once_for_each_value() -> None:
     world = World(None, ("db", "web"), named=None, annotations={"blockvault.dev/run-now": "monday"})
     made = world.turn()

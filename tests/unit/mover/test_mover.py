@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from blockvault.engine import Repository
+from blockvault.mover import words
 from blockvault.stores import StoreLocation, open_store
 
 MIB = 1 << 20
@@ -200,3 +201,17 @@ def test_a_mover_killed_and_started_again(place: Path) -> None:
         assert target.read_bytes() == (place / "device").read_bytes()
     listed = Repository.open(open_store(StoreLocation(f"file://{place}/store"))).list("shop/db")
     assert len(listed) == 3
+
+
+def test_words_that_would_be_cut_leave_out_the_ends_of_their_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the kubelet cuts is no JSON, and then a run that failed for some volumes would pass for a good one."""
+    monkeypatch.setenv("BLOCKVAULT_TERMINATION", str(tmp_path / "words"))
+    errors = [{"volume": f"v{n}", "message": "ä" * 300} for n in range(9)]
+    words.last_words({"ok": True, "result": {"failed": 9, "errors": errors, "warnings": ["w"]}})
+    said = json.loads((tmp_path / "words").read_text())
+    assert said["result"]["failed"] == 9
+    assert 0 < len(said["result"]["errors"]) < 9
+    assert said["result"]["errors"][0]["volume"] == "v0"
+    assert said["result"]["warnings"] == ["w"]

@@ -115,6 +115,24 @@ async def test_f18_the_trash_is_emptied_until_the_rest_fits_and_no_further(
     assert (await work.check(access)).backups == 1
 
 
+async def test_what_came_back_from_the_trash_meanwhile_is_not_discarded(
+    access: Access, tmp_path: Path
+) -> None:
+    """Who empties the trash has read it before; what is in it is said by the state that the commit follows."""
+    access.make()
+    (tmp_path / "volume").write_bytes(os.urandom(300_000))
+    made = access.open().backup(BackupRequest(str(tmp_path / "volume"), "v"))
+    repository = access.open()
+    assert not repository.discard("v", made.backup_id)
+    repository.delete("v", made.backup_id, keep_seconds=60)
+    access.open().undelete("v", made.backup_id)
+    assert not repository.discard("v", made.backup_id)
+    assert len(access.open().list("v")) == 1
+    repository.delete("v", made.backup_id, keep_seconds=60)
+    assert repository.discard("v", made.backup_id)
+    assert not repository.discard("v", made.backup_id)
+
+
 async def test_f7_an_encrypted_store_opens_with_its_key_which_is_rotated(
     work: StoreWork, access: Access, tmp_path: Path
 ) -> None:
