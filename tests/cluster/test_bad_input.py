@@ -87,6 +87,7 @@ AT_ONCE: list[Row] = [
     ("vault", "wrong-keys", "Error", "InvalidCredentials", ["bad-input"]),
     ("vault", "half-secret", "Error", "SecretInvalid", ["AWS_SECRET_ACCESS_KEY"]),
     ("vault", "loopback", "Error", "EndpointForbidden", ["127.0.0.1", "loopback"]),
+    ("vault", "taken", "Error", "LocationInUse", ["/good:", "another prefix"]),
     ("vault", "encrypted", "Pending", "KeyNotFound", ["Secret", "the vault's key", "create it"]),
     ("vault", "server", "Error", "NotServed", ["spec.type"]),
     ("backup", "not-csi", "Error", "NotCSI", ["claim-hostpath", "CSI"]),
@@ -121,7 +122,6 @@ def make_everything(kube: Kube, cluster: Cluster, bucket: str) -> None:
         "region": s3.region,
         "bucket": bucket,
         "addressing": "path",
-        "prefix": "p",
     }
     good = {"credentialsSecretRef": {"name": "keys"}}
     keys = {"AWS_ACCESS_KEY_ID": s3.keys.access_key, "AWS_SECRET_ACCESS_KEY": s3.keys.secret_key}
@@ -130,14 +130,14 @@ def make_everything(kube: Kube, cluster: Cluster, bucket: str) -> None:
         manifests.secret("keys", kube.namespace, keys),
         manifests.secret("wrong", kube.namespace, {**keys, "AWS_SECRET_ACCESS_KEY": "not-the-key"}),
         manifests.secret("half", kube.namespace, {"AWS_ACCESS_KEY_ID": "x"}),
-        vault("good", {**place, **good}),
-        vault("wrong-keys", {**place, "credentialsSecretRef": {"name": "wrong"}}),
-        vault("half-secret", {**place, "credentialsSecretRef": {"name": "half"}}),
-        vault("no-secret", {**place, "credentialsSecretRef": {"name": "comes-later"}}),
-        vault("no-bucket", {**place, **good, "bucket": f"{bucket}-later"}),
-        vault("loopback", {**place, **good, "endpoint": "http://127.0.0.1:8000"}),
-        vault("encrypted", {**place, **good}, encryption=key_ref),
-        vault("server", {**place, **good}, type="Server"),
+        vault("good", {**place, "prefix": "good", **good}),
+        vault("wrong-keys", {**place, "prefix": "wrong-keys", "credentialsSecretRef": {"name": "wrong"}}),
+        vault("half-secret", {**place, "prefix": "half-secret", "credentialsSecretRef": {"name": "half"}}),
+        vault("no-secret", {**place, "prefix": "no-secret", "credentialsSecretRef": {"name": "comes-later"}}),
+        vault("no-bucket", {**place, "prefix": "no-bucket", **good, "bucket": f"{bucket}-later"}),
+        vault("loopback", {**place, "prefix": "loopback", **good, "endpoint": "http://127.0.0.1:8000"}),
+        vault("encrypted", {**place, "prefix": "encrypted", **good}, encryption=key_ref),
+        vault("server", {**place, "prefix": "server", **good}, type="Server"),
         claim("data"),
         claim("never-used", storage_class="bv-wait"),
         *static("claim-hostpath", None),
@@ -149,6 +149,7 @@ def make_everything(kube: Kube, cluster: Cluster, bucket: str) -> None:
     kube.wait_phase("pvc", "data", "Bound", seconds=60)
     kube.wait_phase("vault", "good", "Available", seconds=60)
     kube.wait_phase("vault", "wrong-keys", "Error", seconds=60)
+    kube.apply(vault("taken", {**place, "prefix": "good", **good}))
     kube.apply(manifests.backup("fine", "good", "data"))
     kube.wait("backup", "fine", phase_is("Available"), 180)
 
