@@ -19,6 +19,8 @@ from .restore import NewClaim, Restore, RestoreSpec, RestoreStatus
 from .served import NotServed, not_served
 from .vault import (
     AppliedPolicy,
+    DeletionHold,
+    MassDeletion,
     MoverTemplate,
     ResourceStatus,
     SkippedRun,
@@ -37,8 +39,10 @@ __all__ = [
     "BackupSpec",
     "BackupStatus",
     "Condition",
+    "DeletionHold",
     "Keep",
     "Limits",
+    "MassDeletion",
     "MoverTemplate",
     "NewClaim",
     "NotServed",

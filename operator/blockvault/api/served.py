@@ -48,7 +48,6 @@ def _vault_class(obj: VaultClass) -> list[NotServed]:
             (spec.storage.persistent_volume_claim is not None, "spec.storage.persistentVolumeClaim",
              "vaults on a shared claim are not served yet."),
             (spec.object_lock is not None, "spec.objectLock", "object lock is not served yet."),
-            (spec.mass_deletion is not None, "spec.massDeletion", "the hold on deletion is not served yet."),
             (bool(spec.limits and spec.limits.bandwidth), "spec.limits.bandwidth",
              "limits of the bandwidth are not served yet."),
             (spec.defaults is not None, "spec.defaults", "defaults of a class are not served yet."),

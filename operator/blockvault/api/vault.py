@@ -280,6 +280,17 @@ class UpkeepStatus(Model):
     """When something was deleted that a run should see to soon."""
 
 
+class DeletionHold(Model):
+    """Deletions that wait for somebody to say that they are meant (F11)."""
+
+    token: str
+    """What blockvault.dev/allow-deletion must say."""
+    since: str
+    """Since when they wait."""
+    message: str
+    """How to go on, or back."""
+
+
 class TrashedBackup(Model):
     """A deleted backup that can be brought back."""
 
@@ -314,6 +325,8 @@ class VaultStatus(BaseStatus):
     """Deleted backups that can still be brought back."""
     trash: Annotated[list[TrashedBackup], Field(max_length=64)] | None = None
     """The deleted backups that go last; blockvault.dev/undelete brings one back."""
+    deletion_hold: DeletionHold | None = None
+    """Set while a mass deletion waits."""
     undeleted: str | None = None
     """The value of the annotation blockvault.dev/undelete that was obeyed last."""
     encrypted: bool | None = None

@@ -80,6 +80,8 @@ class Context:
     figures: Figures
     clock: Callable[[], datetime] = utc_now
     cluster: str | None = None
+    # When Backups of a Vault were deleted by somebody, by its uid.
+    deletions: dict[str, list[datetime]] = field(default_factory=lambda: defaultdict(list))
     # Namespaces of the Vaults, by uid.
     vaults: dict[str, str] = field(default_factory=dict)
     wakeups: Wakeups = field(default_factory=Wakeups)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from blockvault.api import Backup, Restore, Vault
 from blockvault.core.decision import Missing, Refusal
+from blockvault.core.hold import Answer
 from blockvault.core.naming import volume_name
 from blockvault.core.objects import Object, deleting
 from blockvault.core.plan_backup import next_cleaning
@@ -17,6 +18,7 @@ from blockvault.stores import StoreError
 from . import operations
 from .backups import observe, owner_of, perform
 from .context import Context, catalogue_key
+from .hold import answer_for, counts, note_deletion
 from .places import vault_place
 from .resources import BACKUPS, NAMESPACES, RESTORES
 from .templates import Owner
@@ -38,6 +40,10 @@ async def delete_backup(context: Context, obj: Object) -> float | None:
             await _say(context, obj, "InUse", message)
             return RETRY_SECONDS
     view, found = await observe(context, backup, owner)
+    if not leaving and view.vault is not None:
+        held = await _held(context, obj, backup, view.vault)
+        if held is not None:
+            return held
     action = next_cleaning(view, keep_snapshot=False, keep_job=False)
     if action is not None:
         if not leaving:
@@ -47,6 +53,20 @@ async def delete_backup(context: Context, obj: Object) -> float | None:
     if leaving or view.vault is None:
         return None  # without its Vault there is no way to the data: it stays (F18)
     return await _delete_stored(context, obj, backup, owner, view.vault)
+
+
+async def _held(context: Context, obj: Object, backup: Backup, vault: Vault) -> float | None:
+    """Seconds to wait where a mass deletion is held; None where this one goes on."""
+    if not counts(backup):
+        return None
+    place = await vault_place(context, vault)
+    if isinstance(place, Refusal | Missing):
+        return None  # nothing of the store can be deleted then
+    answer, message = await answer_for(context, vault, place)
+    if answer is Answer.WAIT:
+        await _say(context, obj, "DeletionHeld", message)
+        return RETRY_SECONDS
+    return None
 
 
 async def _delete_stored(
@@ -60,6 +80,9 @@ async def _delete_stored(
         return RETRY_SECONDS
     volumes = backup.status.volumes if backup.status else []
     volume = (volumes[0].lineage_volume if volumes else None) or volume_name(owner.namespace, owner.claim)
+    if counts(backup) and (await answer_for(context, vault, place))[0] is Answer.KEEP_DATA:
+        context.wakeups.wake(catalogue_key(vault.metadata.uid))  # which shows it again
+        return None
     keep = place.storage.trash_days * DAY_SECONDS
     try:
         backup_id = volumes[0].backup_id if volumes else None
@@ -79,6 +102,7 @@ async def _delete_stored(
             context, obj, error.reason, f"The stored data cannot be removed yet: {error} {error.remedy}"
         )
         return RETRY_SECONDS
+    note_deletion(context, vault, backup)
     if backup_id is not None and keep == 0:
         await want_upkeep(context, vault)
     context.wakeups.wake(vault.metadata.uid)  # its usage has changed

@@ -7,7 +7,7 @@ from typing import Any
 from blockvault.api import Backup, BackupPolicy, Restore, Vault, as_dict, not_served
 from blockvault.core.association import CLAIM, MOST_RESOURCES, Associations, associate
 from blockvault.core.conditions import timestamp
-from blockvault.core.naming import MANAGED_BY, MANAGED_BY_LABEL, RUN_ANNOTATION
+from blockvault.core.naming import BY_RULE_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, RUN_ANNOTATION
 from blockvault.core.objects import Object
 from blockvault.core.retention import Verdict
 from blockvault.core.runs import IDLE_SECONDS, NewBackup, RunPlan, RunView, plan_runs
@@ -43,8 +43,13 @@ async def reconcile_runs(context: Context, namespace: str, name: str) -> float |
             "message": f"{claim} at {skipped.slot}: {skipped.message}",
         }
         await operations.tell(context, VAULTS, obj, status)
+    for claim in held.left:
+        words = f"{CLAIM} {claim} has left the vault. Its backups stay: this version deletes none for that."
+        await operations.tell(
+            context, VAULTS, obj, {"phase": "Available", "reason": "Dissociated", "message": words}
+        )
     # Last of all: what was not done for an error is decided again.
-    await operations.write_status(context, VAULTS, obj, _status(held, plan))
+    await operations.write_status(context, VAULTS, obj, _status(held, plan, view.backups))
     return plan.next_look
 
 
@@ -121,10 +126,13 @@ async def _remove(context: Context, verdict: Verdict, backups: list[Backup]) -> 
     obj: Object = {"metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid}}
     status = {"phase": "Deleting", "reason": verdict.reason, "message": verdict.message}
     await operations.tell(context, BACKUPS, obj, status)
+    # Told from what somebody deletes, which may be held.
+    note = {"metadata": {"annotations": {BY_RULE_ANNOTATION: verdict.reason}}}
+    await context.gateway.patch(BACKUPS, meta.name, meta.namespace, note)
     await context.gateway.delete(BACKUPS, meta.name, meta.namespace, uid=meta.uid)
 
 
-def _status(held: Associations, plan: RunPlan) -> dict[str, Any]:
+def _status(held: Associations, plan: RunPlan, backups: list[Backup]) -> dict[str, Any]:
     # With its empty fields, which a merge would otherwise leave as they were.
     policy = plan.policy.model_dump(by_alias=True, mode="json") if plan.policy else None
     return {
@@ -133,4 +141,5 @@ def _status(held: Associations, plan: RunPlan) -> dict[str, Any]:
         "policy": policy,
         "nextRun": timestamp(plan.next_run) if plan.next_run else None,
         "lastRunNow": plan.last_run_now,
+        **({} if any(b.metadata.deletion_timestamp for b in backups) else {"deletionHold": None}),
     }

@@ -95,6 +95,13 @@ def available_status(vault: Vault, storage: Storage, store: Checked, now: dateti
         )
     else:
         conditions = remove_condition(conditions, "VolumesReadable")
+    hold = vault.status.deletion_hold if vault.status else None
+    if hold is not None:
+        conditions = set_condition(
+            conditions, "DeletionHeld", "True", "MassDeletion", hold.message, generation=generation, now=now
+        )
+    else:
+        conditions = remove_condition(conditions, "DeletionHeld")
     conditions = ready_conditions(conditions, "ready", "Available", message, generation=generation, now=now)
     conditions = remove_condition(
         conditions, "AssociationServed"

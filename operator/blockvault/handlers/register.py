@@ -46,6 +46,13 @@ def wants(body: kopf.Body, annotation: str, obeyed: str) -> bool:
     return not observed(body) or asked not in (None, body.status.get(obeyed))
 
 
+def wake_runs(context: Context, namespace: str | None) -> None:
+    """Let the Vaults of a namespace look at their resources, policies and Backups."""
+    for uid, where in context.vaults.items():
+        if where == namespace:
+            context.wakeups.wake(runs_key(uid))
+
+
 def register(registry: kopf.OperatorRegistry, context: Context) -> None:
     """Give each unfinished object its loop, and wake loops by what happens to the things they made."""
 
@@ -124,9 +131,7 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
     async def policy_changed(*, body: kopf.Body, **_: Any) -> None:
         if not observed(body):
             context.wakeups.wake(str(body.meta.uid))
-            for uid, where in context.vaults.items():
-                if where == body.meta.namespace:
-                    context.wakeups.wake(runs_key(uid))  # it may apply this policy
+            wake_runs(context, body.meta.namespace)  # one may apply this policy
 
     @kopf.on.event(GROUP, VERSION, "backups", registry=registry)
     async def backup_changed(
@@ -134,6 +139,7 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
     ) -> None:
         if type == "DELETED":
             context.figures.remove_backup(uid)
+            wake_runs(context, namespace)  # a hold may be over
         else:
             context.figures.set_backup(uid, str(namespace), str(status.get("phase") or "Pending"))
 

@@ -13,7 +13,7 @@ MODELS = {"VaultClass": VaultClass, "Vault": Vault, "Backup": Backup, "Restore":
 
 # What is acted upon, or recorded and said in a condition, by path of the spec.
 SERVED = {
-    "VaultClass": {"storage", "encryption", "trashDays", "mover", "adoption"},
+    "VaultClass": {"storage", "encryption", "trashDays", "mover", "adoption", "massDeletion"},
     "Vault": {
         "type", "capacity", "className", "storage", "encryption", "adopt", "deletionPolicy", "tags",
         "policyRef", "resources", "resourceSelector",
@@ -31,7 +31,6 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "spec.storage.persistentVolumeClaim",
     ),
     ("VaultClass", {"objectLock": {"mode": "Governance", "days": 30}}, "spec.objectLock"),
-    ("VaultClass", {"massDeletion": {}}, "spec.massDeletion"),
     ("VaultClass", {"limits": {"bandwidth": "200Mi"}}, "spec.limits.bandwidth"),
     ("VaultClass", {"defaults": {"capacity": "1Ti"}}, "spec.defaults"),
     ("Vault", {"type": "Server"}, "spec.type"),
@@ -54,6 +53,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 HARMLESS: list[tuple[str, dict[str, Any]]] = [
     ("VaultClass", {}),
     ("VaultClass", {"adoption": "Any", "trashDays": 0}),
+    ("VaultClass", {"massDeletion": {"percent": 50}}),
     ("VaultClass", {"trashDays": 7, "mover": {"nodeSelector": {"a": "b"}}}),
     ("VaultClass", {"encryption": {"keySecretRef": {"name": "k"}}}),
     ("Vault", {"encryption": {"keySecretRef": {"name": "k"}}}),
