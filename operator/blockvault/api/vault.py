@@ -238,6 +238,15 @@ class ResourceStatus(Model):
     """The newest slot without a backup."""
 
 
+class Removal(Model):
+    """One Backup that a rule removes at the next run, as things stand."""
+
+    name: str
+    """The Backup."""
+    reason: str
+    """Why, in one word."""
+
+
 class AppliedPolicy(Model):
     """The policy as the vault has applied it."""
 
@@ -255,6 +264,10 @@ class AppliedPolicy(Model):
     """Its rule."""
     retention_since: str | None = None
     """When the rule was set here: numbers count from the first backup after that."""
+    would_remove: int | None = None
+    """How many Backups its rule would remove after the next run; also while it is Disabled, so that it can be tried."""
+    removals: Annotated[list[Removal], Field(max_length=32)] | None = None
+    """The first of those, the oldest first."""
 
 
 class UpkeepStatus(Model):

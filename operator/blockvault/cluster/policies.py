@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from blockvault.api import BackupPolicy, VaultClass
-from blockvault.core.policy import decide_policy_status, seconds_to_next_run
+from blockvault.core.policy import decide_policy_status, is_one_too_many, seconds_to_next_run
 from blockvault.core.vault_status import class_status
 
 from . import operations
@@ -20,8 +20,13 @@ async def reconcile_policy(context: Context, namespace: str, name: str) -> float
     if obj is None or obj["metadata"].get("deletionTimestamp"):
         return None
     policy = BackupPolicy.model_validate(obj)
-    now = context.clock()
-    await operations.write_status(context, POLICIES, obj, decide_policy_status(policy, now))
+    now, most = context.clock(), context.settings.max_policies
+    others = [BackupPolicy.model_validate(p) for p in await context.gateway.list_objects(POLICIES, namespace)]
+    surplus = is_one_too_many(policy, others, most)
+    status = decide_policy_status(policy, now, most=most if surplus else None)
+    await operations.write_status(context, POLICIES, obj, status)
+    if surplus:
+        return CLASS_SECONDS  # one of the others may go
     return seconds_to_next_run(policy, now)
 
 

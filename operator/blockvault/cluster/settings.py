@@ -32,6 +32,7 @@ class Settings:
     allow_local_endpoints: bool = False
     log_format: str = "text"
     max_backups: int = MOST_BACKUPS
+    max_policies: int = 32
     testing_clock: str = ""
 
     @classmethod
@@ -50,6 +51,7 @@ class Settings:
             allow_tenant_storage=_flag(environment, "BLOCKVAULT_ALLOW_TENANT_STORAGE", True),
             allow_local_endpoints=_flag(environment, "BLOCKVAULT_ALLOW_LOCAL_ENDPOINTS", False),
             max_backups=_number(environment, "BLOCKVAULT_MAX_BACKUPS", cls.max_backups, least=1),
+            max_policies=_number(environment, "BLOCKVAULT_MAX_POLICIES", cls.max_policies, least=1),
             testing_clock=environment.get("BLOCKVAULT_TESTING_CLOCK", ""),
             log_format=_choice(environment, "BLOCKVAULT_LOG_FORMAT", cls.log_format, ("text", "json")),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from .conditions import State, ready_conditions, remove_condition, timestamp
 from .schedule import next_runs, parse_interval, zone_of
 
 SHOWN_RUNS = 5
+TOO_MANY = "TooManyPolicies"
 SHORTEST_INTERVAL, LONGEST_INTERVAL = timedelta(minutes=5), timedelta(hours=24)
 # Slots are shown a little after they pass at the latest; a far one is looked at again daily all the same.
 LONGEST_SLEEP = timedelta(days=1)
@@ -54,16 +56,31 @@ def _check_retention(retention: Retention) -> list[str]:
     return []
 
 
-def decide_policy_status(policy: BackupPolicy, now: datetime) -> dict[str, Any]:
-    """The whole status of a policy at a moment."""
+def is_one_too_many(policy: BackupPolicy, others: Iterable[BackupPolicy], most: int) -> bool:
+    """Whether so many older policies are in its namespace already (B1)."""
+
+    def age(each: BackupPolicy) -> tuple[datetime, str]:
+        return each.metadata.creation_timestamp, each.metadata.uid
+
+    return sum(age(each) < age(policy) for each in others) >= most
+
+
+def decide_policy_status(policy: BackupPolicy, now: datetime, *, most: int | None = None) -> dict[str, Any]:
+    """The whole status of a policy at a moment. `most`: it is one too many, of which so many are allowed."""
     generation = policy.metadata.generation
     former = policy.status.conditions if policy.status else []
     conditions = [c.model_dump(by_alias=True, mode="json") for c in former]
     problems = validate_policy(policy)
     state: State = "stalled" if problems else "ready"
     runs: list[str] = []
+    if most is not None:
+        problems = [
+            f"This namespace has {most} BackupPolicies already, the most that it may have: delete one, or share one "
+            "among several Vaults."
+        ]
+        state = "stalled"
     if problems:
-        phase, reason, message = "Error", "Invalid", " ".join(problems)
+        phase, reason, message = "Error", "Invalid" if most is None else TOO_MANY, " ".join(problems)
     elif not policy.spec.enabled:
         phase, reason, message = "Disabled", "Disabled", "The policy is disabled: set spec.enabled to run it."
     else:

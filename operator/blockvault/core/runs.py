@@ -13,12 +13,21 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from blockvault.api import AppliedPolicy, Backup, BackupPolicy, ResourceStatus, SkippedRun, Vault, as_dict
+from blockvault.api import (
+    AppliedPolicy,
+    Backup,
+    BackupPolicy,
+    Removal,
+    ResourceStatus,
+    SkippedRun,
+    Vault,
+    as_dict,
+)
 
 from .automatic import annotations_of, made_of, origin_of
 from .conditions import parse_timestamp, timestamp
 from .naming import RUN_ANNOTATION, RUN_NOW_ANNOTATION, volume_name
-from .policy import validate_policy
+from .policy import TOO_MANY, validate_policy
 from .retention import Made, Rule, Verdict, expires_at, judge
 from .schedule import next_runs, parse_interval, slots_between
 
@@ -28,6 +37,8 @@ LATE = timedelta(hours=1)
 LOOK_BACK = timedelta(days=32)
 # A slot that is said to have been dealt with so far ahead of the clock is not believed.
 PLAUSIBLE = timedelta(days=1)
+# Backups that a preview names.
+SHOWN_REMOVALS = 32
 # A policy without slots ahead, and a vault that waits for something, are looked at again after so many seconds.
 IDLE_SECONDS, WAITING_SECONDS = 600.0, 60.0
 
@@ -85,6 +96,8 @@ def apply_policy(vault: Vault, policy: BackupPolicy | None, now: datetime) -> Ap
     problems = validate_policy(policy)
     if problems:
         return AppliedPolicy(name=name, state="Refused", message=" ".join(problems))
+    if policy.status and policy.status.reason == TOO_MANY:
+        return AppliedPolicy(name=name, state="Refused", message=policy.status.message or TOO_MANY)
     if not policy.spec.enabled:
         message = f"BackupPolicy {name} is disabled: nothing is made or removed by it."
         return AppliedPolicy(name=name, state="Disabled", message=message)
@@ -135,6 +148,8 @@ def plan_runs(view: RunView) -> RunPlan:
                 skipped.append((line.name, due.skipped))
         lines.append(updated)
     verdicts, expiry = _verdicts(view, applied, by_volume)
+    if applied is not None and view.policy is not None and applied.state in ("Applied", "Disabled"):
+        applied = applied.model_copy(update=_preview(view, view.policy, by_volume))
     waits = any(line.state == "Waiting" for line in lines) or bool(applied and applied.state == "Waiting")
     ahead = [moment for moment in (min(starts, default=None), expiry) if moment is not None]
     seconds = min([(moment - view.now).total_seconds() + 0.5 for moment in ahead], default=IDLE_SECONDS)
@@ -275,6 +290,23 @@ def _verdicts(
         going = {v.name for v in found if v.goes}
         ends += [end for m in made if m.name not in going and (end := expires_at(m)) and end > view.now]
     return verdicts, min(ends, default=None)
+
+
+def _preview(view: RunView, policy: BackupPolicy, by_volume: dict[str, list[Backup]]) -> dict[str, object]:
+    """What the policy's rule would remove after the next run, if that were now (F20)."""
+    spec = policy.spec
+    rule = Rule(spec.retention, view.now, spec.schedule.time_zone)
+    coming = Made("", view.now, view.now, spec.retention, spec.schedule.time_zone)
+    going: list[tuple[datetime, Verdict]] = []
+    for line in view.lines:
+        backups = by_volume[volume_name(str(view.vault.metadata.namespace), line.name)]
+        made = {m.name: m for b in backups if (m := made_of(b, busy=b.metadata.name in view.busy))}
+        going += [(made[v.name].taken, v) for v in judge([*made.values(), coming], rule, view.now) if v.goes]
+    going.sort(key=lambda each: (each[0], each[1].name))
+    return {
+        "would_remove": len(going),
+        "removals": [Removal(name=v.name, reason=v.reason) for _, v in going[:SHOWN_REMOVALS]],
+    }
 
 
 def _volume_of(backup: Backup) -> str:

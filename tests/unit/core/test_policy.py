@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from blockvault.api import BackupPolicy
-from blockvault.core.policy import decide_policy_status, seconds_to_next_run
+from blockvault.core.policy import decide_policy_status, is_one_too_many, seconds_to_next_run
 
 
 def policy(
@@ -89,6 +89,17 @@ def test_conditions_remember_since_when() -> None:
     conditions = {c["type"]: (c["status"], c["lastTransitionTime"]) for c in broken["conditions"]}
     assert conditions["Ready"] == ("False", "2026-11-25T12:00:00Z")
     assert conditions["Stalled"] == ("True", "2026-11-25T12:00:00Z")
+
+
+def test_b1_so_many_policies_are_in_a_namespace_and_the_younger_ones_say_so() -> None:
+    many = [policy(hours=[3]) for _ in range(4)]
+    for number, each in enumerate(many):
+        each.metadata.uid = f"p{number}"
+        each.metadata.creation_timestamp = NOW + timedelta(minutes=number)
+    assert [is_one_too_many(each, many, 3) for each in many] == [False, False, False, True]
+    status = decide_policy_status(many[3], NOW, most=3)
+    assert (status["phase"], status["reason"], status["nextRuns"]) == ("Error", "TooManyPolicies", [])
+    assert "has 3 BackupPolicies already" in status["message"]
 
 
 def test_conditions_of_a_version_that_ran_nothing_go() -> None:

@@ -1,9 +1,8 @@
-"""What a Vault's policy does next (B1 to B3, B7 to B10, F27): single looks, and long histories with crashes in them."""
+"""When a Vault's policy makes Backups (B2, B3, B7, F27): single looks, and long histories with crashes in them."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,122 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockvault.api import Backup, BackupPolicy, ResourceStatus, Vault
-from blockvault.core.automatic import expiry_status, made_of, origin_of, origin_status
-from blockvault.core.conditions import parse_timestamp, timestamp
-from blockvault.core.runs import NewBackup, RunPlan, RunView, offset_of, plan_runs
+from blockvault.api import ResourceStatus
+from blockvault.core.conditions import parse_timestamp
+from blockvault.core.runs import offset_of
 
-START = datetime(2026, 7, 6, 10, 0, tzinfo=UTC)  # a Monday
-HOUR = timedelta(hours=1)
-
-
-def policy(
-    retention: dict[str, Any] | None = None,
-    enabled: bool = True,
-    uid: str = "p",
-    full: int | None = None,
-    **schedule: Any,
-) -> BackupPolicy:
-    spec: dict[str, Any] = {
-        "enabled": enabled,
-        "schedule": schedule or {"hours": [2]},
-        "retention": retention or {"count": 3},
-    }
-    if full:
-        spec["fullEveryDays"] = full
-    meta = {"name": "nightly", "namespace": "shop", "uid": uid, "creationTimestamp": timestamp(START)}
-    return BackupPolicy.model_validate({"metadata": meta, "spec": spec})
-
-
-@dataclass
-class World:
-    """A vault with claims and its Backups: what the API server and the movers would do, and nothing of the plan."""
-
-    policy: BackupPolicy | None
-    claims: tuple[str, ...] = ("db",)
-    now: datetime = START
-    named: str | None = "nightly"
-    annotations: dict[str, str] = field(default_factory=dict)
-    status: dict[str, Any] = field(default_factory=dict)
-    backups: dict[str, dict[str, Any]] = field(default_factory=dict)
-    states: dict[str, str] = field(default_factory=dict)
-    removed: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        lines = [
-            ResourceStatus(
-                kind="PersistentVolumeClaim", name=c, state="Associated", since=timestamp(self.now)
-            )
-            for c in self.claims
-        ]
-        self.status["resources"] = [line.model_dump(by_alias=True) for line in lines]
-
-    def vault(self) -> Vault:
-        spec: dict[str, Any] = {"capacity": "100Gi", "className": "c"}
-        if self.named:
-            spec["policyRef"] = {"name": self.named}
-        meta = {
-            "name": "disks", "namespace": "shop", "uid": "v", "creationTimestamp": timestamp(START),
-            "annotations": self.annotations,
-        }  # fmt: skip
-        return Vault.model_validate({"metadata": meta, "spec": spec, "status": self.status})
-
-    def look(self, busy: frozenset[str] = frozenset()) -> RunPlan:
-        vault = self.vault()
-        lines = (vault.status.resources if vault.status else None) or []
-        lines = [
-            line.model_copy(update={"state": self.states.get(line.name, "Associated")}) for line in lines
-        ]
-        found = [Backup.model_validate(b) for b in self.backups.values()]
-        return plan_runs(RunView(self.now, vault, lines, self.policy, found, busy))
-
-    def make(self, new: NewBackup) -> str:
-        number = 1
-        while f"{new.prefix}-{number:04}" in self.backups:
-            number += 1
-        name = f"{new.prefix}-{number:04}"
-        meta = {
-            "name": name, "namespace": "shop", "uid": name, "creationTimestamp": timestamp(self.now),
-            "annotations": new.annotations,
-        }  # fmt: skip
-        resource = {"kind": "PersistentVolumeClaim", "name": new.claim}
-        body: dict[str, Any] = {
-            "metadata": meta,
-            "spec": {"vaultRef": {"name": "disks"}, "resource": resource, "full": new.full},
-        }
-        body["status"] = {"phase": "Creating", **origin_status(Backup.model_validate(body))}
-        self.backups[name] = body
-        return name
-
-    def end(self, name: str, phase: str = "Available", kind: str = "Incremental") -> None:
-        self.backups[name]["status"] |= {"phase": phase, "completedAt": timestamp(self.now), "type": kind}
-
-    def record(self, plan: RunPlan) -> None:
-        applied = plan.policy.model_dump(by_alias=True) if plan.policy else None
-        lines = [line.model_dump(by_alias=True) for line in plan.lines]
-        self.status |= {"resources": lines, "policy": applied, "lastRunNow": plan.last_run_now}
-
-    def turn(self, *, end: bool = True) -> list[str]:
-        """One whole look: what was made. Backups end at once unless told otherwise."""
-        plan = self.look()
-        made = [self.make(new) for new in plan.make]
-        for verdict in plan.remove:
-            del self.backups[verdict.name]
-            self.removed.append(verdict.name)
-        self.record(plan)
-        for name in made if end else ():
-            self.end(name)
-        return made
-
-    def at(self, text: str) -> World:
-        self.now = datetime.strptime(f"2026-{text}", "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
-        return self
-
-    def line(self, claim: str = "db") -> ResourceStatus:
-        return next(ResourceStatus.model_validate(r) for r in self.status["resources"] if r["name"] == claim)
-
-    def slots(self) -> list[str]:
-        return sorted(str(b["status"].get("slot")) for b in self.backups.values())
+from .runs import World, policy
 
 
 def test_b2_nothing_runs_before_its_slot_and_a_slot_runs_once() -> None:
@@ -145,39 +33,6 @@ def test_b2_nothing_runs_before_its_slot_and_a_slot_runs_once() -> None:
     assert (world.line().last_slot, world.line().next_run) == ("2026-07-07T02:00:00Z", "2026-07-08T02:00:00Z")
     assert world.line().last_backup == made[0]
     assert len(world.at("07-08 02:00").turn()) == 2
-
-
-def test_b8_a_backup_carries_the_rule_it_was_made_under() -> None:
-    world = World(policy({"months": 1}, hours=[2], timeZone="Europe/Berlin"))
-    world.turn()
-    (name,) = world.at("07-07 00:00").turn()
-    backup = Backup.model_validate(world.backups[name])
-    origin = origin_of(backup)
-    assert origin is not None
-    assert (origin.policy, origin.time_zone, origin.retention.months) == ("nightly", "Europe/Berlin", 1)
-    assert expiry_status(backup) == {"expiresAt": "2026-08-07T00:00:00Z"}
-    made = made_of(backup)
-    assert made is not None
-    assert made.automatic
-
-
-@pytest.mark.parametrize(
-    "notes", [{}, {"blockvault.dev/slot": "2026-07-07T00:00:00Z"}, {"blockvault.dev/retention": "[]"}]
-)
-def test_b5_what_has_no_readable_rule_is_manual(notes: dict[str, str]) -> None:
-    meta = {"name": "b", "namespace": "shop", "creationTimestamp": timestamp(START), "annotations": notes}
-    backup = Backup.model_validate({"metadata": meta, "spec": {"vaultRef": {"name": "v"}}})
-    assert (origin_of(backup), origin_status(backup)) == (None, {"trigger": "Manual"})
-
-
-def test_b5_annotations_that_come_later_make_no_manual_backup_automatic() -> None:
-    world = World(policy())
-    world.turn()
-    (name,) = world.at("07-07 02:00").turn()
-    forged = world.backups[name] | {"status": {"phase": "Available", "trigger": "Manual"}}
-    made = made_of(Backup.model_validate(forged))
-    assert made is not None
-    assert not made.automatic
 
 
 def test_b3_a_slot_is_skipped_while_the_former_still_runs_and_the_next_one_runs() -> None:
@@ -295,56 +150,11 @@ def test_b7_a_periodic_full_counts_from_the_last_full_one_though_that_is_gone() 
     assert [day for day, full in zip(range(7, 19), kinds, strict=True) if full] == [7, 12, 17]
 
 
-def test_a13_backups_of_another_namespace_s_claim_of_that_name_are_those_of_another_volume() -> None:
-    world = World(policy({"count": 2}))
-    world.turn()
-    for day in (7, 8):
-        world.at(f"07-{day:02} 02:00").turn()
-    for body in world.backups.values():
-        body["status"]["volumes"] = [{"claim": "db", "lineageVolume": "former/db", "backupId": "x"}]
-    for day in (9, 10, 11):
-        world.at(f"07-{day:02} 02:00").turn()
-        world.at(f"07-{day:02} 03:00").turn()
-    # Each volume has its two newest.
-    assert world.slots() == [f"2026-07-{day:02}T02:00:00Z" for day in (7, 8, 10, 11)]
-
-
-def test_f5_what_another_cluster_made_at_a_slot_is_not_ours() -> None:
-    world = World(policy())
-    world.turn()
-    (name,) = world.at("07-07 02:00").turn()
-    world.backups[name]["status"]["cluster"] = "elsewhere"
-    world.status["resources"][0]["lastSlot"] = None
-    assert len(world.turn()) == 1
-
-
 def test_run_now_waits_for_the_claims_that_were_applied_with_it() -> None:
     world = World(None, named=None, states={"db": "Waiting"}, annotations={"blockvault.dev/run-now": "1"})
     assert world.turn() == []
     world.states = {}
     assert len(world.turn()) == 1
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"blockvault.dev/time-zone": "Mars/Olympus"},
-        {"blockvault.dev/slot": "2026-07-07T02:00:00"},
-        {"blockvault.dev/slot": "soon"},
-        {"blockvault.dev/retention": '{"days": 1}'},
-        {"blockvault.dev/retention": '{"days": 7, "count": 7}'},
-        {"blockvault.dev/retention": "{"},
-        {"blockvault.dev/policy": ""},
-    ],
-)
-def test_b5_notes_that_cannot_be_used_stop_nothing(change: dict[str, str]) -> None:
-    world = World(policy({"months": 1}))
-    world.turn()
-    (name,) = world.at("07-07 02:00").turn()
-    world.backups[name]["metadata"]["annotations"] = world.backups[name]["metadata"]["annotations"] | change
-    world.backups[name]["status"] = {"phase": "Available", "completedAt": timestamp(world.now)}
-    assert expiry_status(Backup.model_validate(world.backups[name])) == {}
-    assert len(world.at("07-08 02:00").turn()) == 1
 
 
 def test_run_now_backs_all_up_once_for_each_value() -> None:
@@ -358,49 +168,6 @@ def test_run_now_backs_all_up_once_for_each_value() -> None:
     assert len(world.turn()) == 2
     world.annotations = {}
     assert world.turn() == []
-
-
-def test_b1_b9_b10_what_a_policy_that_is_off_away_or_wrong_removes_is_nothing() -> None:
-    world = World(policy({"days": 2}))
-    world.turn()
-    for day in (7, 8):
-        world.at(f"07-{day:02} 02:00").turn()
-    world.at("07-20 00:00")
-    good = world.policy
-    for state, found in (
-        ("Disabled", policy({"days": 2}, enabled=False)), ("Waiting", None), ("Refused", policy({"days": 2}, every="1m")),
-    ):  # fmt: skip
-        world.policy = found
-        plan = world.look()
-        assert plan.policy is not None
-        assert (plan.policy.state, plan.remove, plan.make) == (state, [], [])
-    # Taken away from the vault, time goes on; and the last good one stays.
-    world.policy, world.named = good, None
-    assert [v.reason for v in world.look().remove] == ["Expired"]
-
-
-def test_b8_a_rule_counts_from_when_it_was_set() -> None:
-    world = World(policy({"count": 3}))
-    world.turn()
-    for day in (7, 8, 9):
-        world.at(f"07-{day:02} 02:00").turn()
-    world.at("07-09 10:00").policy = policy({"count": 2})
-    world.turn()
-    world.at("07-09 18:00").turn()
-    assert len(world.backups) == 3
-    world.at("07-10 02:00").turn()
-    world.at("07-10 02:01").turn()
-    assert world.slots() == ["2026-07-09T02:00:00Z", "2026-07-10T02:00:00Z"]
-
-
-def test_the_next_look_is_at_the_next_slot_or_expiry() -> None:
-    world = World(policy({"days": 2}, hours=[2]))
-    world.turn()
-    world.at("07-07 02:00").turn()
-    world.at("07-08 02:00").turn()
-    world.policy, world.named = None, None
-    assert world.at("07-09 01:58").look().next_look == pytest.approx(120.5)
-    assert world.at("07-09 02:00").look().remove[0].reason == "Expired"
 
 
 def test_f27_a_spread_is_stable_even_and_within_its_window() -> None:
