@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,14 +13,17 @@ from moto.server import ThreadedMotoServer
 
 
 class S3:
-    """moto on loopback, with one empty bucket. It knows conditional creation (`If-None-Match: *`)."""
+    """moto on loopback, with one empty bucket. It knows conditional creation (`If-None-Match: *`).
+
+    All servers of a process have the same buckets, so each makes one of its own.
+    """
 
     region = "us-east-1"
     access_key = "embedded"
     secret_key = "embedded-secret"  # the server asks for none; it is here to be passed on
 
-    def __init__(self, bucket: str = "backups") -> None:
-        self.bucket = bucket
+    def __init__(self) -> None:
+        self.bucket = f"backups-{secrets.token_hex(4)}"
 
     def __enter__(self) -> Self:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
