@@ -22,8 +22,8 @@ class S3:
     access_key = "embedded"
     secret_key = "embedded-secret"  # the server asks for none; it is here to be passed on
 
-    def __init__(self) -> None:
-        self.bucket = f"backups-{secrets.token_hex(4)}"
+    def __init__(self, bucket: str = "") -> None:
+        self.bucket = bucket or f"backups-{secrets.token_hex(4)}"
 
     def __enter__(self) -> Self:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
