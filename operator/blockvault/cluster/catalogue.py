@@ -24,7 +24,7 @@ from blockvault.stores import StoreError
 from . import operations
 from .context import Context
 from .gateway import ConflictError
-from .places import Place, cluster_id, vault_place
+from .places import Place, cluster_id, vault_of, vault_place
 from .resources import BACKUPS, VAULTS
 
 log = logging.getLogger(__name__)
@@ -35,10 +35,10 @@ EVERY_SECONDS, RETRY_SECONDS = 3600.0, 60.0
 
 async def reconcile_catalogue(context: Context, namespace: str, name: str) -> float | None:
     """Look a Vault's store through once. Returns seconds until the next time, None when the Vault is gone."""
-    obj = await context.gateway.get(VAULTS, name, namespace)
-    if obj is None or obj["metadata"].get("deletionTimestamp"):
+    there = await vault_of(context, namespace, name)
+    if there is None:
         return None
-    vault = Vault.model_validate(obj)
+    obj, vault = there
     if vault.status is None or vault.status.phase != "Available":
         return RETRY_SECONDS
     place = await vault_place(context, vault)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from blockvault.api import Limits, MoverTemplate, Vault, VaultClass
 from blockvault.core.decision import Missing, Refusal
+from blockvault.core.objects import Object, deleting
 from blockvault.core.plan_vault import (
     Rules,
     Secrets,
@@ -35,6 +36,14 @@ class Place:
     def mover(self) -> MoverTemplate | None:
         """How the class wants mover pods scheduled (F26)."""
         return self.storage.vault_class.spec.mover if self.storage.vault_class else None
+
+
+async def vault_of(context: Context, namespace: str, name: str) -> tuple[Object, Vault] | None:
+    """A Vault as it is now, and its object; None when it is gone or on its way out."""
+    obj = await context.gateway.get(VAULTS, name, namespace)
+    if obj is None or deleting(obj):
+        return None
+    return obj, Vault.model_validate(obj)
 
 
 async def vault_place(context: Context, vault: Vault) -> Place | Refusal | Missing:

@@ -15,7 +15,7 @@ from blockvault.core.runs import IDLE_SECONDS, NewBackup, RunPlan, RunView, plan
 from . import operations
 from .context import Context
 from .gateway import ConflictError, GatewayError
-from .places import limits_of
+from .places import limits_of, vault_of
 from .resources import BACKUPS, CLAIMS, POLICIES, RESTORES, VAULTS
 
 # Numbers of one run's Backups; a vault holds no more resources than a quarter of these.
@@ -24,10 +24,10 @@ MOST_NUMBERS = 1024
 
 async def reconcile_runs(context: Context, namespace: str, name: str) -> float | None:
     """One look at a Vault's resources and policy. Returns seconds until the next, None when the Vault is gone."""
-    obj = await context.gateway.get(VAULTS, name, namespace)
-    if obj is None or obj["metadata"].get("deletionTimestamp"):
+    there = await vault_of(context, namespace, name)
+    if there is None:
         return None
-    vault = Vault.model_validate(obj)
+    obj, vault = there
     if not_served(vault):
         return IDLE_SECONDS
     held, view = await _observe(context, vault)

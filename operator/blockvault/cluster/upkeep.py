@@ -15,7 +15,7 @@ from . import operations
 from .context import Context, upkeep_key, utc_now
 from .gateway import GatewayError
 from .movers import mover_job, mover_request, mover_secret
-from .places import mover_template, vault_place
+from .places import mover_template, vault_of, vault_place
 from .resources import JOBS, SECRETS, VAULTS
 from .templates import Owner
 
@@ -30,10 +30,10 @@ def owner_of(vault: Vault) -> Owner:
 
 async def reconcile_upkeep(context: Context, namespace: str, name: str) -> float | None:
     """One step of upkeep. Returns seconds until the next look, None when the Vault is gone."""
-    obj = await context.gateway.get(VAULTS, name, namespace)
-    if obj is None or obj["metadata"].get("deletionTimestamp"):
+    there = await vault_of(context, namespace, name)
+    if there is None:
         return None
-    vault = Vault.model_validate(obj)
+    _, vault = there
     if vault.status is None or vault.status.phase != "Available":
         return IDLE_SECONDS
     view = await _observe(context, vault)

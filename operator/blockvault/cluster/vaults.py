@@ -21,7 +21,7 @@ from blockvault.stores import StoreError
 
 from . import operations
 from .context import Context
-from .places import Place, vault_place
+from .places import Place, vault_of, vault_place
 from .resources import VAULTS
 from .upkeep import want_upkeep
 
@@ -31,11 +31,11 @@ ABSENT_REASONS = frozenset({"BucketNotFound"})
 
 async def reconcile_vault(context: Context, namespace: str, name: str) -> float | None:
     """One check of one Vault. Returns seconds until the next, None when the Vault is gone."""
-    obj = await context.gateway.get(VAULTS, name, namespace)
-    if obj is None or obj["metadata"].get("deletionTimestamp"):
+    there = await vault_of(context, namespace, name)
+    if there is None:
         context.figures.remove_vault(namespace, name)
         return None
-    vault = Vault.model_validate(obj)
+    obj, vault = there
     before = vault.status.phase if vault.status else None
     place = await vault_place(context, vault)
     status = await _check(context, vault, place)
