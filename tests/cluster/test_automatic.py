@@ -105,7 +105,8 @@ def test_a_policy_runs_at_its_slot_and_what_it_made_is_deleted_and_brought_back(
     assert [row["backupId"] for row in trashed["status"]["trash"]] == [backup_id]
     kube.patch("vault", name, {"metadata": {"annotations": {"blockvault.dev/undelete": backup_id}}})
     back = environment.wait_for("backup", first, phase_is("Available"), timeout=60)
-    assert (back["status"]["reason"], back["status"]["trigger"]) == ("Imported", "Policy")
+    # What somebody brought back is removed by no rule any more.
+    assert (back["status"]["reason"], back["status"]["trigger"]) == ("Imported", "Manual")
     environment.apply(manifests.restore("again", first, "again", "bv-immediate", "64Mi"))
     environment.wait_for("restore", "again", phase_is("Completed"), timeout=240)
     assert environment.digest("again", SIZE) == environment.digest("data", SIZE)
