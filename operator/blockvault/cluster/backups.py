@@ -8,15 +8,14 @@ from typing import Any
 
 from blockvault.api import Backup, Restore, Vault, format_quantity, parse_quantity
 from blockvault.core.admission import Rival
-from blockvault.core.automatic import expiry_status, origin_status
+from blockvault.core.automatic import expiry_status, origin_of, origin_status
 from blockvault.core.catalogue import imported
 from blockvault.core.decision import Decision, Missing, Refusal
 from blockvault.core.mover import final_report
 from blockvault.core.naming import DEVICE_PATH, owned_name, volume_name
 from blockvault.core.objects import Object
-from blockvault.core.plan_backup import Action, BackupView, decide_backup
+from blockvault.core.plan_backup import TERMINAL, Action, BackupView, decide_backup
 from blockvault.core.source import Source, describe_source, read_source
-from blockvault.core.turns import Waiting
 from blockvault.engine import EngineError
 from blockvault.stores import StoreError
 
@@ -25,7 +24,7 @@ from .catalogue import show_stored
 from .context import Context, runs_key, utc_now
 from .gateway import GatewayError
 from .movers import mover_job, mover_request, mover_secret
-from .places import Place, limits_of, mover_template, vault_place
+from .places import Place, mover_template, vault_place
 from .resources import (
     BACKUPS,
     CLAIMS,
@@ -37,14 +36,9 @@ from .resources import (
     VOLUMES,
 )
 from .templates import Owner, raw_claim
+from .turns import has_turn, wait_for_turn
 
 log = logging.getLogger(__name__)
-
-TERMINAL = ("Available", "Error")
-# What waits for its Vault in the middle gives its place to others meanwhile.
-# Of a Backup that waits for its turn: it is woken, and looks by itself only for what was missed.
-STANDING_STILL = ("VaultNotFound", "VaultNotAvailable")
-QUEUED_UP, QUEUE_SECONDS = "Queued", 30.0
 
 
 async def reconcile_backup(context: Context, namespace: str, name: str) -> float | None:
@@ -60,13 +54,11 @@ async def reconcile_backup(context: Context, namespace: str, name: str) -> float
         return await show_stored(context, obj, backup, stored)
     owner = owner_of(backup)
     if context.turns.waits(owner.uid) and not backup.spec.cancel:
-        await operations.write_status(context, BACKUPS, obj, _queued(context, obj, backup))
-        return QUEUE_SECONDS
+        return await wait_for_turn(context, obj, backup)
     view, found = await observe(context, backup, owner)
     decision = decide_backup(view)
-    if not await _has_turn(context, view, decision):
-        await operations.write_status(context, BACKUPS, obj, _queued(context, obj, backup))
-        return QUEUE_SECONDS
+    if not await has_turn(context, view, decision):
+        return await wait_for_turn(context, obj, backup)
     status = operations.decided_status(decision, obj.get("status") or {}, backup.metadata.generation, context)
     if not (backup.status and backup.status.trigger):
         status |= origin_status(backup)
@@ -82,51 +74,6 @@ async def reconcile_backup(context: Context, namespace: str, name: str) -> float
     if decision.action is not None:
         await perform(context, owner, view, found, Action(decision.action), decision.detail)
     return decision.next_look
-
-
-async def _has_turn(context: Context, view: BackupView, decision: Decision) -> bool:
-    """Whether the Backup may do what was decided: one that begins needs a place among those at work (F10)."""
-    meta = view.backup.metadata
-    vault = f"{meta.namespace}/{view.backup.spec.vault_ref.name}"
-    if decision.action is Action.CREATE_SNAPSHOT and view.vault is not None:
-        await _seed_turns(context)
-        most = (await limits_of(context, view.vault)).concurrent_backups
-        return context.turns.take(Waiting(meta.creation_timestamp, meta.uid, vault, most))
-    if view.started and view.outcome is None and decision.reason not in STANDING_STILL:
-        context.turns.keep(meta.uid, vault)
-    else:
-        leave_turn(context, meta.uid)
-    return True
-
-
-async def _seed_turns(context: Context) -> None:
-    """After a start, those at work have their places before anybody begins."""
-    if context.turns.seeded:
-        return
-    for obj in await context.gateway.list_objects(BACKUPS, fields={"status.phase": "Creating"}):
-        found = Backup.model_validate(obj)
-        if found.status and not found.status.operation:
-            context.turns.keep(found.metadata.uid, f"{found.metadata.namespace}/{found.spec.vault_ref.name}")
-    context.turns.seeded = True
-
-
-def leave_turn(context: Context, uid: str) -> None:
-    """Give a Backup's place to those that wait, and wake them."""
-    for other in context.turns.leave(uid):
-        context.wakeups.wake(other)
-
-
-def _queued(context: Context, obj: Object, backup: Backup) -> dict[str, Any]:
-    """The status of a Backup that waits for its turn; the figures in it do not make it another one each time."""
-    vault = f"{backup.metadata.namespace}/{backup.spec.vault_ref.name}"
-    former = obj.get("status") or {}
-    message = f"Waiting for its turn: at work are {context.turns.words(vault)}."
-    if former.get("reason") == QUEUED_UP:
-        message = former.get("message", message)
-    decision = Decision("Pending", QUEUED_UP, message)
-    return operations.decided_status(decision, former, backup.metadata.generation, context) | origin_status(
-        backup
-    )
 
 
 def owner_of(backup: Backup) -> Owner:
@@ -204,7 +151,7 @@ async def _outcome(context: Context, view: BackupView, decision: Decision, owner
     if decision.outcome is not None and decision.outcome.succeeded and report is not None:
         result = report.result
         source = read_source(view.own_content, view.snapshot)
-        status |= expiry_status(view.backup)
+        status |= expiry_status(origin_of(view.backup))
         status |= {
             "type": str(result.get("type", "")).capitalize() or None,
             "location": view.vault.status.location if view.vault and view.vault.status else None,

@@ -49,19 +49,15 @@ async def reconcile_catalogue(context: Context, namespace: str, name: str) -> fl
         await _undelete(context, vault, place)
         await operations.write_status(context, VAULTS, obj, await _show_all(context, vault, place))
     except (StoreError, EngineError) as error:
-        problem = {
-            "phase": "Error",
-            "reason": error.reason,
-            "message": f"The store's backups cannot be listed: {error}",
-        }
-        await operations.tell(context, VAULTS, obj, problem)
+        words = f"The store's backups cannot be listed: {error}"
+        await operations.tell_vault(context, obj["metadata"], error.reason, words, phase="Error")
         return RETRY_SECONDS
     return EVERY_SECONDS
 
 
 async def _show_all(context: Context, vault: Vault, place: Place) -> dict[str, Any]:
     """Show what no object shows. What the status says of the trash."""
-    before = await _backups(context, vault)
+    before = await operations.backups_of(context, vault)
     # Objects first, then the store: a deletion goes the other way, so nothing comes back that was deleted meanwhile.
     stored = await context.stores.list_backups(place.access)
     status = {"trash": trash_status(stored, await cluster_id(context))}
@@ -73,7 +69,7 @@ async def _show_all(context: Context, vault: Vault, place: Place) -> dict[str, A
     if not rows:
         return status
     # What was made meanwhile has an object by now.
-    rows = unseen(rows, await _backups(context, vault))
+    rows = unseen(rows, await operations.backups_of(context, vault))
     taken = {
         b["metadata"]["name"] for b in await context.gateway.list_objects(BACKUPS, vault.metadata.namespace)
     }
@@ -100,12 +96,6 @@ async def _show(context: Context, vault: Vault, facts: dict[str, Any], taken: se
     backup = Backup.model_validate(made)
     status = imported_status(vault, backup, facts, await cluster_id(context), context.clock())
     await context.gateway.patch_status(BACKUPS, meta["name"], meta["namespace"], status)
-
-
-async def _backups(context: Context, vault: Vault) -> list[Backup]:
-    fields = {"spec.vaultRef.name": vault.metadata.name}
-    found = await context.gateway.list_objects(BACKUPS, vault.metadata.namespace, fields=fields)
-    return [Backup.model_validate(b) for b in found]
 
 
 async def show_stored(context: Context, obj: Object, backup: Backup, stored: Stored) -> float | None:
@@ -151,8 +141,7 @@ async def _told(context: Context, vault: Vault, status: dict[str, Any], reason: 
     """Record that an annotation was obeyed, and tell what came of it."""
     meta = vault.metadata
     await context.gateway.patch_status(VAULTS, meta.name, meta.namespace, status)
-    obj: Object = {"metadata": meta.model_dump(by_alias=True, mode="json")}
-    await operations.tell(context, VAULTS, obj, {"phase": "Available", "reason": reason, "message": message})
+    await operations.tell_vault(context, meta.model_dump(by_alias=True, mode="json"), reason, message)
 
 
 async def _take_over(context: Context, vault: Vault, place: Place) -> None:
@@ -161,7 +150,7 @@ async def _take_over(context: Context, vault: Vault, place: Place) -> None:
     if not cluster or (vault.status and vault.status.took_over == cluster):
         return
     taken = await context.stores.take_over(place.access, cluster)
-    for backup in await _backups(context, vault):
+    for backup in await operations.backups_of(context, vault):
         if backup.status and backup.status.cluster == cluster:
             meta = backup.metadata
             await context.gateway.patch_status(BACKUPS, meta.name, meta.namespace, {"cluster": None})

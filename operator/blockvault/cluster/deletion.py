@@ -40,10 +40,12 @@ async def delete_backup(context: Context, obj: Object) -> float | None:
             await _say(context, obj, "InUse", message)
             return RETRY_SECONDS
     view, found = await observe(context, backup, owner)
+    answer = Answer.GO_ON
     if not leaving and view.vault is not None:
-        held = await _held(context, obj, backup, view.vault)
-        if held is not None:
-            return held
+        answer, message = await _answer(context, backup, view.vault)
+        if answer is Answer.WAIT:
+            await _say(context, obj, "DeletionHeld", message)
+            return RETRY_SECONDS
     action = next_cleaning(view, keep_snapshot=False, keep_job=False)
     if action is not None:
         if not leaving:
@@ -52,21 +54,20 @@ async def delete_backup(context: Context, obj: Object) -> float | None:
         return 1.0
     if leaving or view.vault is None:
         return None  # without its Vault there is no way to the data: it stays (F18)
+    if answer is Answer.KEEP_DATA:
+        context.wakeups.wake(catalogue_key(view.vault.metadata.uid))  # which shows it again
+        return None
     return await _delete_stored(context, obj, backup, owner, view.vault)
 
 
-async def _held(context: Context, obj: Object, backup: Backup, vault: Vault) -> float | None:
-    """Seconds to wait where a mass deletion is held; None where this one goes on."""
+async def _answer(context: Context, backup: Backup, vault: Vault) -> tuple[Answer, str]:
+    """Whether this deletion goes on, and what a hold says."""
     if not counts(backup):
-        return None
+        return Answer.GO_ON, ""
     place = await vault_place(context, vault)
     if isinstance(place, Refusal | Missing):
-        return None  # nothing of the store can be deleted then
-    answer, message = await answer_for(context, vault, place)
-    if answer is Answer.WAIT:
-        await _say(context, obj, "DeletionHeld", message)
-        return RETRY_SECONDS
-    return None
+        return Answer.GO_ON, ""  # nothing of the store can be deleted then
+    return await answer_for(context, vault, place)
 
 
 async def _delete_stored(
@@ -80,9 +81,6 @@ async def _delete_stored(
         return RETRY_SECONDS
     volumes = backup.status.volumes if backup.status else []
     volume = (volumes[0].lineage_volume if volumes else None) or volume_name(owner.namespace, owner.claim)
-    if counts(backup) and (await answer_for(context, vault, place))[0] is Answer.KEEP_DATA:
-        context.wakeups.wake(catalogue_key(vault.metadata.uid))  # which shows it again
-        return None
     keep = place.storage.trash_days * DAY_SECONDS
     try:
         backup_id = volumes[0].backup_id if volumes else None

@@ -7,12 +7,11 @@ from datetime import datetime, timedelta
 from blockvault.api import Backup, MassDeletion, Vault
 from blockvault.core.hold import Answer, HoldView, decide_hold
 from blockvault.core.naming import BY_RULE_ANNOTATION
-from blockvault.core.objects import Object
 
 from . import operations
 from .context import Context
 from .places import Place
-from .resources import BACKUPS, VAULTS
+from .resources import VAULTS
 
 
 async def answer_for(context: Context, vault: Vault, place: Place) -> tuple[Answer, str]:
@@ -26,13 +25,11 @@ async def answer_for(context: Context, vault: Vault, place: Place) -> tuple[Answ
         if obj is None or obj["metadata"]["uid"] != meta.uid:
             return Answer.WAIT, "The Vault is gone."
         now = context.clock()
-        found = await context.gateway.list_objects(
-            BACKUPS, meta.namespace, fields={"spec.vaultRef.name": meta.name, "status.phase": "Available"}
-        )
-        found += await context.gateway.list_objects(
-            BACKUPS, meta.namespace, fields={"spec.vaultRef.name": meta.name, "status.phase": "Deleting"}
-        )
-        present = [b for b in map(Backup.model_validate, found) if counts(b)]
+        found = [
+            *await operations.backups_of(context, vault, "Available"),
+            *await operations.backups_of(context, vault, "Deleting"),
+        ]
+        present = [b for b in found if counts(b)]
         going = sum(bool(b.metadata.deletion_timestamp) for b in present)
         lately = recent(context, meta.uid, now, limit)
         current = Vault.model_validate(obj)
@@ -42,7 +39,7 @@ async def answer_for(context: Context, vault: Vault, place: Place) -> tuple[Answ
             status = {"deletionHold": hold.model_dump(by_alias=True) if hold else None}
             await context.gateway.patch_status(VAULTS, meta.name, meta.namespace, status)
             if hold is not None:
-                await _tell(context, obj, hold.message)
+                await operations.tell_vault(context, obj["metadata"], "DeletionHeld", hold.message)
             context.wakeups.wake(meta.uid)
         return answer, hold.message if hold else ""
 
@@ -67,8 +64,3 @@ def recent(context: Context, vault_uid: str, now: datetime, limit: MassDeletion)
     ]
     context.deletions[vault_uid] = left
     return left
-
-
-async def _tell(context: Context, obj: Object, message: str) -> None:
-    status = {"phase": "Available", "reason": "DeletionHeld", "message": message}
-    await operations.tell(context, VAULTS, obj, status)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from typing import Any
 
+from blockvault.api import Backup, Vault
 from blockvault.core.conditions import State, ready_conditions, timestamp
 from blockvault.core.decision import Decision
 from blockvault.core.mover import final_report
@@ -14,7 +15,7 @@ from blockvault.core.objects import Object, last_progress, newest
 
 from .context import Context
 from .gateway import ConflictError
-from .resources import BACKUPS, CLAIMS, EVENTS, JOBS, PODS, RESTORES, SECRETS, Resource
+from .resources import BACKUPS, CLAIMS, EVENTS, JOBS, PODS, RESTORES, SECRETS, VAULTS, Resource
 
 # Phases in which an operation holds its claim against others.
 FINISHED = {BACKUPS.kind: ("Available", "Error", "Deleting"), RESTORES.kind: ("Completed", "Error")}
@@ -145,6 +146,20 @@ def _set(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _set(item) for key, item in value.items() if item is not None}
     return [_set(item) for item in value] if isinstance(value, list) else value
+
+
+async def tell_vault(
+    context: Context, meta: dict[str, Any], reason: str, message: str, *, phase: str = "Available"
+) -> None:
+    """An event on a Vault, by its metadata; a warning with the phase Error. See `tell`."""
+    await tell(context, VAULTS, {"metadata": meta}, {"phase": phase, "reason": reason, "message": message})
+
+
+async def backups_of(context: Context, vault: Vault, phase: str | None = None) -> list[Backup]:
+    """The Backups of a Vault; with `phase`, those in that phase."""
+    wanted = {"spec.vaultRef.name": vault.metadata.name} | ({"status.phase": phase} if phase else {})
+    found = await context.gateway.list_objects(BACKUPS, vault.metadata.namespace, fields=wanted)
+    return [Backup.model_validate(b) for b in found]
 
 
 async def tell(context: Context, resource: Resource, obj: Object, status: dict[str, Any]) -> None:

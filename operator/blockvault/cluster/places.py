@@ -11,6 +11,7 @@ from blockvault.core.plan_vault import (
     Rules,
     Secrets,
     Storage,
+    choose_class,
     narrower,
     read_credentials,
     read_keys,
@@ -32,11 +33,6 @@ class Place:
     storage: Storage
     access: Access
 
-    @property
-    def mover(self) -> MoverTemplate | None:
-        """How the class wants mover pods scheduled (F26)."""
-        return self.storage.vault_class.spec.mover if self.storage.vault_class else None
-
 
 async def vault_of(context: Context, namespace: str, name: str) -> tuple[Object, Vault] | None:
     """A Vault as it is now, and its object; None when it is gone or on its way out."""
@@ -49,7 +45,7 @@ async def vault_of(context: Context, namespace: str, name: str) -> tuple[Object,
 async def vault_place(context: Context, vault: Vault) -> Place | Refusal | Missing:
     """Where the data lies, with credentials read now: a change counts from the next request on."""
     settings, gateway = context.settings, context.gateway
-    classes = [VaultClass.model_validate(c) for c in await gateway.list_objects(VAULT_CLASSES)]
+    classes = await _classes(context)
     rules = Rules(settings.allow_tenant_storage, settings.allow_local_endpoints)
     storage = resolve_storage(vault, classes, settings.namespace, rules)
     if isinstance(storage, Refusal | Missing):
@@ -73,18 +69,28 @@ async def vault_place(context: Context, vault: Vault) -> Place | Refusal | Missi
     return Place(storage, Access(store_location(storage, secrets), secrets.key, secrets.previous_key, actor))
 
 
+async def class_of(context: Context, vault: Vault) -> VaultClass | None:
+    """The Vault's class; None of one with storage of its own, or while no class can be told."""
+    if vault.spec.storage is not None:
+        return None
+    chosen = choose_class(vault, await _classes(context))
+    return chosen if isinstance(chosen, VaultClass) else None
+
+
+async def _classes(context: Context) -> list[VaultClass]:
+    return [VaultClass.model_validate(c) for c in await context.gateway.list_objects(VAULT_CLASSES)]
+
+
 async def mover_template(context: Context, vault: Vault) -> MoverTemplate | None:
     """How the Vault's class wants mover pods scheduled (F26)."""
-    place = await vault_place(context, vault)
-    return None if isinstance(place, Refusal | Missing) else place.mover
+    vault_class = await class_of(context, vault)
+    return vault_class.spec.mover if vault_class else None
 
 
 async def limits_of(context: Context, vault: Vault) -> Limits:
     """What bounds a Vault: of its own limits and those of its class the narrower ones (F10, A3)."""
-    own, place = vault.spec.limits or Limits(), await vault_place(context, vault)
-    if isinstance(place, Refusal | Missing) or place.storage.vault_class is None:
-        return own
-    return narrower(own, place.storage.vault_class.spec.limits or Limits())
+    own, vault_class = vault.spec.limits or Limits(), await class_of(context, vault)
+    return narrower(own, (vault_class.spec.limits if vault_class else None) or Limits())
 
 
 async def cluster_id(context: Context) -> str:

@@ -37,17 +37,11 @@ async def reconcile_runs(context: Context, namespace: str, name: str) -> float |
     for verdict in plan.remove:
         await _remove(context, verdict, view.backups)
     for claim, skipped in plan.skipped:
-        status = {
-            "phase": "Available",
-            "reason": skipped.reason,
-            "message": f"{claim} at {skipped.slot}: {skipped.message}",
-        }
-        await operations.tell(context, VAULTS, obj, status)
+        words = f"{claim} at {skipped.slot}: {skipped.message}"
+        await operations.tell_vault(context, obj["metadata"], skipped.reason, words)
     for claim in held.left:
         words = f"{CLAIM} {claim} has left the vault. Its backups stay: this version deletes none for that."
-        await operations.tell(
-            context, VAULTS, obj, {"phase": "Available", "reason": "Dissociated", "message": words}
-        )
+        await operations.tell_vault(context, obj["metadata"], "Dissociated", words)
     # Last of all: what was not done for an error is decided again.
     await operations.write_status(context, VAULTS, obj, _status(held, plan, view.backups))
     return plan.next_look
@@ -61,13 +55,12 @@ async def _observe(context: Context, vault: Vault) -> tuple[Associations, RunVie
     held = associate(vault, claims, vaults, now, MOST_RESOURCES if most is None else most)
     ref = vault.spec.policy_ref
     policy = await gateway.get(POLICIES, ref.name, namespace) if ref else None
-    found = await gateway.list_objects(BACKUPS, namespace, fields={"spec.vaultRef.name": vault.metadata.name})
     view = RunView(
         now,
         vault,
         held.lines,
         BackupPolicy.model_validate(policy) if policy else None,
-        [Backup.model_validate(b) for b in found],
+        await operations.backups_of(context, vault),
         await _busy(context, namespace),
     )
     return held, view

@@ -51,13 +51,14 @@ async def reconcile_upkeep(context: Context, namespace: str, name: str) -> float
 
 async def end_upkeep(context: Context, obj: Object) -> float | None:
     """What the deletion of a Vault does to its upkeep: nothing of it stays. Returns seconds until the next step."""
-    view = await _observe(context, Vault.model_validate(obj))
+    vault = Vault.model_validate(obj)
+    view = await _observe(context, vault)
     # A pod on a dead node never ends: it is not waited for, as nothing may hang on our finalizer (F18).
     view = replace(view, pods=[pod for pod in view.pods if not deleting(pod)])
     action = next_cleaning(view)
     if action is None:
         return None
-    await _perform(context, Vault.model_validate(obj), view, action)
+    await _perform(context, vault, view, action)
     return STEP_SECONDS
 
 

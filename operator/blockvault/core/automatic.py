@@ -15,6 +15,7 @@ from blockvault.api import Backup, BackupPolicy, Retention, as_dict
 
 from .conditions import parse_timestamp, timestamp
 from .naming import POLICY_ANNOTATION, RETENTION_ANNOTATION, SLOT_ANNOTATION, TIME_ZONE_ANNOTATION
+from .plan_backup import TERMINAL
 from .retention import Made, expires_at
 from .schedule import zone_of
 
@@ -102,12 +103,7 @@ def origin_facts(origin: Origin) -> dict[str, Any]:
 def made_of(backup: Backup, *, busy: bool = False) -> Made | None:
     """A Backup as retention sees it; None while it has not ended, when it is on its way out, or another cluster's."""
     status, meta = backup.status, backup.metadata
-    if (
-        status is None
-        or status.phase not in ("Available", "Error")
-        or meta.deletion_timestamp
-        or status.cluster
-    ):
+    if status is None or status.phase not in TERMINAL or meta.deletion_timestamp or status.cluster:
         return None
     origin = origin_of(backup)
     ended = parse_timestamp(status.completed_at) if status.completed_at else meta.creation_timestamp
@@ -125,9 +121,8 @@ def made_of(backup: Backup, *, busy: bool = False) -> Made | None:
     )
 
 
-def expiry_status(backup: Backup) -> dict[str, Any]:
+def expiry_status(origin: Origin | None) -> dict[str, Any]:
     """`expiresAt` of a backup that has just become Available, by the rule that it was made under."""
-    origin = origin_of(backup)
     if origin is None:
         return {}
     end = expires_at(Made("", origin.slot, origin.slot, origin.retention, origin.time_zone))

@@ -17,13 +17,12 @@ from typing import Any
 from blockvault.api import Backup, Vault
 from blockvault.api.common import NAME_PATTERN
 
-from .automatic import origin_facts, origin_in
+from .association import CLAIM
+from .automatic import expiry_status, origin_facts, origin_in
 from .conditions import parse_timestamp, ready_conditions, timestamp
 from .naming import IMPORTED_ANNOTATION, IMPORTED_LABEL, UNDELETE_ANNOTATION
 from .objects import Object
-from .retention import Made, expires_at
 
-CLAIM = "PersistentVolumeClaim"
 LONGEST_DESCRIPTION = 255
 # Deleted backups that a status names.
 MOST_TRASH = 64
@@ -190,9 +189,7 @@ def imported_status(
         ],
     }
     if origin is not None:
-        status |= origin_facts(origin)
-        end = expires_at(Made("", origin.slot, origin.slot, origin.retention, origin.time_zone))
-        status["expiresAt"] = timestamp(end) if end else None
+        status |= origin_facts(origin) | expiry_status(origin)
     return status
 
 

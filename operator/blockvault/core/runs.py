@@ -27,6 +27,7 @@ from blockvault.api import (
 from .automatic import annotations_of, made_of, origin_of
 from .conditions import parse_timestamp, timestamp
 from .naming import RUN_ANNOTATION, RUN_NOW_ANNOTATION, volume_name
+from .plan_backup import TERMINAL
 from .policy import TOO_MANY, validate_policy
 from .retention import Made, Rule, Verdict, expires_at, judge
 from .schedule import next_runs, parse_interval, slots_between
@@ -329,9 +330,7 @@ def _newest(line: ResourceStatus, backups: list[Backup]) -> dict[str, object]:
 
 
 def _ended(backup: Backup) -> bool:
-    return bool(backup.status and backup.status.phase in ("Available", "Error")) or bool(
-        backup.metadata.deletion_timestamp
-    )
+    return bool(backup.metadata.deletion_timestamp or (backup.status and backup.status.phase in TERMINAL))
 
 
 def _run_of(backup: Backup) -> str | None:

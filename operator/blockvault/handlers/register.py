@@ -6,13 +6,14 @@ from typing import Any
 
 import kopf
 
-from blockvault.cluster.backups import leave_turn, reconcile_backup
+from blockvault.cluster.backups import reconcile_backup
 from blockvault.cluster.catalogue import reconcile_catalogue
 from blockvault.cluster.context import Context, catalogue_key, runs_key, upkeep_key
 from blockvault.cluster.deletion import delete_backup
 from blockvault.cluster.policies import reconcile_class, reconcile_policy
 from blockvault.cluster.restores import clean_restore, reconcile_restore
 from blockvault.cluster.runs import reconcile_runs
+from blockvault.cluster.turns import leave_turn
 from blockvault.cluster.upkeep import end_upkeep, reconcile_upkeep
 from blockvault.cluster.vaults import reconcile_vault
 from blockvault.core.naming import (

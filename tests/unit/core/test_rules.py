@@ -19,7 +19,7 @@ def test_b8_a_backup_carries_the_rule_it_was_made_under() -> None:
     origin = origin_of(backup)
     assert origin is not None
     assert (origin.policy, origin.time_zone, origin.retention.months) == ("nightly", "Europe/Berlin", 1)
-    assert expiry_status(backup) == {"expiresAt": "2026-08-07T00:00:00Z"}
+    assert expiry_status(origin_of(backup)) == {"expiresAt": "2026-08-07T00:00:00Z"}
     made = made_of(backup)
     assert made is not None
     assert made.automatic
@@ -85,7 +85,7 @@ def test_b5_notes_that_cannot_be_used_stop_nothing(change: dict[str, str]) -> No
     (name,) = world.at("07-07 02:00").turn()
     world.backups[name]["metadata"]["annotations"] = world.backups[name]["metadata"]["annotations"] | change
     world.backups[name]["status"] = {"phase": "Available", "completedAt": timestamp(world.now)}
-    assert expiry_status(Backup.model_validate(world.backups[name])) == {}
+    assert expiry_status(origin_of(Backup.model_validate(world.backups[name]))) == {}
     assert len(world.at("07-08 02:00").turn()) == 1
 
 
