@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from blockvault.engine import Repository
-from blockvault.stores import Credentials, StoreLocation, open_store
+from blockvault.stores import open_store
 from tests.cluster.conftest import Operator
 from tests.cluster.kube import Kube, Object, claim, pod
 from tests.cluster.lab import Cluster
@@ -71,13 +71,9 @@ def python(kube: Kube, name: str, code: str) -> str:
 
 def stored_image(environment: ClusterEnvironment, location: str, volume: Object) -> bytes:
     """A backup's bytes, read from the bucket alone."""
-    s3 = environment.storage
-    place = StoreLocation(
-        location, s3.endpoint, s3.region, "path", credentials=Credentials(s3.access_key, s3.secret_key)
-    )
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "image"
-        repository = Repository.open(open_store(place))
+        repository = Repository.open(open_store(environment.storage.at(location)))
         repository.restore(volume["lineageVolume"], str(target), backup_id=volume["backupId"])
         return target.read_bytes()
 

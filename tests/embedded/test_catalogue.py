@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from blockvault.engine import Access
-from blockvault.stores import Credentials, StoreLocation
 from tests.scenario import manifests
 from tests.scenario.environment import Write, gone, phase_is
 from tests.scenario.incremental import MIB
@@ -67,9 +66,7 @@ def lose_the_cluster(env: EmbeddedEnvironment) -> None:
 
 
 def in_store(env: EmbeddedEnvironment) -> list[dict[str, Any]]:
-    s3 = env.storage
-    keys = Credentials(s3.access_key, s3.secret_key)
-    place = StoreLocation(f"s3://{s3.bucket}/shared/place", s3.endpoint, s3.region, "path", credentials=keys)
+    place = env.storage.at(f"s3://{env.storage.bucket}/shared/place")
     return [b for b in Access(place).open().list("shop/db") if "trash" not in b["labels"]]
 
 

@@ -9,7 +9,6 @@ import boto3
 import pytest
 
 from blockvault.engine import Access, VolumeNotFound
-from blockvault.stores import Credentials, StoreLocation
 from tests.scenario import manifests
 from tests.scenario.environment import OPERATOR_NAMESPACE, Write, gone, phase_is
 from tests.scenario.incremental import MIB, check_nothing_is_left
@@ -168,11 +167,9 @@ def _made(env: EmbeddedEnvironment, kind: str, uid: str) -> list[str]:
 
 def _stored(env: EmbeddedEnvironment, claim: str) -> list[str]:
     """Ids of the claim's backups in the store."""
-    s3, url = env.storage, (env.get("vault", "v") or {})["status"]["location"]
-    keys = Credentials(s3.access_key, s3.secret_key)
-    access = Access(StoreLocation(url, s3.endpoint, s3.region, "path", credentials=keys))
+    place = env.storage.at((env.get("vault", "v") or {})["status"]["location"])
     try:
-        return [row["backupId"] for row in access.open().list(f"shop/{claim}")]
+        return [row["backupId"] for row in Access(place).open().list(f"shop/{claim}")]
     except VolumeNotFound:
         return []
 

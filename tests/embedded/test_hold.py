@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from blockvault.engine import Access
-from blockvault.stores import Credentials, StoreLocation
 from tests.scenario import manifests
 from tests.scenario.environment import Write, phase_is
 from tests.scenario.incremental import MIB
@@ -21,9 +20,7 @@ def status(env: EmbeddedEnvironment) -> dict[str, Any]:
 
 
 def living(env: EmbeddedEnvironment) -> int:
-    s3 = env.storage
-    keys = Credentials(s3.access_key, s3.secret_key)
-    place = StoreLocation(status(env)["location"], s3.endpoint, s3.region, "path", credentials=keys)
+    place = env.storage.at(status(env)["location"])
     return sum("trash" not in row["labels"] for row in Access(place).open().list("shop/db"))
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from blockvault.core.conditions import find_condition
 from blockvault.engine import Access, KeyRotated
-from blockvault.stores import Credentials, StoreLocation, open_store
+from blockvault.stores import StoreLocation, open_store
 from tests.scenario import manifests
 from tests.scenario.environment import OPERATOR_NAMESPACE, Write, gone, phase_is
 from tests.scenario.incremental import MIB
@@ -42,11 +42,7 @@ def vault_class(env: EmbeddedEnvironment, **spec: Any) -> list[dict[str, Any]]:
 
 
 def location(env: EmbeddedEnvironment) -> StoreLocation:
-    s3 = env.storage
-    url = (env.get("vault", "v") or {})["status"]["location"]
-    return StoreLocation(
-        url, s3.endpoint, s3.region, "path", credentials=Credentials(s3.access_key, s3.secret_key)
-    )
+    return env.storage.at((env.get("vault", "v") or {})["status"]["location"])
 
 
 def vault_status(env: EmbeddedEnvironment) -> dict[str, Any]:

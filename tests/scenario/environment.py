@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from blockvault.stores import Credentials, StoreLocation
+
 Object = dict[str, Any]
 OPERATOR_NAMESPACE = "blockvault-system"
 
@@ -43,6 +45,13 @@ class Storage:
     access_key: str
     secret_key: str
     ca_bundle: str | None = None
+
+    def at(self, url: str) -> StoreLocation:
+        """A place in it, with all that opens it from outside of the cluster."""
+        keys = Credentials(self.access_key, self.secret_key)
+        return StoreLocation(
+            url, self.endpoint, self.region, "path", ca_bundle=self.ca_bundle, credentials=keys
+        )
 
 
 class Environment(Protocol):

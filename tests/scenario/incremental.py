@@ -12,7 +12,7 @@ from typing import Any
 import zstandard
 
 from blockvault.engine import Repository
-from blockvault.stores import Credentials, StoreLocation, open_store
+from blockvault.stores import open_store
 
 from . import manifests
 from .environment import Environment, Object, Write, gone, phase_is
@@ -113,16 +113,7 @@ def check_nothing_is_left(env: Environment, newest: str) -> None:
 def check_the_store(env: Environment, vault: str, volume: Object, image: bytes) -> None:
     """The bucket alone holds that one backup of the volume, and gives its bytes back without any cluster."""
     location = (env.get("vault", vault) or {})["status"]["location"]
-    keys = Credentials(env.storage.access_key, env.storage.secret_key)
-    place = StoreLocation(
-        location,
-        env.storage.endpoint,
-        env.storage.region,
-        "path",
-        ca_bundle=env.storage.ca_bundle,
-        credentials=keys,
-    )
-    repository = Repository.open(open_store(place))
+    repository = Repository.open(open_store(env.storage.at(location)))
     stored = repository.list(volume["lineageVolume"])
     found = [entry["backupId"] for entry in stored if "trash" not in entry["labels"]]
     assert found == [volume["backupId"]], found
