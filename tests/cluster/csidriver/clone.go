@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -53,18 +54,16 @@ func copyData(source, target *os.File) error {
 		return err
 	}
 	for position := int64(0); ; {
-		start, err := unix.Seek(int(source.Fd()), position, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) {
-			return nil // only holes from here on
+		start, end, err := nextData(source, position)
+		if errors.Is(err, io.EOF) {
+			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if position, err = unix.Seek(int(source.Fd()), start, unix.SEEK_HOLE); err != nil {
-			return err
-		}
-		for in, out := start, start; in < position; {
-			n, err := unix.CopyFileRange(int(source.Fd()), &in, int(target.Fd()), &out, int(position-in), 0)
+		position = end
+		for in, out := start, start; in < end; {
+			n, err := unix.CopyFileRange(int(source.Fd()), &in, int(target.Fd()), &out, int(end-in), 0)
 			if err != nil {
 				return err
 			}

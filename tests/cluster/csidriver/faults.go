@@ -19,11 +19,29 @@ import (
 
 // fault is what is to happen to one kind of call.
 type fault struct {
-	Error       *codes.Code `json:"error"`       // gRPC code by name; nil: no error
-	Message     string      `json:"message"`     // of the error
-	HangSeconds float64     `json:"hangSeconds"` // waits so long, or until the client gives up
-	After       bool        `json:"after"`       // the call takes effect, and its answer is lost
-	Times       int         `json:"times"`       // at most so many calls, over all nodes; 0: all
+	Error         *codes.Code `json:"error"`         // gRPC code by name; nil: no error
+	Message       string      `json:"message"`       // of the error
+	HangSeconds   float64     `json:"hangSeconds"`   // waits so long, or until the client gives up
+	After         bool        `json:"after"`         // the call takes effect, and its answer (a stream's end) is lost
+	AfterMessages int         `json:"afterMessages"` // of a stream, or at its end if it has fewer; 0: before the work
+	Metadata      *lie        `json:"metadata"`      // of a stream
+	Times         int         `json:"times"`         // at most so many calls, over all nodes; 0: all
+}
+
+// lie is how a stream of block metadata differs from what it would be. The first three keep to the rules. Tuples and
+// messages are counted from 1 within one call; 0 is none.
+type lie struct {
+	FixedLength bool       `json:"fixedLength"` // one tuple for each block
+	PerMessage  int        `json:"perMessage"`  // tuples in a message, at most
+	RewindBytes int64      `json:"rewindBytes"` // the first tuple may begin so much before the starting offset
+	EmptyFirst  bool       `json:"emptyFirst"`  // the first message has no tuples
+	Swap        int        `json:"swap"`        // this tuple and the next change places
+	Overlap     int        `json:"overlap"`     // the last block of this tuple is told once more
+	GrowFrom    int        `json:"growFrom"`    // from this message on, the capacity is 1 MiB greater
+	RetypeFrom  int        `json:"retypeFrom"`  // from this message on, the type is the other one
+	OmitEvery   int        `json:"omitEvery"`   // every so many tuples one is left out
+	OmitFrom    *int64     `json:"omitFrom"`    // nothing is told from this byte on
+	Append      [][2]int64 `json:"append"`      // offset and size of tuples at the end, as they are
 }
 
 // plan is the faults file.
@@ -39,17 +57,20 @@ type faults struct {
 	state *state
 }
 
-// calls are the names that a plan may use.
+// calls are the names that a plan may use, and whether the call answers with a stream.
 var calls = func() map[string]bool {
-	names := map[string]bool{}
+	streams := map[string]bool{}
 	for _, service := range []grpc.ServiceDesc{
-		csi.Identity_ServiceDesc, csi.Controller_ServiceDesc, csi.Node_ServiceDesc,
+		csi.Identity_ServiceDesc, csi.Controller_ServiceDesc, csi.Node_ServiceDesc, csi.SnapshotMetadata_ServiceDesc,
 	} {
 		for _, method := range service.Methods {
-			names[method.MethodName] = true
+			streams[method.MethodName] = false
+		}
+		for _, method := range service.Streams {
+			streams[method.StreamName] = true
 		}
 	}
-	return names
+	return streams
 }()
 
 func strict(data []byte, into any) error {
@@ -87,12 +108,16 @@ func (f *faults) read() (plan, error) {
 			}
 			continue
 		}
-		if !calls[name] {
+		stream, known := calls[name]
+		if !known {
 			return p, fmt.Errorf("%q is not a CSI call", name)
 		}
 		var one fault
 		if err := strict(entry, &one); err != nil {
 			return p, fmt.Errorf("%s: %w", name, err)
+		}
+		if !stream && (one.AfterMessages != 0 || one.Metadata != nil) {
+			return p, fmt.Errorf("%s: afterMessages and metadata are for calls that answer with a stream", name)
 		}
 		p.calls[name] = one
 	}
@@ -119,30 +144,37 @@ type counted struct {
 	Times   map[string]int `json:"times"`
 }
 
-// strikes says whether a fault with a limit of calls is still due, and counts it.
-func (f *faults) strikes(ctx context.Context, p plan, name string) (bool, error) {
-	limit := p.calls[name].Times
-	if limit == 0 {
-		return true, nil
+// due returns the fault that is to happen to a call, which counts; nil if there is none, or none any more.
+func (f *faults) due(ctx context.Context, name string) (*fault, error) {
+	p, err := f.current()
+	if err != nil {
+		return nil, err
+	}
+	one, planned := p.calls[name]
+	if !planned {
+		return nil, nil
+	}
+	if one.Times == 0 {
+		return &one, nil
 	}
 	unlock, err := f.state.lock(ctx, "fault-counts")
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer unlock()
 	path := filepath.Join(f.state.directory, "fault-counts.json")
 	var c counted
 	if err := readJSON(path, &c); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, err
+		return nil, err
 	}
 	if c.Version != p.version || c.Times == nil {
 		c = counted{Version: p.version, Times: map[string]int{}}
 	}
-	if c.Times[name] >= limit {
-		return false, nil
+	if c.Times[name] >= one.Times {
+		return nil, nil
 	}
 	c.Times[name]++
-	return true, writeJSON(path, c)
+	return &one, writeJSON(path, c)
 }
 
 // suffer hangs and fails as the fault says.
@@ -165,23 +197,17 @@ func (one fault) suffer(ctx context.Context) error {
 
 // around does the work with the fault planned for this call before or after it.
 func (f *faults) around(ctx context.Context, name string, work func() (any, error)) (any, error) {
-	p, err := f.current()
+	one, err := f.due(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	one, planned := p.calls[name]
-	if planned {
-		if planned, err = f.strikes(ctx, p, name); err != nil {
-			return nil, err
-		}
-	}
-	if planned && !one.After {
+	if one != nil && !one.After {
 		if err := one.suffer(ctx); err != nil {
 			return nil, err
 		}
 	}
 	answer, err := work()
-	if err == nil && planned && one.After {
+	if err == nil && one != nil && one.After {
 		err = one.suffer(ctx)
 	}
 	return answer, err

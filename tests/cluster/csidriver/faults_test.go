@@ -119,14 +119,19 @@ func TestSlowSnapshots(t *testing.T) {
 func TestWrongPlanFailsEveryCall(t *testing.T) {
 	l := newLab(t)
 	for plan, said := range map[string]string{
-		`{"CreateSnapshots": {}}`:                   "not a CSI call",
-		`{"CreateVolume": {"time": 1}}`:             "time",
-		`{"CreateVolume": {"error": "OVERLOADED"}}`: "OVERLOADED",
-		`{"snapshotReadySeconds": "20"}`:            "snapshotReadySeconds",
-		`{"CreateVolume": `:                         "faults file",
+		`{"CreateSnapshots": {}}`:                         "not a CSI call",
+		`{"CreateVolume": {"time": 1}}`:                   "time",
+		`{"CreateVolume": {"error": "OVERLOADED"}}`:       "OVERLOADED",
+		`{"CreateVolume": {"afterMessages": 1}}`:          "with a stream",
+		`{"CreateVolume": {"metadata": {}}}`:              "with a stream",
+		`{"GetMetadataDelta": {"metadata": {"omit": 1}}}`: "omit",
+		`{"snapshotReadySeconds": "20"}`:                  "snapshotReadySeconds",
+		`{"CreateVolume": `:                               "faults file",
 	} {
 		l.plan(plan)
 		_, err := l.a.NodeGetInfo(l.ctx(), &csi.NodeGetInfoRequest{})
+		refused(t, err, codes.Internal, said)
+		_, err = l.a.allocated(&csi.GetMetadataAllocatedRequest{SnapshotId: "snap-1"})
 		refused(t, err, codes.Internal, said)
 	}
 }

@@ -92,6 +92,7 @@ type node struct {
 	csi.IdentityClient
 	csi.ControllerClient
 	csi.NodeClient
+	csi.SnapshotMetadataClient
 	lab *lab
 	id  string
 }
@@ -143,7 +144,8 @@ func (l *lab) connect(endpoint, id string) *node {
 	l.t.Cleanup(func() { connection.Close() })
 	n := &node{
 		IdentityClient: csi.NewIdentityClient(connection), ControllerClient: csi.NewControllerClient(connection),
-		NodeClient: csi.NewNodeClient(connection), lab: l, id: id,
+		NodeClient: csi.NewNodeClient(connection), SnapshotMetadataClient: csi.NewSnapshotMetadataClient(connection),
+		lab: l, id: id,
 	}
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		_, err := n.Probe(l.ctx(), &csi.ProbeRequest{})

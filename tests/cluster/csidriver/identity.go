@@ -16,13 +16,16 @@ func (d *driver) GetPluginInfo(
 	return &csi.GetPluginInfoResponse{Name: d.driverName, VendorVersion: version}, nil
 }
 
-// GetPluginCapabilities says: a controller service, expansion of volumes in use, no topology.
+// GetPluginCapabilities says: a controller service, block metadata, expansion of volumes in use, no topology.
 func (d *driver) GetPluginCapabilities(
 	context.Context, *csi.GetPluginCapabilitiesRequest,
 ) (*csi.GetPluginCapabilitiesResponse, error) {
 	return &csi.GetPluginCapabilitiesResponse{Capabilities: []*csi.PluginCapability{
 		{Type: &csi.PluginCapability_Service_{Service: &csi.PluginCapability_Service{
 			Type: csi.PluginCapability_Service_CONTROLLER_SERVICE,
+		}}},
+		{Type: &csi.PluginCapability_Service_{Service: &csi.PluginCapability_Service{
+			Type: csi.PluginCapability_Service_SNAPSHOT_METADATA_SERVICE,
 		}}},
 		{Type: &csi.PluginCapability_VolumeExpansion_{VolumeExpansion: &csi.PluginCapability_VolumeExpansion{
 			Type: csi.PluginCapability_VolumeExpansion_ONLINE,

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log"
 	"path"
 	"time"
@@ -28,6 +29,12 @@ func subject(request any) string {
 	if r, ok := request.(interface{ GetSnapshotId() string }); ok && r.GetSnapshotId() != "" {
 		found += " " + r.GetSnapshotId()
 	}
+	if r, ok := request.(interface{ GetTargetSnapshotId() string }); ok && r.GetTargetSnapshotId() != "" {
+		found += " " + r.GetTargetSnapshotId()
+	}
+	if r, ok := request.(interface{ GetBaseSnapshotId() string }); ok && r.GetBaseSnapshotId() != "" {
+		found += " since " + r.GetBaseSnapshotId()
+	}
 	if r, ok := request.(interface{ GetNodeId() string }); ok && r.GetNodeId() != "" {
 		found += " on " + r.GetNodeId()
 	}
@@ -46,6 +53,19 @@ func coded(err error) error {
 	return status.Error(code, err.Error())
 }
 
+// outcome logs one line for a call and gives its error a code.
+func outcome(started time.Time, call string, err error) error {
+	elapsed := time.Since(started).Milliseconds()
+	if err == nil {
+		log.Printf("%s: OK (%d ms)", call, elapsed)
+		return nil
+	}
+	err = coded(err)
+	s := status.Convert(err)
+	log.Printf("%s: %s: %s (%d ms)", call, s.Code(), s.Message(), elapsed)
+	return err
+}
+
 // intercept makes the faults asked for and logs one line for each call.
 func (d *driver) intercept(
 	ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler,
@@ -53,13 +73,19 @@ func (d *driver) intercept(
 	started := time.Now()
 	name := path.Base(info.FullMethod)
 	answer, err := d.faults.around(ctx, name, func() (any, error) { return handler(ctx, request) })
-	elapsed := time.Since(started).Milliseconds()
-	if err != nil {
-		err = coded(err)
-		s := status.Convert(err)
-		log.Printf("%s%s: %s: %s (%d ms)", name, subject(request), s.Code(), s.Message(), elapsed)
+	if err = outcome(started, name+subject(request), err); err != nil {
 		return nil, err
 	}
-	log.Printf("%s%s: OK (%d ms)", name, subject(request), elapsed)
 	return answer, nil
+}
+
+// interceptStream is intercept for calls that answer with a stream.
+func (d *driver) interceptStream(
+	service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) error {
+	started := time.Now()
+	name := path.Base(info.FullMethod)
+	w := &watched{ServerStream: stream}
+	err := d.faults.aroundStream(name, w, func() error { return handler(service, w) })
+	return outcome(started, fmt.Sprintf("%s%s (%d messages)", name, w.subject, w.sent), err)
 }

@@ -29,11 +29,12 @@ type config struct {
 	register   bool
 }
 
-// driver serves the three CSI services of one node.
+// driver serves the four CSI services of one node.
 type driver struct {
 	csi.UnimplementedIdentityServer
 	csi.UnimplementedControllerServer
 	csi.UnimplementedNodeServer
+	csi.UnimplementedSnapshotMetadataServer
 	config
 	state  *state
 	faults *faults
@@ -64,10 +65,11 @@ func listen(path string) (net.Listener, error) {
 
 // serve answers CSI calls, and the kubelet's registration if wanted, until ctx ends.
 func (d *driver) serve(ctx context.Context) error {
-	server := grpc.NewServer(grpc.UnaryInterceptor(d.intercept))
+	server := grpc.NewServer(grpc.UnaryInterceptor(d.intercept), grpc.StreamInterceptor(d.interceptStream))
 	csi.RegisterIdentityServer(server, d)
 	csi.RegisterControllerServer(server, d)
 	csi.RegisterNodeServer(server, d)
+	csi.RegisterSnapshotMetadataServer(server, d)
 	socket, err := listen(d.endpoint)
 	if err != nil {
 		return fmt.Errorf("CSI socket %s: %w", d.endpoint, err)
