@@ -20,6 +20,7 @@ CLUSTER_SCOPED = frozenset(
         "CustomResourceDefinition",
         "Namespace",
         "PersistentVolume",
+        "SnapshotMetadataService",
         "StorageClass",
         "VaultClass",
         "VolumeSnapshotClass",

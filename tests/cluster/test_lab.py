@@ -1,5 +1,7 @@
 """The lab itself: what the other tests in the cluster rely on."""
 
+import base64
+import json
 import os
 import signal
 import subprocess
@@ -7,12 +9,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import botocore.exceptions
 import pytest
 
 from tests.cluster.kube import Kube, claim, pod, snapshot
-from tests.cluster.lab import Cluster, cleanup, versions
+from tests.cluster.lab import Cluster, binaries, cleanup, versions
 from tests.cluster.lab.namespace import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
@@ -84,6 +87,108 @@ def test_file_system_volume_is_read_as_a_device_from_its_snapshot(
     )
     kind = "xfs" if "xfs" in storage_class else "ext4"
     assert namespace.python("reader", code, block={"device": "/dev/volume"}).split() == [kind, "True"]
+
+
+class BlockMetadata:
+    """The SnapshotMetadataService of the cluster, found and asked as a backup program does it."""
+
+    def __init__(self, kube: Kube, directory: Path) -> None:
+        found = kube.get("snapshotmetadataservice", versions.CSI_DRIVER)
+        assert found is not None
+        self.kube, self.spec = kube, found["spec"]
+        self.authority = directory / "service.crt"
+        self.authority.write_bytes(base64.b64decode(self.spec["caCert"]))
+
+    def ask(self, snapshot_name: str, *arguments: str, audience: str = "") -> tuple[list[Any], str]:
+        """Messages (type, capacity, tuples) and the error that ended the stream, empty for a good end."""
+        wanted = audience or self.spec["audience"]
+        token = self.kube.kubectl("create", "token", "default", f"--audience={wanted}").strip()
+        done = subprocess.run(
+            [
+                str(binaries.metadata_client()),
+                *("--address", self.spec["address"], "--ca", str(self.authority)),
+                *("--namespace", self.kube.namespace, "--snapshot", snapshot_name),
+                *arguments,
+            ],
+            env={**os.environ, "TOKEN": token},
+            text=True,
+            capture_output=True,
+            timeout=90,
+        )
+        messages = [json.loads(line) for line in done.stdout.splitlines()]
+        return [(m["type"], m["capacity"], m["tuples"]) for m in messages], done.stderr
+
+    def handle(self, snapshot_name: str) -> str:
+        """CSI handle of a snapshot, once it is ready."""
+        ready = self.kube.wait(
+            "volumesnapshot", snapshot_name, lambda s: s.get("status", {}).get("readyToUse")
+        )
+        content = self.kube.get("volumesnapshotcontent", ready["status"]["boundVolumeSnapshotContentName"])
+        assert content is not None
+        return str(content["status"]["snapshotHandle"])
+
+
+def test_changed_blocks_are_told_by_the_real_service(
+    cluster: Cluster, namespace: Kube, tmp_path: Path
+) -> None:
+    """F1: the ranges between two snapshots of a raw volume, through Kubernetes' own sidecar, to the byte."""
+    size, device = 64 << 20, "/dev/volume"
+    namespace.apply(claim("data"))
+    first = WRITE.format(path=device, mode="r+b", offset=(3 << 20) + 512)
+    namespace.python("writer", first, block={"data": device})
+    namespace.apply(snapshot("one", "data"))
+    service = BlockMetadata(namespace, tmp_path)
+    base = service.handle("one")
+    writes = (WRITE.format(path=device, mode="r+b", offset=offset) for offset in (4096, 40 << 20))
+    namespace.python("later", "".join(writes), block={"data": device})
+    namespace.apply(snapshot("two", "data"))
+    service.handle("two")
+    namespace.delete("pvc", "data")  # not needed any more
+
+    messages, error = service.ask("two")
+    assert (messages, error.partition(":")[0]) == ([], "PermissionDenied")
+    role = ("--verb=get", "--resource=volumesnapshots.snapshot.storage.k8s.io")
+    namespace.kubectl("create", "role", "reader", *role)
+    account = f"--serviceaccount={namespace.namespace}:default"
+    namespace.kubectl("create", "rolebinding", "reader", "--role=reader", account)
+    _, error = service.ask("two", audience="another")
+    assert error.startswith("Unauthenticated")
+
+    # Of 10000 bytes each, in whole blocks of 4 KiB.
+    written, changed = [3 << 20, 12288], [[4096, 12288], [40 << 20, 12288]]
+    assert service.ask("one") == ([("VARIABLE_LENGTH", size, [written])], "")
+    allocated = [changed[0], written, changed[1]]
+    assert service.ask("two") == ([("VARIABLE_LENGTH", size, allocated)], "")
+    assert service.ask("two", "--base", base) == ([("VARIABLE_LENGTH", size, changed)], "")
+    rest = [[8192, 8192], changed[1]]
+    resumed = service.ask("two", "--base", base, "--offset", "8192", "--max-results=1")
+    assert resumed == ([("VARIABLE_LENGTH", size, [one]) for one in rest], "")
+
+    cut = {"error": "ABORTED", "message": "cut", "afterMessages": 1, "metadata": {"perMessage": 1}}
+    cluster.set_faults({"GetMetadataDelta": cut})
+    try:
+        messages, error = service.ask("two", "--base", base)
+        assert messages == [("VARIABLE_LENGTH", size, changed[:1])]
+        assert error.startswith("Aborted: ")
+        assert "cut" in error
+    finally:
+        cluster.set_faults({})
+    namespace.delete("volumesnapshot", "one")
+    wait_until("base gone", lambda: service.ask("two", "--base", base)[1].startswith("NotFound"), 30, 1)
+
+
+def test_a_pod_reaches_the_service_of_block_metadata(namespace: Kube, tmp_path: Path) -> None:
+    """F1: a mover asks it from its own pod, and trusts nothing but the certificate in the object."""
+    spec = BlockMetadata(namespace, tmp_path).spec
+    host, _, port = spec["address"].rpartition(":")
+    code = (
+        "import base64, socket, ssl\n"
+        f"trust = ssl.create_default_context(cadata=base64.b64decode({spec['caCert']!r}).decode())\n"
+        "trust.set_alpn_protocols(['h2'])\n"
+        f"plain = socket.create_connection(({host!r}, {port}))\n"
+        f"print(trust.wrap_socket(plain, server_hostname={host!r}).selected_alpn_protocol())"
+    )
+    assert namespace.python("reach", code).strip() == "h2"
 
 
 def test_a_used_volume_has_an_attachment_that_goes(namespace: Kube) -> None:

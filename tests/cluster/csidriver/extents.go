@@ -64,12 +64,11 @@ func (e *extent) end() int64 { return e.logical + e.length }
 
 // From linux/fiemap.h.
 const (
-	fsIocFiemap     = 0xC020660B
-	fiemapSync      = 0x1
-	extentLast      = 0x1
-	extentUnwritten = 0x800
-	// Unknown, not yet placed, encoded, encrypted, not aligned, inline, tail.
-	extentOpaque = 0x2 | 0x4 | 0x8 | 0x80 | 0x100 | 0x200 | 0x400
+	fsIocFiemap = 0xC020660B
+	fiemapSync  = 0x1
+	extentLast  = 0x1
+	// Unknown, not yet placed, encoded, encrypted, not aligned, inline, tail, reserved but never written.
+	extentOpaque = 0x2 | 0x4 | 0x8 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800
 )
 
 type fiemap struct {
@@ -83,8 +82,8 @@ type fiemap struct {
 	}
 }
 
-// extents lists the extents of a file in their order, without holes and what was reserved but never written. Where
-// the file system does not tell, it is one opaque extent.
+// extents lists the extents of a file in their order, without holes. Where the file system does not tell, it is one
+// opaque extent.
 func extents(file *os.File) ([]extent, error) {
 	var found []extent
 	for position := uint64(0); ; {
@@ -102,12 +101,10 @@ func extents(file *os.File) ([]extent, error) {
 		}
 		for _, one := range request.extents[:request.mapped] {
 			position = one.logical + one.length
-			if one.flags&extentUnwritten == 0 {
-				found = append(found, extent{
-					logical: int64(one.logical), physical: int64(one.physical), length: int64(one.length),
-					opaque: one.flags&extentOpaque != 0,
-				})
-			}
+			found = append(found, extent{
+				logical: int64(one.logical), physical: int64(one.physical), length: int64(one.length),
+				opaque: one.flags&extentOpaque != 0,
+			})
 			if one.flags&extentLast != 0 {
 				return found, nil
 			}

@@ -36,10 +36,15 @@ PROGRAMS = {
     "csi-provisioner": "github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner",
     "csi-attacher": "github.com/kubernetes-csi/external-attacher/v4/cmd/csi-attacher",
     "csi-resizer": "github.com/kubernetes-csi/external-resizer/v2/cmd/csi-resizer",
+    "csi-snapshot-metadata": "github.com/kubernetes-csi/external-snapshot-metadata/cmd/csi-snapshot-metadata",
     "csi-snapshotter": "github.com/kubernetes-csi/external-snapshotter/v8/cmd/csi-snapshotter",
     "snapshot-controller": "github.com/kubernetes-csi/external-snapshotter/v8/cmd/snapshot-controller",
 }
-SNAPSHOT_CRDS = "github.com/kubernetes-csi/external-snapshotter/client/v8"
+# Modules that ship the definitions of the storage APIs in config/crd.
+CRD_MODULES = (
+    "github.com/kubernetes-csi/external-snapshotter/client/v8",
+    "github.com/kubernetes-csi/external-snapshot-metadata/client",
+)
 
 
 @contextmanager
@@ -110,13 +115,22 @@ def _sources(directory: Path) -> list[Path]:
     return sorted(path for path in directory.glob("*.go") if not path.name.endswith("_test.go"))
 
 
-def csi_driver() -> Path:
-    """The CSI driver for tests, built from tests/cluster/csidriver."""
-    sources = versions.CLUSTER_DIR / "csidriver"
+def _own(name: str) -> Path:
+    """A program of this module, built from the directory of its name in tests/cluster."""
     module = [versions.CLUSTER_DIR / "go.mod", versions.CLUSTER_DIR / "go.sum"]
-    with cache_lock("csidriver"):
-        key = versions.digest(FLAGS, [*module, *_sources(sources)])
-        return _built(_directory("csidriver", key), "csidriver", "./csidriver")
+    with cache_lock(name):
+        key = versions.digest(FLAGS, [*module, *_sources(versions.CLUSTER_DIR / name)])
+        return _built(_directory(name, key), name, f"./{name}")
+
+
+def csi_driver() -> Path:
+    """The CSI driver for tests."""
+    return _own("csidriver")
+
+
+def metadata_client() -> Path:
+    """A client of the SnapshotMetadata service that hides nothing: see its main.go."""
+    return _own("metadataclient")
 
 
 def helm() -> Path:
@@ -139,13 +153,14 @@ def helm() -> Path:
     return directory
 
 
-def snapshot_crds() -> list[Path]:
-    """CRD files of VolumeSnapshot and its kin, from the module cache."""
+def storage_crds() -> list[Path]:
+    """CRD files of VolumeSnapshot and its kin and of SnapshotMetadataService, from the module cache."""
     found = subprocess.run(
-        ["go", "list", "-m", "-f", "{{.Dir}}", SNAPSHOT_CRDS],
+        ["go", "list", "-m", "-f", "{{.Dir}}", *CRD_MODULES],
         cwd=versions.CLUSTER_DIR,
         check=True,
         capture_output=True,
         text=True,
     )
-    return sorted(Path(found.stdout.strip(), "config", "crd").glob("*storage.k8s.io_*.yaml"))
+    directories = [Path(line, "config", "crd") for line in found.stdout.splitlines()]
+    return sorted(path for one in directories for path in one.glob("*storage.k8s.io_*.yaml"))

@@ -124,15 +124,30 @@ class Cluster:
     def _start_storage(self, node: Node) -> None:
         socket = node.start_driver(self._driver, self._volumes, self.faults_file)
         self.kubectl("apply", "--server-side", "-f", "-", stdin=storage.crd_manifest())
-        kinds = ("volumesnapshots", "volumesnapshotcontents", "volumesnapshotclasses")
+        kinds = {
+            "snapshot.storage.k8s.io/v1": (
+                "volumesnapshots",
+                "volumesnapshotcontents",
+                "volumesnapshotclasses",
+            ),
+            "cbt.storage.k8s.io/v1beta1": ("snapshotmetadataservices",),
+        }
 
         def served() -> bool:
-            found = self._plane.get("/apis/snapshot.storage.k8s.io/v1") or ""
-            return all(f'"name":"{kind}"' in found for kind in kinds)
+            return all(
+                f'"name":"{kind}"' in (self._plane.get(f"/apis/{version}") or "")
+                for version, names in kinds.items()
+                for kind in names
+            )
 
-        wait_until("snapshot API served", served, 30)
-        self.kubectl("apply", "-f", "-", stdin=storage.object_manifest())
-        storage.start_sidecars(self._namespaces, self.processes, self.programs, self.kubeconfig, socket)
+        wait_until("snapshot APIs served", served, 30)
+        authority = self._plane.authority.certificate
+        self.kubectl("apply", "-f", "-", stdin=storage.object_manifest(self.address, authority))
+        name = "csi-snapshot-metadata"
+        serving = self._plane.serving(name, name, self.address)
+        storage.start_sidecars(
+            self._namespaces, self.processes, self.programs, self.kubeconfig, socket, serving
+        )
 
     def _start_second(self) -> Node:
         where = Namespaces(self._slot, self.logs / "init-node2.log", inside=self._namespaces)
@@ -165,6 +180,8 @@ class Cluster:
             return all("test.csi.blockvault.dev" in (self._plane.get(path) or "") for path in paths)
 
         wait_until(f"CSI driver registered on every node (see {self.logs})", registered, 60)
+        served = f"block metadata served (see {self.processes.log('csi-snapshot-metadata')})"
+        wait_until(served, lambda: storage.metadata_served(self.address), 30)
 
     def environment(self) -> dict[str, str]:
         """Variables for programs on this machine: KUBECONFIG, PATH with kubectl and helm, S3 and its keys."""

@@ -55,7 +55,7 @@ class ControlPlane:
         )
 
     def serving(self, file: str, name: str, address: str) -> Pair:
-        """Certificate under which a node's kubelet serves."""
+        """Certificate under which a program serves at an IP address or by its name."""
         return self.authority.issue(file, name, addresses=(name, address))
 
     def start_api(self, where: Namespaces, processes: Processes) -> None:

@@ -11,6 +11,7 @@ STEPS: dict[str, Callable[[], Any]] = {
     "Debian packages": packages.install,
     "Kubernetes, etcd, CSI sidecars": binaries.kubernetes,
     "CSI driver": binaries.csi_driver,
+    "client of block metadata": binaries.metadata_client,
     "helm": binaries.helm,
     "pause image": images.pause,
     "base image": images.base,
