@@ -2,14 +2,12 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -207,96 +205,6 @@ func TestDeltaIsWhatDiffers(t *testing.T) {
 	}
 }
 
-func TestSharedExtentsAreNotRead(t *testing.T) {
-	l := newLab(t)
-	const size = 64 * mebibyte
-	id, device := l.volumeInUse(size)
-	write(t, device, random(size), 0)
-	base := l.a.snapshot("base", id).SnapshotId
-	write(t, device, random(512), 7*mebibyte)
-	target := l.a.snapshot("target", id).SnapshotId
-	var files [2]*os.File
-	for i, one := range []string{base, target} {
-		var err error
-		files[i], err = os.Open(filepath.Join(l.state, "snapshots", one, "data"))
-		must(t, err)
-		defer files[i].Close()
-	}
-	var found []piece
-	compared, err := difference(l.ctx(), files[0], files[1], 0, size, func(offset, length int64) error {
-		found = append(found, piece{offset, length})
-		return nil
-	})
-	must(t, err)
-	equal(t, found, []piece{{7 * mebibyte, blockSize}})
-	if compared > mebibyte {
-		t.Fatalf("%d bytes were compared", compared)
-	}
-}
-
-// Extents of 1 KiB begin within blocks; tmpfs does not say where the bytes of a file lie, so that all are compared.
-func TestDeltaOnOtherFileSystems(t *testing.T) {
-	const size = 5 * mebibyte
-	for kind, allRead := range map[string]bool{"xfs": false, "tmpfs": true} {
-		t.Run(kind, func(t *testing.T) {
-			dir, err := os.MkdirTemp("", "")
-			must(t, err)
-			image := dir + ".image"
-			t.Cleanup(func() { must(t, errors.Join(os.RemoveAll(dir), os.RemoveAll(image))) })
-			if kind == "xfs" {
-				must(t, os.WriteFile(image, nil, 0o600))
-				must(t, os.Truncate(image, 400*mebibyte))
-				sh(t, "mkfs.xfs", "-q", "-b", "size=1024", "-m", "reflink=1", image)
-				sh(t, "mount", "-o", "loop", image, dir)
-			} else {
-				sh(t, "mount", "-t", "tmpfs", "tmpfs", dir)
-			}
-			t.Cleanup(func() { sh(t, "umount", dir) })
-			a := append(make([]byte, mebibyte), append(random(2*mebibyte), make([]byte, 2*mebibyte)...)...)
-			paths := [2]string{filepath.Join(dir, "a"), filepath.Join(dir, "b")}
-			must(t, os.WriteFile(paths[0], nil, 0o600))
-			must(t, os.Truncate(paths[0], size))
-			file, err := os.OpenFile(paths[0], os.O_RDWR, 0)
-			must(t, err)
-			write(t, file, a[mebibyte:3*mebibyte], mebibyte)
-			must(t, file.Close())
-			must(t, clone(paths[0], paths[1], false))
-			b := slices.Clone(a)
-			file, err = os.OpenFile(paths[1], os.O_RDWR, 0)
-			must(t, err)
-			for _, at := range []int64{
-				0, 4095, 9 * 1024, mebibyte - 1, mebibyte + 1023, mebibyte + 9*1024, 2*mebibyte + 4096, 3 * mebibyte, size - 1,
-			} {
-				b[at]++
-				write(t, file, b[at:at+1], at)
-			}
-			must(t, file.Close())
-			var files [2]*os.File
-			for i, path := range paths {
-				files[i], err = os.Open(path)
-				must(t, err)
-				defer files[i].Close()
-			}
-			for _, from := range []int64{0, 4095, 5000, 3 * mebibyte, size - 1} {
-				var told []piece
-				te := &teller{capacity: size, from: from, most: 10, send: func(m message) error {
-					for _, one := range m.tuples {
-						told = append(told, piece{one.ByteOffset, one.SizeBytes})
-					}
-					return nil
-				}}
-				compared, err := difference(t.Context(), files[0], files[1], te.start(), size, te.found)
-				must(t, err)
-				must(t, te.end())
-				if all := size - floor(from); allRead != (compared == all) && all > mebibyte {
-					t.Errorf("%d of %d bytes compared", compared, all)
-				}
-				equal(t, told, after(differing(a, b), from))
-			}
-		})
-	}
-}
-
 // after is what of some pieces is left from the block of a position on.
 func after(all []piece, from int64) []piece {
 	var found []piece
@@ -468,127 +376,4 @@ func TestSnapshotsCanBeDeletedWhileTheyAreTold(t *testing.T) {
 	}
 	_, err = l.a.delta(&csi.GetMetadataDeltaRequest{BaseSnapshotId: base, TargetSnapshotId: target})
 	refused(t, err, codes.NotFound, base)
-}
-
-func TestCutStreams(t *testing.T) {
-	l := newLab(t)
-	base, target := l.checkered()
-	request := &csi.GetMetadataDeltaRequest{BaseSnapshotId: base, TargetSnapshotId: target, MaxResults: 100}
-	for plan, wanted := range map[string]struct {
-		code     codes.Code
-		messages int
-	}{
-		`{"error": "FAILED_PRECONDITION", "times": 1}`:                         {codes.FailedPrecondition, 0},
-		`{"error": "ABORTED", "afterMessages": 2, "times": 1}`:                 {codes.Aborted, 2},
-		`{"error": "ABORTED", "afterMessages": 6, "times": 1}`:                 {codes.Aborted, 6},
-		`{"error": "ABORTED", "afterMessages": 60, "times": 1}`:                {codes.Aborted, 6},
-		`{"after": true, "times": 1}`:                                          {codes.Unavailable, 6},
-		`{"error": "INTERNAL", "after": true, "hangSeconds": 0.1, "times": 1}`: {codes.Internal, 6},
-	} {
-		l.plan(`{"GetMetadataDelta": ` + plan + `}`)
-		all, err := l.a.delta(request)
-		refused(t, err, wanted.code, "fault on demand")
-		if len(all) != wanted.messages {
-			t.Fatalf("%s: %d messages", plan, len(all))
-		}
-		all, err = l.b.delta(request) // all nodes count together
-		must(t, err)
-		if found := honest(t, all, 8*mebibyte, 0, 100); len(found) != 512 {
-			t.Fatalf("%s: %d tuples the second time", plan, len(found))
-		}
-	}
-	l.plan(`{"GetMetadataDelta": {"error": "UNAVAILABLE"}}`)
-	for range 4 {
-		_, err := l.a.delta(request)
-		refused(t, err, codes.Unavailable, "")
-	}
-	_, err := l.a.allocated(&csi.GetMetadataAllocatedRequest{SnapshotId: target})
-	must(t, err)
-	l.plan(`{"GetMetadataDelta": {"hangSeconds": 1000, "afterMessages": 2}}`)
-	ctx, cancel := context.WithTimeout(l.ctx(), 200*time.Millisecond)
-	defer cancel()
-	stream, err := l.a.GetMetadataDelta(ctx, request)
-	must(t, err)
-	all, err := drain(stream.Recv, nil)
-	refused(t, err, codes.DeadlineExceeded, "")
-	if len(all) != 2 {
-		t.Fatalf("%d messages", len(all))
-	}
-}
-
-func TestLies(t *testing.T) {
-	l := newLab(t)
-	id, device := l.volumeInUse(2 * mebibyte)
-	base := l.a.snapshot("base", id).SnapshotId
-	for at := int64(0); at < 4; at++ { // at 0, 10, 20 and 30 blocks, of two blocks each
-		write(t, device, random(2*blockSize), at*10*blockSize)
-	}
-	target := l.a.snapshot("target", id).SnapshotId
-	const fixed, variable = csi.BlockMetadataType_FIXED_LENGTH, csi.BlockMetadataType_VARIABLE_LENGTH
-	type pairs = [][]piece // tuples of each message, in blocks
-	a, b, c, d := piece{0, 2}, piece{10, 2}, piece{20, 2}, piece{30, 2}
-	for lie, wanted := range map[string]struct {
-		from    int64 // blocks
-		tuples  pairs
-		kinds   []csi.BlockMetadataType
-		greater []int64 // bytes over the capacity
-	}{
-		`{}`:                               {tuples: pairs{{a, b, c, d}}},
-		`{"fixedLength": true}`:            {from: 20, tuples: pairs{{{20, 1}, {21, 1}, {30, 1}, {31, 1}}}, kinds: []csi.BlockMetadataType{fixed}},
-		`{"perMessage": 3}`:                {tuples: pairs{{a, b, c}, {d}}},
-		`{"rewindBytes": 4096}`:            {from: 21, tuples: pairs{{c, d}}},
-		`{"rewindBytes": 40960}`:           {from: 22, tuples: pairs{{d}}},
-		`{"emptyFirst": true}`:             {tuples: pairs{{}, {a, b, c, d}}},
-		`{"swap": 2}`:                      {tuples: pairs{{a, c, b, d}}},
-		`{"swap": 2, "perMessage": 2}`:     {tuples: pairs{{a, c}, {b, d}}},
-		`{"swap": 4}`:                      {tuples: pairs{{a, b, c, d}}},
-		`{"overlap": 1}`:                   {tuples: pairs{{a, {1, 1}, b, c, d}}},
-		`{"growFrom": 2, "perMessage": 2}`: {tuples: pairs{{a, b}, {c, d}}, greater: []int64{0, mebibyte}},
-		`{"retypeFrom": 2, "perMessage": 2}`: {
-			tuples: pairs{{a, b}, {c, d}}, kinds: []csi.BlockMetadataType{variable, fixed},
-		},
-		`{"omitEvery": 2}`:                      {tuples: pairs{{a, c}}},
-		`{"omitFrom": 86016}`:                   {tuples: pairs{{a, b, {20, 1}}}},
-		`{"omitFrom": 0}`:                       {tuples: pairs{}},
-		`{"omitFrom": 0, "emptyFirst": true}`:   {tuples: pairs{{}}},
-		`{"append": [[2097152, 4096], [0, 0]]}`: {tuples: pairs{{a, b, c, d, {512, 1}, {0, 0}}}},
-	} {
-		l.plan(`{"GetMetadataDelta": {"metadata": ` + lie + `, "times": 1}, "GetMetadataAllocated": {"metadata": ` + lie + `}}`)
-		one, err := l.a.delta(&csi.GetMetadataDeltaRequest{
-			BaseSnapshotId: base, TargetSnapshotId: target, StartingOffset: wanted.from * blockSize,
-		})
-		must(t, err)
-		two, err := l.b.allocated(&csi.GetMetadataAllocatedRequest{
-			SnapshotId: target, StartingOffset: wanted.from * blockSize,
-		})
-		must(t, err)
-		for _, all := range [][]*csi.GetMetadataDeltaResponse{one, two} {
-			found := pairs{}
-			for i, message := range all {
-				tuples := []piece{}
-				for _, one := range pieces(all[i : i+1]) {
-					tuples = append(tuples, piece{one[0] / blockSize, one[1] / blockSize})
-				}
-				found = append(found, tuples)
-				kind, capacity := variable, 2*mebibyte
-				if wanted.kinds != nil {
-					kind = wanted.kinds[i]
-				}
-				if wanted.greater != nil {
-					capacity += wanted.greater[i]
-				}
-				if message.BlockMetadataType != kind || message.VolumeCapacityBytes != capacity {
-					t.Errorf("%s: message %d: %s, %d bytes", lie, i, message.BlockMetadataType, message.VolumeCapacityBytes)
-				}
-			}
-			if !reflect.DeepEqual(found, wanted.tuples) {
-				t.Errorf("%s: %v, wanted %v", lie, found, wanted.tuples)
-			}
-		}
-		honestly, err := l.a.delta(&csi.GetMetadataDeltaRequest{BaseSnapshotId: base, TargetSnapshotId: target})
-		must(t, err)
-		if found := honest(t, honestly, 2*mebibyte, 0, defaultResults); len(found) != 4 {
-			t.Errorf("%s: also the second time", lie)
-		}
-	}
 }
