@@ -55,6 +55,7 @@ WRONG: list[tuple[str, Object]] = [
     ("a tag that is a number", {"image": {"tag": 1.0}}),
     ("imagePullSecrets as names", {"imagePullSecrets": ["regcred"]}),
     ("allowTenantStorage as text", {"allowTenantStorage": "false"}),
+    ("allowStopWorkload as text", {"allowStopWorkload": "false"}),
     ("allowLocalEndpoints as text", {"allowLocalEndpoints": "yes"}),
     ("log.format", {"log": {"format": "xml"}}),
     ("crds.install as text", {"crds": {"install": "no"}}),

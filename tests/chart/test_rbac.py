@@ -45,17 +45,20 @@ def merged(*tables: Rights) -> Rights:
     return {key: frozenset().union(*(table.get(key, frozenset()) for table in tables)) for key in every}
 
 
-@pytest.mark.parametrize("tenant_storage", [True, False])
-def test_rbac_equals_verbs_used(helm: Helm, tenant_storage: bool) -> None:
+OPTIONAL = {"allowTenantStorage": "tenant-storage", "allowStopWorkload": "workloads"}
+
+
+@pytest.mark.parametrize("allowed", [(), ("allowTenantStorage",), ("allowStopWorkload",), tuple(OPTIONAL)])
+def test_rbac_equals_verbs_used(helm: Helm, allowed: tuple[str, ...]) -> None:
     """Both ways: a verb that is missing breaks the operator, one too many is a risk for nothing."""
-    objects = helm.render({"allowTenantStorage": tenant_storage})
-    used = merged(VERBS["cluster"], VERBS["tenant-storage"]) if tenant_storage else VERBS["cluster"]
+    objects = helm.render({value: value in allowed for value in OPTIONAL})
+    used = merged(VERBS["cluster"], *(VERBS[OPTIONAL[value]] for value in allowed))
     assert bound_rights(objects, OPERATOR, "ClusterRoleBinding") == used
     assert bound_rights(objects, OPERATOR, "RoleBinding") == VERBS["operator"]
 
 
 def test_every_scope_of_the_verbs_is_compared() -> None:
-    assert VERBS.keys() == {"cluster", "tenant-storage", "operator"}
+    assert VERBS.keys() == {"cluster", *OPTIONAL.values(), "operator"}
 
 
 def test_without_tenants_storage_no_secret_outside_its_namespace_can_be_read(helm: Helm) -> None:

@@ -16,7 +16,7 @@ import jsonpatch
 from kmock import KubernetesEmulator
 
 from .faults import Faults
-from .kinds import PODS, Kind, Object
+from .kinds import PODS, WORKLOADS, Kind, Object
 from .selectors import Test, field_test, label_test
 from .store import ApiError, Store
 
@@ -124,7 +124,8 @@ class Api(KubernetesEmulator):
     ) -> Answer:
         if where.sub == "log" and kind == PODS and verb == "get":
             return self._log(raw, where)
-        if where.sub not in (None, "status") or (where.sub == "status" and not kind.status):
+        scales = where.sub == "scale" and kind in WORKLOADS and verb == "patch"
+        if not scales and (where.sub not in (None, "status") or (where.sub == "status" and not kind.status)):
             raise ApiError(404, "NotFound", "the server could not find the requested resource")
         if verb == "watch":
             return await self._watch(raw, kind, where)
@@ -178,6 +179,11 @@ class Api(KubernetesEmulator):
                 f"the body of the request was in an unknown format: {raw.content_type}",
             )
 
+        if where.sub == "scale":  # nothing but that can be changed by it
+            replicas = body["spec"]["replicas"]
+            return self.store.update(
+                kind, where.namespace, str(where.name), lambda o: o["spec"].update(replicas=replicas)
+            )
         status = where.sub == "status"
         return self.store.update(kind, where.namespace, str(where.name), change, status=status)
 

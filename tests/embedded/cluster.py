@@ -34,6 +34,7 @@ from .selectors import label_test
 from .snapshots import SnapshotController
 from .store import ApiError, Store
 from .volumes import DRIVER, VolumeController
+from .workloads import WorkloadController
 
 ROOT = Path(__file__).parents[2]
 OPERATOR_NAMESPACE = "blockvault-system"
@@ -96,6 +97,7 @@ class EmbeddedCluster:
         controllers = (
             VolumeController(store, self.files, self.faults),
             SnapshotController(store, self.files, self.faults),
+            WorkloadController(store, self.files, self.faults),
             self._jobs,
         )
         self._tasks = [asyncio.create_task(c.run(), name=type(c).__name__) for c in controllers]

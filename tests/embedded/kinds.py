@@ -83,6 +83,13 @@ JOBS = Kind(
     "batch", "v1", "jobs", "Job", status=True, counted=True,
     fields=("status.successful",), fixed=("spec.template", "spec.podFailurePolicy"),
 )  # fmt: skip
+DEPLOYMENTS, STATEFUL_SETS, REPLICA_SETS = (
+    Kind("apps", "v1", plural, kind, status=True, counted=True, fixed=("spec.selector",))
+    for plural, kind in (
+        ("deployments", "Deployment"), ("statefulsets", "StatefulSet"), ("replicasets", "ReplicaSet")
+    )
+)  # fmt: skip
+WORKLOADS = (DEPLOYMENTS, STATEFUL_SETS, REPLICA_SETS)
 LEASES = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 SNAPSHOTS = Kind(
     SNAPSHOT, "v1", "volumesnapshots", "VolumeSnapshot", status=True, counted=True, short_names=("vs",),
@@ -104,7 +111,7 @@ CUSTOM_RESOURCES = Kind(
 BUILT_IN = (
     NAMESPACES, PODS, SECRETS, CONFIG_MAPS, CORE_EVENTS, EVENTS, CLAIMS, VOLUMES, STORAGE_CLASSES,
     CSI_DRIVERS,
-    ATTACHMENTS, JOBS, LEASES, SNAPSHOTS, CONTENTS, SNAPSHOT_CLASSES, CUSTOM_RESOURCES,
+    ATTACHMENTS, JOBS, *WORKLOADS, LEASES, SNAPSHOTS, CONTENTS, SNAPSHOT_CLASSES, CUSTOM_RESOURCES,
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from .common import (
     parse_quantity,
 )
 from .policy import BackupPolicy, BackupPolicySpec, Keep, Retention, Schedule
-from .restore import NewClaim, Restore, RestoreSpec, RestoreStatus
+from .restore import NewClaim, Restore, RestoreSpec, RestoreStatus, StoppedWorkload
 from .served import NotServed, not_served
 from .vault import (
     AppliedPolicy,
@@ -59,6 +59,7 @@ __all__ = [
     "Schedule",
     "SecretReference",
     "SkippedRun",
+    "StoppedWorkload",
     "StoredVolume",
     "UpkeepStatus",
     "Vault",

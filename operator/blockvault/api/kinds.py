@@ -280,6 +280,12 @@ RESTORE = Kind(
             ),
             rule("!(self.rollback && self.confirm)", "set spec.rollback or spec.confirm, not both."),
             rule(
+                "has(self.target.original) || !self.rollback && !self.confirm && !has(self.rollbackWindow)",
+                "spec.rollback, spec.confirm and spec.rollbackWindow go with spec.target.original only.",
+            ),
+            rule("!oldSelf.rollback || self.rollback", "a Restore that is rolled back stays so."),
+            rule("!oldSelf.confirm || self.confirm", "a Restore that is confirmed stays so."),
+            rule(
                 "!oldSelf.cancel || self.cancel", "a cancelled Restore stays cancelled: create another one."
             ),
         ],

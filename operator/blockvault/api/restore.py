@@ -134,13 +134,53 @@ class RestoreResult(Model):
     """The file system found on it."""
 
 
+class Exchange(Model):
+    """Whose storage an in-place restore exchanges, noted before it begins (F4)."""
+
+    claim_uid: str | None = None
+    """The uid of the claim."""
+    volume: str | None = None
+    """The claim's PersistentVolume, whose name stays."""
+    former_handle: str | None = None
+    """The CSI handle of the storage that it had before."""
+    restored_handle: str | None = None
+    """The CSI handle of the storage that it has got."""
+
+
+class StoppedWorkload(Model):
+    """A workload that the Restore has stopped (D1)."""
+
+    kind: str
+    """Deployment, StatefulSet or ReplicaSet."""
+    name: str
+    """Its name."""
+    replicas: int
+    """How many it had, and gets again."""
+    stopped: bool = False
+    """Whether it was seen without replicas."""
+    ended: bool = False
+    """Whether the Restore is done with it: it runs again, or stays at zero as was asked for."""
+
+
 class RestoreStatus(RunStatus):
-    """Pending, Restoring, Completed or Error."""
+    """Pending, Restoring, Restored, RollingBack; Completed, RolledBack, Skipped or Error in the end."""
 
     claim: str | None = None
     """The claim that is filled."""
+    source: Literal["Snapshot", "Store"] | None = None
+    """Whether the volume began as a copy of the claim's local snapshot, or empty (D7)."""
     result: RestoreResult | None = None
     """What the mover did."""
+    exchange: Exchange | None = None
+    """Of a restore in place: whose storage it exchanges."""
+    workloads: list[StoppedWorkload] | None = None
+    """Of a restore in place: what it has stopped."""
+    restored_at: str | None = None
+    """Of a restore in place: when the claim had its restored data."""
+    rollback_until: str | None = None
+    """Until when its former data is kept."""
+    recorded: bool | None = None
+    """Whether the store knows that this backup was restored in place (F30)."""
 
 
 class Restore(Model):

@@ -89,13 +89,8 @@ def _restore(obj: Restore) -> list[NotServed]:
         [
             (spec.latest_of is not None or spec.backup_ref is None, "spec.latestOf",
              "restoring the latest backup is not served yet: name one in spec.backupRef."),
-            (target.original is not None, "spec.target.original", "restoring in place is not served yet."),
             (target.populate is not None, "spec.target.populate", "filling claims is not served yet."),
             (target.workload is not None, "spec.target.workload", "restoring workloads is not served yet."),
-            (target.new_claim is None, "spec.target", "only restoring to a newClaim is served yet."),
-            (spec.rollback, "spec.rollback", "rolling back is not served yet."),
-            (spec.confirm, "spec.confirm", "nothing to confirm: restoring in place is not served yet."),
-            (spec.rollback_window is not None, "spec.rollbackWindow", "rolling back is not served yet."),
             (spec.if_none is not None, "spec.ifNone", "restoring the latest backup is not served yet."),
         ]
     )  # fmt: skip

@@ -114,24 +114,32 @@ async def observe(
 
 
 async def rivals(context: Context, namespace: str, claim: str, uid: str) -> list[Rival]:
-    """Other unfinished operations on a claim: Backups that read it, Restores that make it."""
+    """Other unfinished operations on a claim: Backups that read it, Restores that make or change it."""
     found: list[Rival] = []
+    claims: dict[str, str] = {}
     for obj in await context.gateway.list_objects(BACKUPS, namespace):
         backup = Backup.model_validate(obj)
+        claims[backup.metadata.name] = backup.spec.claim
         # One that only shows what the store has works on no claim.
         ended = imported(backup) or (backup.status and backup.status.phase in operations.FINISHED["Backup"])
-        if backup.spec.claim == claim and backup.metadata.uid != uid and not ended:
-            found.append(
-                Rival(backup.metadata.creation_timestamp, backup.metadata.uid, "Backup", backup.metadata.name)
-            )
+        if backup.spec.claim == claim and not ended:
+            found.append(_rival("Backup", backup))
     for obj in await context.gateway.list_objects(RESTORES, namespace):
         restore = Restore.model_validate(obj)
         over = restore.status and restore.status.phase in operations.FINISHED["Restore"]
-        target = restore.spec.target.new_claim
-        if target and target.name == claim and restore.metadata.uid != uid and not over:
-            meta = restore.metadata
-            found.append(Rival(meta.creation_timestamp, meta.uid, "Restore", meta.name))
-    return found
+        target = restore.spec.target
+        original = (
+            claims.get(restore.spec.backup_ref.name) if target.original and restore.spec.backup_ref else None
+        )
+        if claim and claim == (target.new_claim.name if target.new_claim else original) and not over:
+            found.append(_rival("Restore", restore))
+    return [rival for rival in found if rival.uid != uid]
+
+
+def _rival(kind: str, obj: Backup | Restore) -> Rival:
+    meta = obj.metadata
+    at_work = bool(obj.status and obj.status.phase not in (None, "Pending"))
+    return Rival(meta.creation_timestamp, meta.uid, kind, meta.name, at_work)
 
 
 async def _progress(context: Context, view: BackupView, decision: Decision) -> dict[str, Any]:

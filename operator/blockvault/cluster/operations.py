@@ -12,13 +12,15 @@ from blockvault.core.decision import Decision
 from blockvault.core.mover import final_report
 from blockvault.core.naming import OPERATION_LABEL, job_name, owned_name
 from blockvault.core.objects import Object, last_progress, newest
+from blockvault.core.restoring import RESTORED
+from blockvault.core.restoring import TERMINAL as RESTORE_ENDS
 
 from .context import Context
 from .gateway import ConflictError
 from .resources import BACKUPS, CLAIMS, EVENTS, JOBS, PODS, RESTORES, SECRETS, VAULTS, Resource
 
 # Phases in which an operation holds its claim against others.
-FINISHED = {BACKUPS.kind: ("Available", "Error", "Deleting"), RESTORES.kind: ("Completed", "Error")}
+FINISHED = {BACKUPS.kind: ("Available", "Error", "Deleting"), RESTORES.kind: (*RESTORE_ENDS, RESTORED)}
 
 LAST_WORDS_BYTES = 4096
 PROGRESS_SECONDS = 5.0
@@ -100,8 +102,10 @@ def decided_status(
 ) -> dict[str, Any]:
     """The status patch that a decision amounts to."""
     now = context.clock()
-    good = decision.finished and decision.phase in ("Available", "Completed")
-    state: State = "ready" if good else "stalled" if decision.finished else "reconciling"
+    good = decision.finished and decision.phase in ("Available", "Completed", "RolledBack", "Skipped")
+    state: State = (
+        "ready" if good or decision.phase == RESTORED else "stalled" if decision.finished else "reconciling"
+    )
     status: dict[str, Any] = {
         "phase": decision.phase,
         "reason": decision.reason,

@@ -47,6 +47,9 @@ CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
 JOBS = Resource("batch", "v1", "jobs", "Job")
+DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
+STATEFUL_SETS = Resource("apps", "v1", "statefulsets", "StatefulSet")
+REPLICA_SETS = Resource("apps", "v1", "replicasets", "ReplicaSet")
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
 ATTACHMENTS = Resource("storage.k8s.io", "v1", "volumeattachments", "VolumeAttachment", namespaced=False)
 SNAPSHOTS = Resource("snapshot.storage.k8s.io", "v1", "volumesnapshots", "VolumeSnapshot")
@@ -71,7 +74,8 @@ VERBS: dict[str, dict[tuple[str, str], frozenset[str]]] = {
     "cluster": {
         ("", "namespaces"): frozenset({"get", "list", "watch"}),
         ("apiextensions.k8s.io", "customresourcedefinitions"): frozenset({"list", "watch"}),
-        ("", "persistentvolumeclaims"): frozenset({"get", "list", "watch", "create", "delete"}),
+        ("", "persistentvolumeclaims"): frozenset({"get", "list", "watch", "create", "patch", "delete"}),
+        ("", "pods"): frozenset({"list"}),
         ("", "persistentvolumes"): frozenset({"get", "list", "create", "patch", "delete"}),
         ("events.k8s.io", "events"): frozenset({"create"}),
         ("batch", "jobs"): frozenset({"list", "watch"}),
@@ -94,6 +98,15 @@ VERBS: dict[str, dict[tuple[str, str], frozenset[str]]] = {
         (GROUP, "backups/status"): frozenset({"patch"}),
         (GROUP, "restores"): frozenset({"get", "list", "watch", "patch"}),
         (GROUP, "restores/status"): frozenset({"patch"}),
+    },
+    # Only where the chart allows restores in place to stop what uses a claim.
+    "workloads": {
+        ("apps", "deployments"): frozenset({"get"}),
+        ("apps", "deployments/scale"): frozenset({"patch"}),
+        ("apps", "statefulsets"): frozenset({"get"}),
+        ("apps", "statefulsets/scale"): frozenset({"patch"}),
+        ("apps", "replicasets"): frozenset({"get"}),
+        ("apps", "replicasets/scale"): frozenset({"patch"}),
     },
     # Only where the chart allows vaults with storage of their own: their credentials.
     "tenant-storage": {("", "secrets"): frozenset({"get"})},

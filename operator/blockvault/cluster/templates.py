@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from blockvault.api import format_quantity
 from blockvault.core import naming
+from blockvault.core.plan_restore import Target
 from blockvault.core.source import Source
 
 Object = dict[str, Any]
@@ -84,7 +86,13 @@ def own_snapshot(owner: Owner, namespace: str, content: Object) -> Object:
 
 
 def raw_claim(
-    owner: Owner, namespace: str, storage_class: str | None, size: str, *, snapshot: str | None = None
+    owner: Owner,
+    namespace: str,
+    storage_class: str | None,
+    size: str,
+    *,
+    snapshot: str | None = None,
+    **annotations: str,
 ) -> Object:
     """A raw block claim for a mover: a clone of a snapshot, or an empty one to restore into."""
     spec: Object = {
@@ -100,12 +108,10 @@ def raw_claim(
             "kind": "VolumeSnapshot",
             "name": snapshot,
         }
-    return {"metadata": owner.metadata(namespace), "spec": spec}
+    return {"metadata": owner.metadata(namespace, **annotations), "spec": spec}
 
 
-def target_claim(
-    owner: Owner, storage_class: str, size: str, volume_mode: str, access_modes: tuple[str, ...]
-) -> Object:
+def target_claim(owner: Owner, target: Target, mark: str) -> Object:
     """The user's new claim, bound by name to a volume that is made when the data is there.
 
     It carries no label of ours but the mark of its Restore: it belongs to the user.
@@ -114,14 +120,79 @@ def target_claim(
         "metadata": {
             "name": owner.claim,
             "namespace": owner.namespace,
-            "annotations": {naming.RESTORE_ANNOTATION: owner.uid},
+            "labels": target.labels,
+            "annotations": {
+                **target.annotations,
+                naming.RESTORE_ANNOTATION: owner.uid,
+                naming.RESTORED_BY_ANNOTATION: mark,
+            },
         },
         "spec": {
-            "accessModes": list(access_modes),
-            "volumeMode": volume_mode,
-            "storageClassName": storage_class,
+            "accessModes": list(target.access_modes),
+            "volumeMode": target.volume_mode,
+            "storageClassName": target.storage_class,
             "volumeName": naming.owned_name(owner.uid),
-            "resources": {"requests": {"storage": size}},
+            "resources": {"requests": {"storage": format_quantity(target.size)}},
+        },
+    }
+
+
+def parked_volume(owner: Owner, namespace: str, volume: Object, name: str) -> Object:
+    """A PersistentVolume's storage under another name, where no claim can have it: that of `namespace` never exists.
+
+    With the policy Retain. It keeps all labels and annotations, so that the object can be made again from it.
+    """
+    metadata = owner.metadata(None, name=name)
+    for kind in ("labels", "annotations"):
+        ours = {k: v for k, v in metadata[kind].items() if k.startswith(f"{naming.GROUP}/")}
+        metadata[kind] |= {**(volume["metadata"].get(kind) or {}), **ours}
+    reference = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "namespace": namespace,
+        "name": f"{name}-parked",
+        "uid": owner.uid,
+    }
+    return {
+        "metadata": metadata,
+        "spec": {**volume["spec"], "persistentVolumeReclaimPolicy": "Retain", "claimRef": reference},
+    }
+
+
+def claims_volume(claim: Object, storage: Object, former: Object | None) -> Object:
+    """The PersistentVolume that a claim names, on the storage of another object, with the policy Retain at first.
+
+    Its own labels and annotations are those that `former` has kept; what a provisioner needs comes with the storage.
+    """
+    former = former or storage
+
+    def kept(kind: str, obj: Object) -> dict[str, str]:
+        found = obj["metadata"].get(kind) or {}
+        ours = {k for k, v in found.items() if k.startswith(f"{naming.GROUP}/") or v == naming.MANAGED_BY}
+        return {k: v for k, v in found.items() if k not in ours or k == naming.RECLAIM_POLICY_ANNOTATION}
+
+    provisioners = kept("annotations", storage)
+    provisioners.pop(naming.RECLAIM_POLICY_ANNOTATION, None)  # the claim's own policy stays
+    options = [o for v in (former, storage) for o in v["spec"].get("mountOptions") or []]
+    reference = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "namespace": claim["metadata"]["namespace"],
+        "name": claim["metadata"]["name"],
+        "uid": claim["metadata"]["uid"],
+    }
+    return {
+        "metadata": {
+            "name": claim["spec"]["volumeName"],
+            "labels": kept("labels", former),
+            "annotations": {**provisioners, **kept("annotations", former)},
+        },
+        "spec": {
+            **storage["spec"],
+            "mountOptions": list(dict.fromkeys(options)),
+            "accessModes": former["spec"]["accessModes"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "claimRef": reference,
         },
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from blockvault.api import Vault
@@ -25,6 +25,8 @@ class Rival:
     uid: str
     kind: str
     name: str
+    at_work: bool = field(default=False, compare=False)
+    """Whether it has begun: then it is waited for by whatever comes, older or not."""
 
 
 def check_vault(name: str, vault: Vault | None) -> Refusal | Missing | None:

@@ -22,6 +22,9 @@ NAME_ANNOTATION = f"{GROUP}/name"
 SOURCE_CONTENT_ANNOTATION = f"{GROUP}/source-content"
 SOURCE_ANNOTATION = f"{GROUP}/source"
 RESTORE_ANNOTATION = f"{GROUP}/restore-uid"
+RESTORED_BY_ANNOTATION = f"{GROUP}/restored-by"
+FENCED_ANNOTATION = f"{GROUP}/taken-from"
+HAVE_ANNOTATION = f"{GROUP}/have"
 RECLAIM_POLICY_ANNOTATION = f"{GROUP}/reclaim-policy"
 DEFAULT_CLASS_ANNOTATION = f"{GROUP}/is-default-class"
 POLICY_ANNOTATION = f"{GROUP}/policy"
@@ -45,6 +48,11 @@ REQUEST_DIR = "/var/run/blockvault"
 def owned_name(uid: str) -> str:
     """Name of every object that an operation makes, except its Jobs."""
     return f"bv-{uid}"
+
+
+def former_name(uid: str) -> str:
+    """Name of the PersistentVolume under which a restore in place keeps the former storage of its claim."""
+    return f"{owned_name(uid)}-former"
 
 
 def job_name(uid: str, attempt: int) -> str:

@@ -10,6 +10,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from .naming import SOURCE_ANNOTATION
 from .objects import Object
 
@@ -41,6 +43,9 @@ class Source:
         return json.dumps(asdict(self), sort_keys=True)
 
 
+_SOURCE = TypeAdapter(Source)
+
+
 def describe_source(claim: Object, volume: Object) -> Source:
     """The source as the claim and its volume are now."""
     meta, spec = claim["metadata"], claim["spec"]
@@ -55,6 +60,18 @@ def describe_source(claim: Object, volume: Object) -> Source:
         annotations={k: v for k, v in annotations.items() if not k.startswith(DROPPED_ANNOTATIONS)},
         node_affinity=(volume["spec"].get("nodeAffinity") or {}).get("required"),
     )
+
+
+def stored_source(meta: Any) -> Source | None:
+    """The source that a stored backup describes; None where it does not, or not as it should.
+
+    What a store says is not trusted: only what is known is taken, and only of its right type.
+    """
+    found = (meta or {}).get("source") if isinstance(meta, dict) else None
+    try:
+        return _SOURCE.validate_python(found)
+    except ValidationError:
+        return None
 
 
 def read_source(*objects: Object | None) -> Source | None:

@@ -223,6 +223,10 @@ class Repository:
         self._update(found, lambda state: trash.take_out(state, backup_id, roots))
         return before is not None and trash.in_trash(before)
 
+    def note_restored(self, volume: str, backup_id: str, by: str) -> None:
+        """Remember with a backup that it was restored over its volume, `by` whom (F30). Raises OwnedElsewhere."""
+        self._update(self._volume(volume), lambda state: trash.note_restored(state, backup_id, by))
+
     def delete_volume(self, volume: str) -> bool:
         """Delete all backups of a volume for good, at once; False when there is no such volume.
 
@@ -377,6 +381,10 @@ class Repository:
             "owner": state.owner,
             "meta": root.facts["meta"],
         }
+
+    def holds(self, volume: str, backup_id: str) -> bool:
+        """Whether a backup is there, in the trash or not."""
+        return self._volume(volume).state.root(backup_id) is not None
 
     def find_operation(self, volume: str, operation_id: str) -> BackupResult | None:
         """The result of an operation that has committed; None when it has not."""

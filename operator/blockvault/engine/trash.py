@@ -10,6 +10,7 @@ from blockvault.engine.root import Roots
 from blockvault.engine.state import DELETED, PINS, RESTORE, Attempt, Outcome, RootEntry, State
 
 TRASH = "trash"
+RESTORED_BY = "restoredBy"
 
 
 def in_trash(entry: RootEntry) -> bool:
@@ -45,6 +46,24 @@ def take_out(state: State, backup_id: str, roots: Roots) -> tuple[State, Outcome
         return None
     count(state, roots)
     return state, Outcome("", "undelete", operation=entry.operation, root=entry.id)
+
+
+# How many restores a backup remembers.
+MOST_RESTORES = 64
+
+
+def note_restored(state: State, backup_id: str, by: str) -> tuple[State, Outcome] | None:
+    """Note with a backup that it was restored over its volume, `by` whom; None when that is known or it is gone."""
+    entry = state.root(backup_id)
+    if entry is None:
+        return None
+    known = entry.labels.get(RESTORED_BY)
+    done = known if isinstance(known, dict) else {}
+    if by in done:
+        return None
+    rollback.refuse(state)
+    entry.labels[RESTORED_BY] = dict([*list(done.items())[1 - MOST_RESTORES :], (by, runtime.now())])
+    return state, Outcome("", "restored", operation=entry.operation, root=entry.id)
 
 
 def remove(state: State, backup_ids: set[str], roots: Roots) -> tuple[State, Outcome] | None:

@@ -24,6 +24,7 @@ from blockvault.core.naming import (
     UNDELETE_ANNOTATION,
     VERSION,
 )
+from blockvault.core.restoring import TERMINAL as RESTORE_ENDS
 
 from .loop import run_loop
 
@@ -33,7 +34,7 @@ STOPPING: dict[str, Any] = {"cancellation_backoff": 1.0, "cancellation_timeout":
 
 def unfinished(status: kopf.Status, **_: Any) -> bool:
     """Whether a Backup or Restore still wants a loop."""
-    return status.get("phase") not in ("Available", "Completed", "Error", "Deleting")
+    return status.get("phase") not in ("Available", "Error", "Deleting", *RESTORE_ENDS)
 
 
 def observed(body: kopf.Body) -> bool:
@@ -75,6 +76,11 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
     @kopf.on.delete(GROUP, VERSION, "restores", registry=registry)
     async def restore_deleted(*, body: kopf.Body, uid: str, **_: Any) -> None:
         await run_loop(context, "Restore", uid, lambda: clean_restore(context, dict(body)))
+
+    @kopf.on.event(GROUP, VERSION, "restores", registry=registry)
+    async def restore_changed(*, body: kopf.Body, **_: Any) -> None:
+        if not observed(body):
+            context.wakeups.wake(str(body.meta.uid))  # it may be told to go back
 
     @kopf.daemon(GROUP, VERSION, "vaults", registry=registry, **STOPPING)
     async def vault(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:

@@ -92,7 +92,8 @@ def _do(request: Request, note: Any) -> Any:
     if request.operation == UPKEEP:
         return upkeep(repository, request.budget, note)
     memory.keep_reads()
-    return repository.restore(request.volume, request.device, request.backup_id, note, force=True)
+    have = request.have if request.have and repository.holds(request.volume, request.have) else None
+    return repository.restore(request.volume, request.device, request.backup_id, note, have=have, force=True)
 
 
 def main() -> int:

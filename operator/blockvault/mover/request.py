@@ -25,7 +25,10 @@ OPERATIONS = (BACKUP, RESTORE, UPKEEP)
 
 @dataclass(frozen=True)
 class Request:
-    """One piece of work. `backup_id` for a restore, `full` and `meta` for a backup, `budget` (bytes) for upkeep."""
+    """One piece of work. `full` and `meta` for a backup, `budget` (bytes) for upkeep.
+
+    For a restore `backup_id`, and `have`: the backup that the device holds, as far as is known.
+    """
 
     operation: str
     operation_id: str
@@ -35,6 +38,7 @@ class Request:
     full: bool = False
     meta: dict[str, Any] = field(default_factory=dict)
     backup_id: str = LATEST
+    have: str | None = None
     budget: int = 0
 
 
@@ -77,6 +81,7 @@ def _parse(data: Any) -> Request:
         full=bool(data.get("full")) or compare_with is None,
         meta=data.get("meta") or {},
         backup_id=data["backupId"] if operation == RESTORE else LATEST,
+        have=data.get("have") if operation == RESTORE else None,
         budget=int(data.get("budget") or 0),
     )
 

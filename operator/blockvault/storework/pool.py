@@ -65,6 +65,12 @@ class StoreWork:
         """Bring a backup back from the trash; False when it was not in it. Raises as `check`, and BackupNotFound."""
         return bool(await self._call(work.undelete, access, volume, backup_id, timeout=timeout))
 
+    async def note_restored(
+        self, access: Access, volume: str, backup_id: str, by: str, timeout: float = CALL_SECONDS
+    ) -> None:
+        """Remember with a backup that it was restored over its volume. Raises as `check`, and OwnedElsewhere."""
+        await self._call(work.note_restored, access, volume, backup_id, by, timeout=timeout)
+
     async def describe(
         self, access: Access, volume: str, backup_id: str, timeout: float = CALL_SECONDS
     ) -> dict[str, Any] | None:

@@ -81,6 +81,11 @@ def undelete(access: Access, volume: str, backup_id: str) -> bool:
     return _open(access).undelete(volume, backup_id)
 
 
+def note_restored(access: Access, volume: str, backup_id: str, by: str) -> None:
+    """Remember with a backup that it was restored over its volume, and by whom."""
+    _open(access).note_restored(volume, backup_id, by)
+
+
 def empty_trash(access: Access, down_to: int) -> list[str]:
     """Take backups out of the trash for good, the next that would go first, until no more than so many bytes are used.
 

@@ -94,6 +94,8 @@ CLASS: Changes = {"storage": GONE, "className": "gold"}
 KEY: Changes = {"encryption": {"keySecretRef": {"name": "vault-key"}}}
 ALL_HOURS = list(range(24))
 
+IN_PLACE = {"target": {"original": {}}}
+
 BAD = [
     *_refused(
         "VaultClass",
@@ -257,7 +259,12 @@ BAD = [
         ({"target.newClaim.name": "No_Name"}, "spec.target.newClaim.name"),
         ({"target.newClaim.size": "big"}, "spec.target.newClaim.size"),
         ({"target.newClaim.accessModes": ["Exclusive"]}, 'supported values: "ReadWriteOnce"'),
-        ({"rollback": True, "confirm": True}, "set spec.rollback or spec.confirm, not both"),
+        (
+            {"target": {"original": {}}, "rollback": True, "confirm": True},
+            "set spec.rollback or spec.confirm, not both",
+        ),
+        ({"confirm": True}, "go with spec.target.original only"),
+        ({"rollbackWindow": "1h"}, "go with spec.target.original only"),
         ({"rollbackWindow": "1 day"}, "spec.rollbackWindow"),
     ),
     *_fixed(
@@ -266,6 +273,8 @@ BAD = [
         ({}, {"target.newClaim.size": "20Gi"}, "spec.target cannot be changed"),
         ({}, {"startDeadlineSeconds": 5}, "spec.startDeadlineSeconds cannot be changed"),
         ({"cancel": True}, {"cancel": GONE}, "a cancelled Restore stays cancelled"),
+        ({**IN_PLACE, "rollback": True}, {"rollback": GONE}, "a Restore that is rolled back stays so"),
+        ({**IN_PLACE, "confirm": True}, {"confirm": GONE}, "a Restore that is confirmed stays so"),
         (
             {"backupRef": GONE, "latestOf": LATEST},
             {"latestOf.resource.name": "d"},
@@ -403,5 +412,7 @@ TAKEN = [
             "latestOf": {**LATEST, "before": "2026-11-23T12:00:00Z"},
         },
     ),
-    *_changed("Restore", ({}, {"cancel": True}), ({}, {"rollback": True}), ({}, {"confirm": True})),
+    *_changed(
+        "Restore", ({}, {"cancel": True}), (IN_PLACE, {"rollback": True}), (IN_PLACE, {"confirm": True})
+    ),
 ]

@@ -19,7 +19,7 @@ SERVED = {
         "policyRef", "resources", "resourceSelector",
     },
     "Backup": {"vaultRef", "resource", "full", "description", "startDeadlineSeconds", "cancel"},
-    "Restore": {"backupRef", "target", "startDeadlineSeconds", "cancel"},
+    "Restore": {"backupRef", "target", "startDeadlineSeconds", "cancel", "rollback", "confirm", "rollbackWindow"},
 }  # fmt: skip
 IN_A_CONDITION = {"Vault": {"dissociation"}}
 
@@ -42,12 +42,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("Backup", {"resource.kind": "StatefulSet"}, "spec.resource.kind"),
     ("Restore", {"backupRef": GONE, "latestOf": LATEST}, "spec.latestOf"),
     ("Restore", {"backupRef": GONE, "latestOf": LATEST, "ifNone": "Fail"}, "spec.ifNone"),
-    ("Restore", {"target": {"original": {}}}, "spec.target.original"),
     ("Restore", {"target": {"populate": {}}}, "spec.target.populate"),
     ("Restore", {"target": {"workload": {}}}, "spec.target.workload"),
-    ("Restore", {"rollback": True}, "spec.rollback"),
-    ("Restore", {"confirm": True}, "spec.confirm"),
-    ("Restore", {"rollbackWindow": "24h"}, "spec.rollbackWindow"),
 ]
 
 HARMLESS: list[tuple[str, dict[str, Any]]] = [
@@ -68,6 +64,7 @@ HARMLESS: list[tuple[str, dict[str, Any]]] = [
     ("Backup", {"sharedWith": []}),
     ("Restore", {}),
     ("Restore", {"cancel": True, "rollback": False, "confirm": False}),
+    ("Restore", {"target": {"original": {"stopWorkload": True}}, "rollback": True, "rollbackWindow": "1h"}),
 ]
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from blockvault.api import Backup, Restore
 from blockvault.core.plan_backup import Action, decide_backup
-from blockvault.core.plan_restore import RestoreView, decide_restore
+from blockvault.core.plan_restore import decide_restore
+from blockvault.core.restoring import RestoreView
 
 from . import world
 from .backups import MOVED, STEPS, clean, ended_view, ready_view
@@ -61,7 +62,9 @@ def restoring(outcome: str | None = None) -> RestoreView:
             "operation": {"outcome": outcome, "reason": "R", "message": "m"},
         }
     backup, vault = world.available_backup(), world.vault()
-    return RestoreView(now=NOW, restore=Restore.model_validate(body), backup=backup, vault=vault)
+    return RestoreView(
+        now=NOW, calendar=NOW, restore=Restore.model_validate(body), backup=backup, vault=vault
+    )
 
 
 def test_f3_a_restore_is_cancelled_until_it_is_written() -> None:

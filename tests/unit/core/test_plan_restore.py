@@ -10,7 +10,8 @@ import pytest
 
 from blockvault.api import Backup, Restore
 from blockvault.core.naming import RECLAIM_POLICY_ANNOTATION, RESTORE_ANNOTATION
-from blockvault.core.plan_restore import Action, RestoreView, Target, decide_restore, next_cleaning
+from blockvault.core.plan_restore import Target, decide_restore
+from blockvault.core.restoring import Action, RestoreView, next_cleaning
 
 from . import world
 from .world import NOW
@@ -26,7 +27,9 @@ def view(**changes: Any) -> RestoreView:
     """A view in which nothing stands in the way and nothing has been made."""
     base = RestoreView(
         now=NOW,
+        calendar=NOW,
         restore=Restore.model_validate(world.restore_object()),
+        claim="db-copy",
         backup=world.available_backup(),
         vault=world.vault(),
         storage_classes=[CLASS],
@@ -134,7 +137,11 @@ def test_d2_what_the_restore_leaves_open_comes_from_the_backup(
     assert decision.detail == target
 
 
-OURS = {"metadata": {"name": "db-copy", "uid": "t", "annotations": {RESTORE_ANNOTATION: "r-1"}}, "spec": {}}
+WANTED = {"storageClassName": "fast", "resources": {"requests": {"storage": "10Gi"}}}
+OURS = {
+    "metadata": {"name": "db-copy", "uid": "t", "annotations": {RESTORE_ANNOTATION: "r-1"}},
+    "spec": WANTED,
+}
 BOUND = {**OURS, "status": {"phase": "Bound"}}
 RAW = {"metadata": {"name": "bv-r-1"}, "spec": {"volumeName": "pvc-raw"}, "status": {"phase": "Bound"}}
 

@@ -1,0 +1,199 @@
+"""The effects of a Restore in place (core.plan_in_place), and what its status notes before they happen."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from blockvault.api import StoppedWorkload, as_dict
+from blockvault.core.conditions import timestamp
+from blockvault.core.decision import Decision, Missing, Refusal
+from blockvault.core.exchange import handle_of, now_stopped
+from blockvault.core.naming import (
+    FENCED_ANNOTATION,
+    RECLAIM_POLICY_ANNOTATION,
+    RESTORED_BY_ANNOTATION,
+    former_name,
+    owned_name,
+    volume_name,
+)
+from blockvault.core.objects import Object
+from blockvault.core.plan_in_place import window_of
+from blockvault.core.restoring import COPY_FAILED, RESTORED, Action, RawClaim, RestoreView, policy_of
+from blockvault.core.workloads import Workload, key_of
+from blockvault.engine import EngineError, OwnedElsewhere
+from blockvault.stores import StoreError
+
+from . import workloads
+from .context import Context
+from .places import vault_place
+from .resources import CLAIMS, RESTORES, VOLUMES
+from .templates import Owner, claims_volume, parked_volume, restored_volume
+
+log = logging.getLogger(__name__)
+
+
+def noted(context: Context, view: RestoreView, decision: Decision) -> dict[str, Any]:
+    """What the status has to say before the decision is carried out, so that a crash after it loses nothing."""
+    status: dict[str, Any] = {}
+    if decision.action is Action.CREATE_RAW_CLAIM and isinstance(decision.detail, RawClaim):
+        status["source"] = "Snapshot" if decision.detail.copy else "Store"
+        if view.in_place and view.claim_volume is not None and view.target is not None:
+            status["exchange"] = {
+                "claimUid": view.target["metadata"]["uid"],
+                "volume": view.claim_volume["metadata"]["name"],
+                "formerHandle": handle_of(view.claim_volume),
+            }
+    if decision.reason == COPY_FAILED:
+        status["source"] = "Store"
+    if view.in_place:
+        status |= _stopped(view, decision)
+    former = view.restore.status
+    if decision.phase == RESTORED and not (former and former.restored_at) and view.claim_volume is not None:
+        now = context.clock()
+        status["restoredAt"] = timestamp(now)
+        status["rollbackUntil"] = timestamp(now + window_of(view.restore.spec.rollback_window))
+        status["exchange"] = {"restoredHandle": handle_of(view.claim_volume)}
+    return status
+
+
+def _stopped(view: RestoreView, decision: Decision) -> dict[str, Any]:
+    stops = decision.action is Action.STOP_WORKLOAD
+    merged = _noted_workloads(
+        view, decision.detail if stops else None, over=decision.phase in (RESTORED, "RolledBack")
+    )
+    return {"workloads": merged} if merged else {}
+
+
+def _noted_workloads(view: RestoreView, one: Workload | None, *, over: bool = False) -> list[dict[str, Any]]:
+    """What the Restore has stopped, and stops now; `over`: it is done with all of them."""
+    known = list(view.restore.status.workloads or []) if view.restore.status else []
+    current = {key_of(w): w for w in now_stopped(view)}
+    if one is not None:
+        current.setdefault(
+            str(one),
+            StoppedWorkload.model_validate({"kind": one.kind, "name": one.name, "replicas": one.replicas}),
+        )
+    if over:
+        current = {key: w.model_copy(update={"ended": True}) for key, w in current.items()}
+    merged = {key_of(w): w for w in known} | current
+    return [as_dict(w) for w in merged.values()]
+
+
+async def perform(context: Context, owner: Owner, view: RestoreView, action: Action, detail: Any) -> None:
+    """Carry out one action that only a Restore in place has; each may be repeated."""
+    gateway, namespace = context.gateway, owner.namespace
+    match action:
+        case Action.STOP_WORKLOAD:
+            await workloads.scale(context, namespace, detail.kind, detail.name, 0)
+            # Whoever scales it back from now on is told of, and not fought with.
+            done = [
+                w | {"stopped": True} if w["name"] == detail.name else w
+                for w in _noted_workloads(view, detail)
+            ]
+            await gateway.patch_status(RESTORES, owner.name, namespace, {"workloads": done})
+        case Action.START_WORKLOAD:
+            await workloads.scale(context, namespace, detail.kind, detail.name, detail.replicas)
+        case Action.MARK_CLAIM:
+            patch = {"metadata": {"annotations": {RESTORED_BY_ANNOTATION: view.mark}}}
+            await gateway.patch(CLAIMS, owner.claim, namespace, patch)
+        case Action.PARK_RESTORED:
+            await _park_restored(context, owner, view)
+        case Action.CREATE_CLAIM_VOLUME:
+            assert view.target is not None
+            await gateway.ensure(VOLUMES, claims_volume(view.target, detail, view.former_volume))
+        case Action.DELETE_FORMER_OBJECT | Action.DISCARD_FORMER:
+            assert view.former_volume is not None
+            await _let_go(context, view.former_volume, whole=action is Action.DISCARD_FORMER)
+        case _:
+            assert view.claim_volume is not None
+            await _on_claims_volume(context, owner, view, view.claim_volume, action)
+
+
+async def _on_claims_volume(
+    context: Context, owner: Owner, view: RestoreView, volume: Object, action: Action
+) -> None:
+    gateway, name = context.gateway, volume["metadata"]["name"]
+    match action:
+        case Action.RETAIN_CLAIM_VOLUME:
+            annotations = volume["metadata"].get("annotations") or {}
+            policy = annotations.get(RECLAIM_POLICY_ANNOTATION) or policy_of(volume)
+            await gateway.patch(VOLUMES, name, None, _changed("Retain", {RECLAIM_POLICY_ANNOTATION: policy}))
+        case Action.SET_CLAIM_POLICY:
+            policy = volume["metadata"]["annotations"][RECLAIM_POLICY_ANNOTATION]
+            await gateway.patch(VOLUMES, name, None, _changed(policy, {RECLAIM_POLICY_ANNOTATION: None}))
+        case Action.FENCE | Action.UNFENCE:
+            assert view.target is not None
+            await gateway.patch(VOLUMES, name, None, _reference(context, owner, view.target, action))
+        case Action.PARK_FORMER:
+            body = parked_volume(owner, context.settings.namespace, volume, former_name(owner.uid))
+            await gateway.ensure(VOLUMES, body)
+        case Action.DELETE_CLAIM_VOLUME:
+            await gateway.delete(VOLUMES, name, uid=volume["metadata"]["uid"])
+        case _:
+            raise AssertionError(f"{action} is not one of a Restore in place")
+
+
+def _changed(policy: str | None, annotations: dict[str, str | None]) -> Object:
+    return {"spec": {"persistentVolumeReclaimPolicy": policy}, "metadata": {"annotations": annotations}}
+
+
+def _reference(context: Context, owner: Owner, claim: Object, action: Action) -> Object:
+    """The patch by which a PersistentVolume lets go of its claim, or takes it again."""
+    meta = claim["metadata"]
+    if action is Action.FENCE:
+        where, name, uid = context.settings.namespace, f"{former_name(owner.uid)}-parked", owner.uid
+    else:
+        where, name, uid = meta["namespace"], meta["name"], meta["uid"]
+    reference = {"namespace": where, "name": name, "uid": uid, "resourceVersion": None}
+    mark = meta["uid"] if action is Action.FENCE else None
+    return {"spec": {"claimRef": reference}, "metadata": {"annotations": {FENCED_ANNOTATION: mark}}}
+
+
+async def _park_restored(context: Context, owner: Owner, view: RestoreView) -> None:
+    """The restored storage under a name of ours: from the raw volume, or from the claim on the way back."""
+    name = owned_name(owner.uid)
+    if view.raw_volume is not None and view.target is not None:
+        result = view.restore.status.result if view.restore.status else None
+        like = restored_volume(owner, view.raw_volume, view.target, result.file_system if result else None)
+        like = {**like, "spec": {k: v for k, v in like["spec"].items() if k != "claimRef"}}
+    else:
+        assert view.claim_volume is not None
+        like = view.claim_volume
+    await context.gateway.ensure(VOLUMES, parked_volume(owner, context.settings.namespace, like, name))
+
+
+async def _let_go(context: Context, volume: Object, *, whole: bool) -> None:
+    """Remove the object that keeps a storage, or (`whole`) let the storage go as well, as its class says."""
+    meta = volume["metadata"]
+    if whole:
+        policy = meta["annotations"][RECLAIM_POLICY_ANNOTATION]
+        await context.gateway.patch(
+            VOLUMES, meta["name"], None, {"spec": {"persistentVolumeReclaimPolicy": policy}}
+        )
+    else:
+        await context.gateway.delete(VOLUMES, meta["name"], uid=meta["uid"])
+
+
+async def record(context: Context, owner: Owner, view: RestoreView) -> bool:
+    """Note in the store that this backup was restored in place under this name (F30); False when it failed.
+
+    Of a volume that another cluster owns nothing is written: there the claim alone remembers it.
+    """
+    if view.vault is None or view.backup is None or view.backup.status is None:
+        return False
+    place = await vault_place(context, view.vault)
+    if isinstance(place, Refusal | Missing):
+        return False
+    stored = view.backup.status.volumes[0]
+    volume = stored.lineage_volume or volume_name(owner.namespace, stored.claim)
+    try:
+        await context.stores.note_restored(
+            place.access, volume, str(stored.backup_id), view.mark.rpartition("/")[0]
+        )
+    except OwnedElsewhere:
+        return True
+    except (StoreError, EngineError) as error:
+        log.warning("Restore %s/%s: %s", owner.namespace, owner.name, error)
+        return False
+    return True

@@ -1,0 +1,353 @@
+"""What all Restores have in common: what they look at, what they may do, and how the mover fills a raw volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from blockvault.api import Backup, Restore, Vault
+
+from .admission import Rival
+from .conditions import parse_timestamp
+from .decision import Decision, Missing, Outcome, Refusal, failed, recorded_outcome, still_waiting
+from .mover import judge_mover, mover_wait
+from .naming import HAVE_ANNOTATION, RECLAIM_POLICY_ANNOTATION, RESTORE_ANNOTATION, RESTORED_BY_ANNOTATION
+from .objects import Object, claim_is_bound, job_ended
+from .workloads import User, Workload
+
+HANDING_OVER = "Handing the restored volume over."
+RESTORED, ROLLING_BACK, SKIPPED = "Restored", "RollingBack", "Skipped"
+TERMINAL = ("Completed", "Error", "RolledBack", SKIPPED)
+
+# A copy of a snapshot that no driver has begun by then is not waited for: an empty volume is filled instead.
+COPY_LIMIT = timedelta(minutes=10)
+COPY_FAILED = "SnapshotUnusable"
+
+
+class Action(StrEnum):
+    """One effect each; every one of them can be repeated without harm."""
+
+    CREATE_TARGET = "CreateTarget"
+    CREATE_RAW_CLAIM = "CreateRawClaim"
+    CREATE_SECRET = "CreateSecret"  # noqa: S105
+    CREATE_JOB = "CreateJob"
+    DELETE_JOB = "DeleteJob"
+    DELETE_PODS = "DeletePods"
+    DELETE_SECRET = "DeleteSecret"  # noqa: S105
+    RETAIN_RAW_VOLUME = "RetainRawVolume"
+    CREATE_VOLUME = "CreateVolume"
+    DELETE_RAW_CLAIM = "DeleteRawClaim"
+    DELETE_RAW_VOLUME = "DeleteRawVolume"
+    HAND_OVER_POLICY = "HandOverPolicy"
+    DISCARD_RAW_VOLUME = "DiscardRawVolume"
+    DELETE_VOLUME_OBJECT = "DeleteVolumeObject"
+    DISCARD_VOLUME = "DiscardVolume"
+    DELETE_TARGET = "DeleteTarget"
+    # In place
+    STOP_WORKLOAD = "StopWorkload"
+    START_WORKLOAD = "StartWorkload"
+    PARK_RESTORED = "ParkRestored"
+    PARK_FORMER = "ParkFormer"
+    RETAIN_CLAIM_VOLUME = "RetainClaimVolume"
+    FENCE = "Fence"
+    UNFENCE = "Unfence"
+    DELETE_CLAIM_VOLUME = "DeleteClaimVolume"
+    CREATE_CLAIM_VOLUME = "CreateClaimVolume"
+    SET_CLAIM_POLICY = "SetClaimPolicy"
+    MARK_CLAIM = "MarkClaim"
+    DELETE_FORMER_OBJECT = "DeleteFormerObject"
+    DISCARD_FORMER = "DiscardFormer"
+    RECORD = "Record"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A snapshot that the operator keeps of the claim: ready to be copied, and known to hold a backup (D7).
+
+    `size`: what a volume made of it has at least, in bytes.
+    """
+
+    snapshot: str
+    backup_id: str
+    storage_class: str | None
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class RawClaim:
+    """The raw claim that a mover is to fill. `size` in bytes."""
+
+    size: int
+    storage_class: str
+    copy: Copy | None = None
+
+
+@dataclass(frozen=True)
+class RestoreView:
+    """All that a decision about a Restore looks at.
+
+    `raw_claim` and `raw_volume` are what the mover fills; `new_volume` is the PersistentVolume made on
+    the same storage for the claim `target`. `attached` says whether the raw volume is attached anywhere.
+    `calendar` is the time by which the rollback window goes; `now` that of deadlines.
+    In place: `claim_volume` is the PersistentVolume that the claim names, `former_volume` the one under which
+    its former storage is kept, `workloads` are those that were stopped, by kind and name, as they are now.
+    `stored`: what the store knows of the backup, None where it was not asked. `copies`: snapshots to begin with.
+    """
+
+    now: datetime
+    calendar: datetime
+    restore: Restore
+    claim: str = ""
+    backup: Backup | None = None
+    vault: Vault | None = None
+    storage_classes: list[Object] = field(default_factory=list)
+    rivals: list[Rival] = field(default_factory=list)
+    target: Object | None = None
+    raw_claim: Object | None = None
+    raw_volume: Object | None = None
+    new_volume: Object | None = None
+    attached: bool = False
+    has_secret: bool = False
+    job: Object | None = None
+    pods: list[Object] = field(default_factory=list)
+    stored: dict[str, Any] | Missing | None = None
+    copies: list[Copy] = field(default_factory=list)
+    claim_volume: Object | None = None
+    former_volume: Object | None = None
+    claim_attached: bool = False
+    users: list[User] = field(default_factory=list)
+    workloads: dict[str, Workload | None] = field(default_factory=dict)
+
+    @property
+    def uid(self) -> str:
+        """The Restore's uid, by which everything it makes is named."""
+        return self.restore.metadata.uid
+
+    @property
+    def me(self) -> Rival:
+        """This Restore in the order of operations on its claim."""
+        meta = self.restore.metadata
+        return Rival(meta.creation_timestamp, meta.uid, "Restore", meta.name)
+
+    @property
+    def target_name(self) -> str:
+        """The claim to fill, for a sentence."""
+        return f"PersistentVolumeClaim {self.claim or '?'}"
+
+    @property
+    def target_is_ours(self) -> bool:
+        """Whether the claim of the wanted name was made by this Restore."""
+        return annotation(self.target, RESTORE_ANNOTATION) == self.uid
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome that was recorded, if the work has ended."""
+        return recorded_outcome(self.restore.status)
+
+    @property
+    def in_place(self) -> bool:
+        """Whether a claim that is there gets its former data, and not one that is made."""
+        if self.restore.spec.target.original is None:
+            return False
+        if self.restore.status and self.restore.status.exchange:
+            return True
+        begun = self.raw_claim is not None or self.job is not None or self.new_volume is not None
+        return self.target is not None and not self.target_is_ours and not begun
+
+    @property
+    def mark(self) -> str:
+        """What a claim remembers of this Restore (F30)."""
+        volumes = self.backup.status.volumes if self.backup and self.backup.status else []
+        meta = self.restore.metadata
+        return f"{meta.namespace}/{meta.name}/{volumes[0].backup_id if volumes else ''}"
+
+    @property
+    def already_done(self) -> bool:
+        """Whether the same manifest, created before, has filled the claim that is there (F30)."""
+        return annotation(self.target, RESTORED_BY_ANNOTATION) == self.mark
+
+
+def annotation(obj: Object | None, name: str) -> str | None:
+    """An annotation of an object that may not be there."""
+    value = ((obj or {}).get("metadata") or {}).get("annotations") or {}
+    return str(value[name]) if name in value else None
+
+
+def check_backup(view: RestoreView) -> Refusal | Missing | None:
+    """Whether the Backup can be restored (D8)."""
+    ref = view.restore.spec.backup_ref
+    name = ref.name if ref else ""
+    backup = view.backup
+    if backup is None:
+        return Missing("BackupNotFound", f"Backup {name} does not exist in this namespace.")
+    phase = (backup.status.phase if backup.status else None) or "Pending"
+    if phase in ("Pending", "Creating"):
+        return Missing("BackupNotAvailable", f"Backup {name} is {phase} and cannot be restored yet.")
+    if phase not in ("Available", "Restoring"):
+        return Refusal(
+            "BackupNotRestorable",
+            f"Backup {name} is in phase {phase}: only an Available one can be restored.",
+        )
+    if not backup.status or not backup.status.volumes or not backup.status.volumes[0].backup_id:
+        return Refusal("BackupNotRestorable", f"Backup {name} names no stored volume in its status.")
+    return None
+
+
+def check_mode(view: RestoreView, mode: str, remedy: str) -> Refusal | None:
+    """Whether the backup can be mounted, where it is to be."""
+    assert view.backup is not None
+    assert view.backup.status is not None
+    stored = view.backup.status.volumes[0]
+    # A Filesystem claim that no pod ever mounted has no file system yet: the driver makes one at first use.
+    if mode != "Filesystem" or stored.file_system or stored.volume_mode != "Block":
+        return None
+    return Refusal(
+        "NoFileSystem",
+        f"Backup {view.backup.metadata.name} holds no ext4 or xfs file system, so it cannot be mounted "
+        f"as a Filesystem claim: {remedy}.",
+    )
+
+
+def not_admitted(view: RestoreView, problem: Refusal | Missing) -> Decision:
+    """The wait for what is missing, or the end."""
+    meta, limit = view.restore.metadata, view.restore.spec.start_deadline_seconds
+    if isinstance(problem, Missing):
+        waiting = still_waiting(problem, meta.creation_timestamp, limit, view.now)
+        if isinstance(waiting, Decision):
+            return waiting
+        problem = waiting
+    return ended(failed(problem.reason, problem.message))
+
+
+def skipped(view: RestoreView) -> Decision:
+    """The end of a Restore that was done before under the same name."""
+    message = (
+        f"{view.target_name} was filled by a Restore of this name from this backup before; nothing is written. "
+        "Create a Restore of another name to do it again."
+    )
+    return Decision(SKIPPED, "AlreadyRestored", message, requeue=None)
+
+
+def fill(view: RestoreView, wanted: RawClaim, lost: str) -> Decision:
+    """The next step until the raw volume holds the data. `lost`: why there is no claim for it any more."""
+    if view.job is not None and job_ended(view.job):
+        report = judge_mover(view.job, view.pods)
+        if report is None:
+            return doing("MoverLost", "Starting the mover again: its outcome was lost.", Action.DELETE_JOB)
+        return ended(report)
+    if lost:
+        return ended(failed("TargetLost", lost))
+    if copy_failed(view):
+        return doing(
+            COPY_FAILED, "Beginning with an empty volume: no copy of the snapshot came.", _undo_copy(view)
+        )
+    if view.raw_claim is None:
+        return doing("Provisioning", "Making the volume to restore into.", Action.CREATE_RAW_CLAIM, wanted)
+    if view.job is None:
+        if view.backup is None or view.vault is None:
+            return ended(
+                failed("BackupLost", "The Backup or its Vault was deleted while it was being restored.")
+            )
+        action = Action.CREATE_JOB if view.has_secret else Action.CREATE_SECRET
+        return doing("Starting", "Starting the mover.", action)
+    wait = mover_wait(view.job, view.pods, view.raw_claim, view.now)
+    if isinstance(wait, Outcome):
+        return ended(wait)
+    return doing(wait.reason, wait.message)
+
+
+def raw_claim_for(view: RestoreView, size: int, storage_class: str) -> RawClaim:
+    """The raw claim, a copy of a kept snapshot where one can be had: then only what differs is fetched (D7)."""
+    given_up = view.restore.status and view.restore.status.source == "Store"
+    fitting = [c for c in view.copies if c.storage_class == storage_class and c.size <= size]
+    volumes = view.backup.status.volumes if view.backup and view.backup.status else []
+    wanted = volumes[0].backup_id if volumes else None
+    best = max(fitting, key=lambda c: c.backup_id == wanted, default=None)
+    return RawClaim(size, storage_class, None if given_up else best)
+
+
+def copy_failed(view: RestoreView) -> bool:
+    """Whether the raw claim waits for a copy of a snapshot that will not come."""
+    if view.raw_claim is None or annotation(view.raw_claim, HAVE_ANNOTATION) is None:
+        return False
+    if view.restore.status and view.restore.status.source == "Store":
+        return True
+    if claim_is_bound(view.raw_claim):
+        return False
+    source = (view.raw_claim["spec"].get("dataSource") or {}).get("name")
+    age = view.now - parse_timestamp(view.raw_claim["metadata"]["creationTimestamp"])
+    return age > COPY_LIMIT or source not in {c.snapshot for c in view.copies}
+
+
+def _undo_copy(view: RestoreView) -> Action:
+    if view.job is not None:
+        return Action.DELETE_JOB
+    if view.pods:
+        return Action.DELETE_PODS
+    return Action.DELETE_SECRET if view.has_secret else Action.DELETE_RAW_CLAIM
+
+
+def take_over(view: RestoreView, create: Action) -> Decision | None:
+    """The next step from the raw claim to a PersistentVolume of ours on its storage; None when that is done."""
+    if view.pods:
+        return doing("HandingOver", HANDING_OVER, Action.DELETE_PODS)
+    if view.new_volume is None:
+        if view.raw_volume is None:
+            return ended(failed("VolumeLost", "The restored volume's PersistentVolume was deleted."))
+        if policy_of(view.raw_volume) != "Retain":
+            return doing("HandingOver", HANDING_OVER, Action.RETAIN_RAW_VOLUME)
+        if view.attached:
+            return doing("Detaching", "Waiting for the restored volume to be detached from the mover's node.")
+        return doing("HandingOver", HANDING_OVER, create)
+    if view.raw_claim is not None:
+        return doing("HandingOver", HANDING_OVER, Action.DELETE_RAW_CLAIM)
+    if view.raw_volume is not None:
+        return doing("HandingOver", HANDING_OVER, Action.DELETE_RAW_VOLUME)
+    return None
+
+
+def policy_pending(volume: Object | None) -> bool:
+    """Whether a volume still has the policy Retain of a change of hands and not that of its class."""
+    wanted = annotation(volume, RECLAIM_POLICY_ANNOTATION)
+    return volume is not None and bool(wanted) and policy_of(volume) != wanted
+
+
+def policy_of(volume: Object) -> str | None:
+    """A volume's reclaim policy."""
+    policy: str | None = volume["spec"].get("persistentVolumeReclaimPolicy")
+    return policy
+
+
+def doing(reason: str, message: str, action: Action | None = None, detail: Any = None) -> Decision:
+    """A step on the way."""
+    return Decision("Restoring", reason, message, action, detail, requeue=1.0 if action else 2.0)
+
+
+def ended(outcome: Outcome) -> Decision:
+    """The work has ended, and how."""
+    return Decision("Restoring", outcome.reason, outcome.message, outcome=outcome, requeue=0)
+
+
+def next_cleaning(view: RestoreView) -> Action | None:
+    """The next thing to remove after a failure, None when nothing of this Restore is left.
+
+    The storage must have exactly one owner with the policy Delete in the end: the raw claim's volume
+    while that claim is there, else the new one.
+    """
+    if view.job is not None and not job_ended(view.job):
+        return Action.DELETE_JOB
+    if view.pods:
+        return Action.DELETE_PODS
+    if view.target_is_ours:
+        return Action.DELETE_TARGET
+    if view.new_volume is not None:
+        return Action.DISCARD_VOLUME if view.raw_claim is None else Action.DELETE_VOLUME_OBJECT
+    if view.raw_volume is not None and policy_of(view.raw_volume) != "Delete":
+        return Action.DISCARD_RAW_VOLUME
+    if view.raw_claim is not None:
+        return Action.DELETE_RAW_CLAIM
+    if view.has_secret:
+        return Action.DELETE_SECRET
+    return None
