@@ -22,7 +22,7 @@ from blockvault.core.naming import (
     owned_name,
     volume_name,
 )
-from blockvault.core.objects import Object, snapshot_is_ready
+from blockvault.core.objects import Object, claim_is_bound, snapshot_is_ready
 from blockvault.core.plan_in_place import clean_in_place
 from blockvault.core.plan_restore import Target, decide_restore
 from blockvault.core.restoring import (
@@ -170,7 +170,7 @@ async def observe(context: Context, restore: Restore) -> tuple[RestoreView, Owne
         job=await operations.own_job(context, uid),
         pods=await operations.own_pods(context, uid),
     )
-    if view.job is None and view.outcome is None:
+    if view.outcome is None and not (raw and claim_is_bound(raw)):
         view = replace(view, copies=await _copies(context, owner, backup))
     if restore.spec.target.original is not None:
         view = await _observe_original(context, owner, view)
