@@ -91,3 +91,44 @@ def test_killed_at_every_write(environment: EmbeddedEnvironment) -> None:
     assert len(cluster.files.handles("snapshots")) == 1
     assert len(cluster.files.handles("volumes")) == 2
     assert len(cluster.list("jobs")) == 3  # one mover for each, however often the operator died
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(4, marks=pytest.mark.soak)])
+def test_f4_killed_at_every_write_in_place(environment: EmbeddedEnvironment, times: int) -> None:
+    """D1, F4: restored in place, rolled back, restored and confirmed, with a crash after each kind of write."""
+    env, cluster = environment, environment.cluster
+    volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
+    spec = {"replicas": 1, "template": {"spec": {"containers": [], "volumes": volumes}}}
+    env.delete("pod", "data-user")
+    env.apply({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"}, "spec": spec})
+    executioner = Executioner(cluster, times)
+    env.apply(manifests.backup("one", "v", "data"))
+    executioner.run_until("backup", "one", "Available")
+    saved = env.digest("data", SIZE)
+    env.write("data", [Write(4 * MIB, MIB, seed=2)])
+    later, claim = env.digest("data", SIZE), env.get("pvc", "data") or {}
+
+    def in_place(name: str, **more: object) -> dict[str, object]:
+        body = {"backupRef": {"name": "one"}, "target": {"original": {"stopWorkload": True}}, **more}
+        return {"apiVersion": manifests.API, "kind": "Restore", "metadata": {"name": name}, "spec": body}
+
+    executioner.struck.clear()
+    env.apply(in_place("back"))
+    executioner.run_until("restore", "back", "Restored")
+    assert env.digest("data", SIZE) == saved
+    env.apply(in_place("back", rollback=True))
+    executioner.run_until("restore", "back", "RolledBack")
+    assert env.digest("data", SIZE) == later
+    executioner.struck.clear()
+    env.apply(in_place("again"))
+    executioner.run_until("restore", "again", "Restored")
+    env.apply(in_place("again", confirm=True))
+    executioner.run_until("restore", "again", "Completed")
+    assert {("patch", "statefulsets/scale"), ("delete", "persistentvolumes")} <= set(executioner.struck)
+
+    cluster.faults.on_request = None
+    assert env.digest("data", SIZE) == saved
+    assert (env.get("pvc", "data") or {})["metadata"]["uid"] == claim["metadata"]["uid"]
+    cluster.until(lambda: len(cluster.files.handles("volumes")) == 1, "one volume is left", 30)
+    assert len(env.list("pv")) == 1
+    assert (env.get("statefulset", "db") or {})["spec"]["replicas"] == 1
