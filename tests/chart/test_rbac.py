@@ -103,21 +103,30 @@ def people(defaults: list[Object]) -> dict[str, Rights]:
     return {to: aggregated(labelled, to) for to in ("view", "edit", "admin")}
 
 
-def test_viewers_read_all_five_kinds_and_write_none(people: dict[str, Rights]) -> None:
-    kinds = ("vaultclasses", "vaults", "backuppolicies", "backups", "restores")
+def test_viewers_read_all_kinds_and_write_none(people: dict[str, Rights]) -> None:
+    kinds = ("vaultclasses", "vaults", "backuppolicies", "backups", "restores", "tasks")
     reading = frozenset({"get", "list", "watch"})
     assert people["view"] == {("blockvault.dev", kind): reading for kind in kinds}
 
 
 def test_editors_back_up_and_restore_but_do_not_choose_the_vault(people: dict[str, Rights]) -> None:
     writable = {resource for (_, resource), verbs in people["edit"].items() if verbs & WRITING}
-    assert writable == {"backuppolicies", "backups", "restores"}
+    assert writable == {"backuppolicies", "backups", "restores", "tasks"}
     assert people["edit"].keys() == people["view"].keys()
 
 
 def test_admins_of_a_namespace_write_vaults_too_but_no_classes(people: dict[str, Rights]) -> None:
     writable = {resource for (_, resource), verbs in people["admin"].items() if verbs & WRITING}
-    assert writable == {"vaults", "backuppolicies", "backups", "restores"}
+    assert writable == {"vaults", "backuppolicies", "backups", "restores", "tasks"}
+
+
+def test_e1_nobody_writes_tasks_but_the_operator(people: dict[str, Rights]) -> None:
+    """They are its word on what it did; who may edit may throw them away."""
+    verbs = {
+        to: rights["blockvault.dev", "tasks"] - {"get", "list", "watch"} for to, rights in people.items()
+    }
+    gone = frozenset({"delete", "deletecollection"})
+    assert verbs == {"view": frozenset(), "edit": gone, "admin": gone}
 
 
 def test_nobody_writes_a_status(people: dict[str, Rights]) -> None:

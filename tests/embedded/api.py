@@ -134,6 +134,9 @@ class Api(KubernetesEmulator):
             if not kind.custom:  # as the API server: the list says it once for all
                 items = [{k: v for k, v in item.items() if k not in ("kind", "apiVersion")} for item in items]
             meta = {"resourceVersion": str(self.store.version)}
+            items, token = _page(items, int(raw.query.get("limit") or 0), raw.query.get("continue", ""))
+            if token:
+                meta["continue"] = token
             answer = {
                 "kind": f"{kind.kind}List",
                 "apiVersion": kind.api_version,
@@ -280,6 +283,20 @@ def merged(value: Any, patch: Any) -> Any:
         else:
             result[key] = merged(result.get(key), item)
     return result
+
+
+def _page(items: list[Object], limit: int, after: str) -> tuple[list[Object], str]:
+    """So many objects after the one that the token names, and the token of the rest."""
+
+    def place(obj: Object) -> str:
+        return f"{obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}"
+
+    rest = (
+        [obj for obj in items if tuple(place(obj).split("/")) > tuple(after.split("/"))] if after else items
+    )
+    if not limit or len(rest) <= limit:
+        return rest, ""
+    return rest[:limit], place(rest[limit - 1])
 
 
 def _seen(type: str, obj: Object, old: Object | None, test: Test) -> Iterator[Object]:

@@ -22,6 +22,7 @@ WRITES = [
     ("create", "volumesnapshots"), ("create", "volumesnapshotcontents"), ("create", "persistentvolumeclaims"),
     ("create", "persistentvolumes"), ("create", "secrets"), ("create", "jobs"),
     ("patch", "volumesnapshotcontents"), ("patch", "persistentvolumes"),
+    ("create", "tasks"), ("patch", "tasks"), ("create", "events"),
     ("patch", "backups"), ("patch", "backups/status"), ("patch", "restores/status"),
     ("delete", "volumesnapshots"), ("delete", "volumesnapshotcontents"), ("delete", "persistentvolumeclaims"),
     ("delete", "persistentvolumes"), ("delete", "secrets"), ("delete", "pods"),

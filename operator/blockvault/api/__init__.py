@@ -17,6 +17,7 @@ from .common import (
 from .policy import BackupPolicy, BackupPolicySpec, Keep, Retention, Schedule
 from .restore import NewClaim, Restore, RestoreSpec, RestoreStatus, StoppedWorkload
 from .served import NotServed, not_served
+from .task import Task, TaskPhase, TaskSpec, TaskType
 from .vault import (
     AppliedPolicy,
     DeletionHold,
@@ -61,6 +62,10 @@ __all__ = [
     "SkippedRun",
     "StoppedWorkload",
     "StoredVolume",
+    "Task",
+    "TaskPhase",
+    "TaskSpec",
+    "TaskType",
     "UpkeepStatus",
     "Vault",
     "VaultClass",

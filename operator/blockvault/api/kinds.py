@@ -1,4 +1,4 @@
-"""The five kinds with what their definitions say besides the fields: CEL rules, columns, names.
+"""The six kinds with what their definitions say besides the fields: CEL rules, columns, names.
 
 Rules have a message that says what to do, since the API server shows it to whoever applies the object.
 """
@@ -9,6 +9,7 @@ from .backup import Backup
 from .policy import BackupPolicy, Keep
 from .restore import Restore
 from .schema import Kind, Schema
+from .task import Task
 from .vault import Vault, VaultClass
 
 AGE = ("Age", "date", ".metadata.creationTimestamp", 0)
@@ -298,4 +299,35 @@ RESTORE = Kind(
     },
 )
 
-KINDS = (VAULT_CLASS, VAULT, POLICY, BACKUP, RESTORE)
+# Its status is no subresource, so that one write says all of it, its labels too: only the operator writes any of it.
+TASK = Kind(
+    Task,
+    "tasks",
+    ["bvtask"],
+    [
+        ("Type", "string", ".spec.type", 0),
+        ("Resource", "string", ".spec.resource.name", 0),
+        ("Vault", "string", ".spec.vaultRef.name", 0),
+        PHASE,
+        ("Progress%", "integer", ".status.progress.percent", 0),
+        ("Reason", "string", ".status.reason", 0),
+        AGE,
+        ("Object", "string", ".spec.object.name", 1),
+        ("Ended", "string", ".status.completedAt", 1),
+        MESSAGE,
+        ("Remedy", "string", ".status.remedy", 1),
+    ],
+    [
+        ".spec.type",
+        ".spec.trigger",
+        ".spec.vaultRef.name",
+        ".spec.resource.name",
+        ".spec.object.name",
+        ".spec.object.uid",
+        ".status.phase",
+        ".status.reason",
+    ],
+    status_apart=False,
+)
+
+KINDS = (VAULT_CLASS, VAULT, POLICY, BACKUP, RESTORE, TASK)

@@ -25,7 +25,10 @@ REQUIREMENT_IDS = re.compile(r" \([A-F][0-9]+(, [A-F][0-9]+)*\)")
 
 @dataclass(frozen=True)
 class Kind:
-    """One custom resource: its model and what surrounds it. `rules` are CEL rules by path of the schema."""
+    """One custom resource: its model and what surrounds it. `rules` are CEL rules by path of the schema.
+
+    `status_apart`: spec and status have different writers, and so a subresource each.
+    """
 
     model: type[Model]
     plural: str
@@ -34,6 +37,7 @@ class Kind:
     selectable: list[str] = field(default_factory=list)
     rules: dict[str, list[Schema]] = field(default_factory=dict)
     namespaced: bool = True
+    status_apart: bool = True
 
     @property
     def name(self) -> str:
@@ -116,7 +120,7 @@ def definition(kind: Kind) -> Schema:
         "name": VERSION,
         "served": True,
         "storage": True,
-        "subresources": {"status": {}},
+        **({"subresources": {"status": {}}} if kind.status_apart else {}),
         "additionalPrinterColumns": [_column(*column) for column in kind.columns],
         "schema": {"openAPIV3Schema": root},
     }

@@ -18,6 +18,7 @@ from blockvault.core.catalogue import (
 from blockvault.core.decision import Missing, Refusal
 from blockvault.core.naming import TAKE_OVER_ANNOTATION, UNDELETE_ANNOTATION
 from blockvault.core.objects import Object
+from blockvault.core.tasks import instant_task
 from blockvault.engine import EngineError
 from blockvault.stores import StoreError
 
@@ -73,6 +74,7 @@ async def _show_all(context: Context, vault: Vault, place: Place) -> dict[str, A
     taken = {
         b["metadata"]["name"] for b in await context.gateway.list_objects(BACKUPS, vault.metadata.namespace)
     }
+    shown: list[str] = []
     for row in rows:
         try:
             facts = await context.stores.describe(place.access, row["volume"], row["backupId"])
@@ -81,21 +83,26 @@ async def _show_all(context: Context, vault: Vault, place: Place) -> dict[str, A
             log.warning("Vault %s: backup %s: %s", vault.metadata.name, row["backupId"], error)
             continue
         if facts is not None:
-            await _show(context, vault, facts, taken)
+            shown += [row["backupId"]] if await _show(context, vault, facts, taken) else []
+    if shown:
+        message = f"{len(shown)} backups of the store are shown as Backups, and can be restored."
+        key = "/".join(sorted(shown))
+        context.note_tasks([instant_task("Import", vault, key, "Imported", message, context.clock())])
     return status
 
 
-async def _show(context: Context, vault: Vault, facts: dict[str, Any], taken: set[str]) -> None:
+async def _show(context: Context, vault: Vault, facts: dict[str, Any], taken: set[str]) -> bool:
     body = imported_object(vault, facts, taken)
     try:
         made = await context.gateway.create(BACKUPS, body)
     except ConflictError:
-        return  # looked at again next time
+        return False  # looked at again next time
     meta = made["metadata"]
     taken.add(meta["name"])
     backup = Backup.model_validate(made)
     status = imported_status(vault, backup, facts, await cluster_id(context), context.clock())
     await context.gateway.patch_status(BACKUPS, meta["name"], meta["namespace"], status)
+    return True
 
 
 async def show_stored(context: Context, obj: Object, backup: Backup, stored: Stored) -> float | None:
@@ -127,7 +134,10 @@ async def _undelete(context: Context, vault: Vault, place: Place) -> None:
         return
     rows = await context.stores.list_backups(place.access)
     row = next((row for row in rows if row["backupId"] == backup_id), None)
-    words = f"There is no backup {backup_id} in the trash, nor out of it: status.trash names those that are."
+    words, back = (
+        f"There is no backup {backup_id} in the trash, nor out of it: status.trash names those that are.",
+        False,
+    )
     if row is not None:
         try:
             back = await context.stores.undelete(place.access, row["volume"], backup_id)
@@ -135,6 +145,8 @@ async def _undelete(context: Context, vault: Vault, place: Place) -> None:
         except EngineError as error:
             words = f"Backup {backup_id} cannot be brought back: {error} {error.remedy}"
     await _told(context, vault, {"undeleted": backup_id}, "Undeleted", words)
+    task = instant_task("Undelete", vault, backup_id, "Undeleted", words, context.clock(), failed=not back)
+    context.note_tasks([task])
 
 
 async def _told(context: Context, vault: Vault, status: dict[str, Any], reason: str, message: str) -> None:
@@ -155,6 +167,6 @@ async def _take_over(context: Context, vault: Vault, place: Place) -> None:
             meta = backup.metadata
             await context.gateway.patch_status(BACKUPS, meta.name, meta.namespace, {"cluster": None})
     words = ", ".join(taken) or "none of its volumes is here"
-    await _told(
-        context, vault, {"tookOver": cluster}, "TakenOver", f"Taken over from cluster {cluster}: {words}."
-    )
+    words = f"Taken over from cluster {cluster}: {words}."
+    await _told(context, vault, {"tookOver": cluster}, "TakenOver", words)
+    context.note_tasks([instant_task("TakeOver", vault, cluster, "TakenOver", words, context.clock())])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from blockvault.core.taskbook import TaskBook
+from blockvault.core.tasks import Record
 from blockvault.core.turns import Turns
 from blockvault.metrics.figures import Figures
 from blockvault.storework import StoreWork
@@ -57,6 +60,10 @@ class Wakeups:
         self._bells.pop(uid, None)
 
 
+# The bell of the loop that writes Tasks.
+TASKS_KEY = "tasks"
+
+
 def upkeep_key(vault_uid: str) -> str:
     """The bell of the loop that tidies a Vault's store up."""
     return f"{vault_uid}/upkeep"
@@ -85,6 +92,13 @@ class Context:
     # Namespaces of the Vaults, by uid.
     vaults: dict[str, str] = field(default_factory=dict)
     wakeups: Wakeups = field(default_factory=Wakeups)
+    tasks: TaskBook = field(default_factory=TaskBook)
     turns: Turns = field(default_factory=lambda: Turns(MOST_BACKUPS))
     # A reconcile and a deletion of one object never overlap in this process.
     locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+
+    def note_tasks(self, records: Iterable[Record]) -> None:
+        """Have Tasks say this soon. Nobody waits for them, and nothing fails with them."""
+        for record in records:
+            self.tasks.put(record, time.monotonic())
+            self.wakeups.wake(TASKS_KEY)

@@ -7,6 +7,7 @@ explicit intent only, and a namespace that hangs on our finalizer would be worse
 from __future__ import annotations
 
 from blockvault.api import Backup, Restore, Vault
+from blockvault.core.conditions import ready_conditions
 from blockvault.core.decision import Missing, Refusal
 from blockvault.core.hold import Answer
 from blockvault.core.naming import volume_name
@@ -52,9 +53,17 @@ async def delete_backup(context: Context, obj: Object) -> float | None:
             await _say(context, obj, "CleaningUp", "Removing what was made for this Backup in the cluster.")
         await perform(context, owner, view, found, action)
         return 1.0
-    if leaving or view.vault is None:
-        return None  # without its Vault there is no way to the data: it stays (F18)
+    if leaving:
+        return None
+    if view.vault is None:  # without its Vault there is no way to the data: it stays (F18)
+        await _say(
+            context, obj, "DataKept", "Only this object goes, the stored data stays: its Vault is gone."
+        )
+        return None
     if answer is Answer.KEEP_DATA:
+        await _say(
+            context, obj, "DataKept", "Only this object goes, the stored data stays, as it was answered."
+        )
         context.wakeups.wake(catalogue_key(view.vault.metadata.uid))  # which shows it again
         return None
     return await _delete_stored(context, obj, backup, owner, view.vault)
@@ -138,5 +147,20 @@ async def _say(context: Context, obj: Object, reason: str, message: str) -> None
     current = await context.gateway.get(BACKUPS, meta["name"], meta["namespace"])
     if current is None:
         return
-    status = {"phase": "Deleting", "reason": reason, "message": message}
+    generation, former = current["metadata"]["generation"], current.get("status") or {}
+    conditions = ready_conditions(
+        former.get("conditions") or [],
+        "reconciling",
+        reason,
+        message,
+        generation=generation,
+        now=context.clock(),
+    )
+    status = {
+        "phase": "Deleting",
+        "reason": reason,
+        "message": message,
+        "observedGeneration": generation,
+        "conditions": conditions,
+    }
     await operations.write_status(context, BACKUPS, current, status)

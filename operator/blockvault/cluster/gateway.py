@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -19,6 +20,7 @@ from .resources import Resource
 Object = dict[str, Any]
 
 MERGE_PATCH = "application/merge-patch+json"
+PAGE = 500  # objects
 TIMEOUT = aiohttp.ClientTimeout(total=30)
 
 
@@ -88,6 +90,20 @@ class Gateway:
         ]
         answer = await self._optional("GET", resource.path(namespace), query=query)
         return list((answer or {}).get("items", []))
+
+    async def pages(self, resource: Resource, namespace: str | None = None) -> AsyncIterator[list[Object]]:
+        """All objects of a kind by and by, where there may be too many to hold at once.
+
+        GatewayError 410 when the walk took so long that the server has forgotten where it was: begin again.
+        """
+        token = ""
+        while True:
+            query = [("limit", str(PAGE)), *([("continue", token)] if token else [])]
+            answer = await self._optional("GET", resource.path(namespace), query=query) or {}
+            yield list(answer.get("items", []))
+            token = (answer.get("metadata") or {}).get("continue") or ""
+            if not token:
+                return
 
     async def create(self, resource: Resource, body: Object) -> Object:
         """Create an object; ConflictError when one of that name is there."""

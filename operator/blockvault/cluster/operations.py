@@ -14,6 +14,7 @@ from blockvault.core.naming import OPERATION_LABEL, job_name, owned_name
 from blockvault.core.objects import Object, last_progress, newest
 from blockvault.core.restoring import RESTORED
 from blockvault.core.restoring import TERMINAL as RESTORE_ENDS
+from blockvault.core.tasks import tasks_of
 
 from .context import Context
 from .gateway import ConflictError
@@ -141,6 +142,7 @@ async def write_status(context: Context, resource: Resource, obj: Object, status
         return
     meta = obj["metadata"]
     await context.gateway.patch_status(resource, meta["name"], meta.get("namespace"), changed)
+    context.note_tasks(tasks_of(resource.kind, obj, status, context.clock()))
     if changed.get("reason"):
         await tell(context, resource, obj, status)
 

@@ -67,6 +67,7 @@ VAULTS = Resource(GROUP, VERSION, "vaults", "Vault")
 POLICIES = Resource(GROUP, VERSION, "backuppolicies", "BackupPolicy")
 BACKUPS = Resource(GROUP, VERSION, "backups", "Backup")
 RESTORES = Resource(GROUP, VERSION, "restores", "Restore")
+TASKS = Resource(GROUP, VERSION, "tasks", "Task")
 
 # Verbs by scope. "cluster" is a ClusterRole; "operator" a Role in the operator's own namespace.
 # Kopf lists and watches what it has handlers for, and patches its finalizer onto our own kinds.
@@ -98,6 +99,7 @@ VERBS: dict[str, dict[tuple[str, str], frozenset[str]]] = {
         (GROUP, "backups/status"): frozenset({"patch"}),
         (GROUP, "restores"): frozenset({"get", "list", "watch", "patch"}),
         (GROUP, "restores/status"): frozenset({"patch"}),
+        (GROUP, "tasks"): frozenset({"list", "create", "patch", "delete"}),
     },
     # Only where the chart allows restores in place to stop what uses a claim.
     "workloads": {

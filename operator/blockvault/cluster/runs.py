@@ -11,6 +11,7 @@ from blockvault.core.naming import BY_RULE_ANNOTATION, MANAGED_BY, MANAGED_BY_LA
 from blockvault.core.objects import Object
 from blockvault.core.retention import Verdict
 from blockvault.core.runs import IDLE_SECONDS, NewBackup, RunPlan, RunView, plan_runs
+from blockvault.core.tasks import skipped_task
 
 from . import operations
 from .context import Context
@@ -39,6 +40,7 @@ async def reconcile_runs(context: Context, namespace: str, name: str) -> float |
     for claim, skipped in plan.skipped:
         words = f"{claim} at {skipped.slot}: {skipped.message}"
         await operations.tell_vault(context, obj["metadata"], skipped.reason, words)
+        context.note_tasks([skipped_task(vault, claim, skipped, context.clock())])
     for claim in held.left:
         words = f"{CLAIM} {claim} has left the vault. Its backups stay: this version deletes none for that."
         await operations.tell_vault(context, obj["metadata"], "Dissociated", words)

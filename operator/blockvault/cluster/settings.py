@@ -33,6 +33,7 @@ class Settings:
     log_format: str = "text"
     max_backups: int = MOST_BACKUPS
     max_policies: int = 32
+    max_tasks: int = 5000
     testing_clock: str = ""
 
     @classmethod
@@ -52,6 +53,7 @@ class Settings:
             allow_local_endpoints=_flag(environment, "BLOCKVAULT_ALLOW_LOCAL_ENDPOINTS", False),
             max_backups=_number(environment, "BLOCKVAULT_MAX_BACKUPS", cls.max_backups, least=1),
             max_policies=_number(environment, "BLOCKVAULT_MAX_POLICIES", cls.max_policies, least=1),
+            max_tasks=_number(environment, "BLOCKVAULT_MAX_TASKS", cls.max_tasks, least=1),
             testing_clock=environment.get("BLOCKVAULT_TESTING_CLOCK", ""),
             log_format=_choice(environment, "BLOCKVAULT_LOG_FORMAT", cls.log_format, ("text", "json")),
         )

@@ -10,6 +10,7 @@ from blockvault.core.decision import Missing, Refusal
 from blockvault.core.naming import job_name
 from blockvault.core.objects import Object, deleting
 from blockvault.core.plan_upkeep import BUDGET, Action, UpkeepView, decide_upkeep, due_at, next_cleaning
+from blockvault.core.tasks import upkeep_tasks
 
 from . import operations
 from .context import Context, upkeep_key, utc_now
@@ -40,6 +41,8 @@ async def reconcile_upkeep(context: Context, namespace: str, name: str) -> float
     step = decide_upkeep(view)
     if step.status is not None:
         await context.gateway.patch_status(VAULTS, name, namespace, {"upkeep": step.status})
+        whole = {"startedAt": view.status.started_at} | step.status
+        context.note_tasks(upkeep_tasks(vault, view.status.run, whole, context.clock()))
         return STEP_SECONDS
     if step.action is not None:
         await _perform(context, vault, view, step.action)

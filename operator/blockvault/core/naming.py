@@ -40,6 +40,15 @@ TAKE_OVER_ANNOTATION = f"{GROUP}/take-over"
 UNDELETE_ANNOTATION = f"{GROUP}/undelete"
 RUN_NOW_ANNOTATION = f"{GROUP}/run-now"
 SNAPSHOT_CLASS_LABEL = f"{GROUP}/snapshot-class"
+TASK_TYPE_LABEL = f"{GROUP}/task-type"
+TASK_PHASE_LABEL = f"{GROUP}/task-phase"
+TASK_DAY_LABEL = f"{GROUP}/day"
+VAULT_LABEL = f"{GROUP}/vault"
+RESOURCE_LABEL = f"{GROUP}/resource"
+OBJECT_LABEL = f"{GROUP}/object"
+
+# Characters of a label's value.
+MOST_LABEL = 63
 
 DEVICE_PATH = "/dev/blockvault/volume"
 REQUEST_DIR = "/var/run/blockvault"
@@ -68,6 +77,19 @@ def volume_name(namespace: str, claim: str) -> str:
 def claim_label(namespace: str, claim: str) -> str:
     """A label value for a claim: names can be longer than the 63 characters of a label."""
     return hashlib.sha256(volume_name(namespace, claim).encode()).hexdigest()[:32]
+
+
+def label_value(name: str) -> str:
+    """A name as a label value: itself where it fits the 63 characters, else its beginning and a hash."""
+    if len(name) <= MOST_LABEL:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return f"{name[: MOST_LABEL - 17].rstrip('-.')}-{digest}"
+
+
+def task_name(type: str, *key: str) -> str:
+    """Name of the Task of an operation, from what tells the operation from all others."""
+    return f"{type.lower()}-{hashlib.sha256('/'.join(key).encode()).hexdigest()[:16]}"
 
 
 def owned_metadata(

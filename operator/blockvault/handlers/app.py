@@ -16,9 +16,10 @@ import kopf
 
 from blockvault import __version__
 from blockvault.cluster.clock import MovedClock
-from blockvault.cluster.context import Context, utc_now
+from blockvault.cluster.context import TASKS_KEY, Context, utc_now
 from blockvault.cluster.gateway import connect
 from blockvault.cluster.settings import Settings, SettingsError
+from blockvault.cluster.tasks import tend_tasks
 from blockvault.core.naming import GROUP, MANAGED_BY, MANAGED_BY_LABEL
 from blockvault.core.turns import Turns
 from blockvault.metrics.collector import registry_of
@@ -26,6 +27,7 @@ from blockvault.metrics.figures import Figures
 from blockvault.metrics.server import start_server, stop_server
 from blockvault.storework import StoreWork
 
+from .loop import run_loop
 from .register import register
 
 log = logging.getLogger(__name__)
@@ -109,7 +111,10 @@ async def serve(settings: Settings) -> None:
     configure(kopf_settings)
     metrics = registry_of(figures, __version__)
     server = await start_server(settings.http_port, metrics, health.alive, health.is_ready)
-    tasks = [asyncio.create_task(health.keep_beating())]
+    tasks = [
+        asyncio.create_task(health.keep_beating()),
+        asyncio.create_task(run_loop(context, "Task", TASKS_KEY, lambda: tend_tasks(context))),
+    ]
     if clock is not None:
         log.warning("The calendar follows %s: for tests only.", settings.testing_clock)
         tasks.append(asyncio.create_task(clock.watch(context.wakeups.wake_all)))

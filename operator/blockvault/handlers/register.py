@@ -25,6 +25,7 @@ from blockvault.core.naming import (
     VERSION,
 )
 from blockvault.core.restoring import TERMINAL as RESTORE_ENDS
+from blockvault.core.tasks import deleted_tasks
 
 from .loop import run_loop
 
@@ -55,6 +56,12 @@ def wake_runs(context: Context, namespace: str | None) -> None:
             context.wakeups.wake(runs_key(uid))
 
 
+def note_deleted(context: Context, kind: str, body: kopf.Body) -> None:
+    """Have the Tasks say that an object was deleted, now that nothing holds it any more."""
+    uid = str(body.meta.uid)
+    context.note_tasks(deleted_tasks(kind, dict(body), context.tasks.open_of(uid), context.clock()))
+
+
 def register(registry: kopf.OperatorRegistry, context: Context) -> None:
     """Give each unfinished object its loop, and wake loops by what happens to the things they made."""
 
@@ -68,6 +75,7 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
     @kopf.on.delete(GROUP, VERSION, "backups", registry=registry)
     async def backup_deleted(*, body: kopf.Body, uid: str, **_: Any) -> None:
         await run_loop(context, "Backup", uid, lambda: delete_backup(context, dict(body)))
+        note_deleted(context, "Backup", body)
 
     @kopf.daemon(GROUP, VERSION, "restores", when=unfinished, registry=registry, **STOPPING)
     async def restore(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
@@ -76,6 +84,7 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
     @kopf.on.delete(GROUP, VERSION, "restores", registry=registry)
     async def restore_deleted(*, body: kopf.Body, uid: str, **_: Any) -> None:
         await run_loop(context, "Restore", uid, lambda: clean_restore(context, dict(body)))
+        note_deleted(context, "Restore", body)
 
     @kopf.on.event(GROUP, VERSION, "restores", registry=registry)
     async def restore_changed(*, body: kopf.Body, **_: Any) -> None:
@@ -104,6 +113,7 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
     @kopf.on.delete(GROUP, VERSION, "vaults", registry=registry)
     async def vault_deleted(*, body: kopf.Body, uid: str, **_: Any) -> None:
         await run_loop(context, "Vault", upkeep_key(uid), lambda: end_upkeep(context, dict(body)))
+        note_deleted(context, "Vault", body)
 
     @kopf.daemon(GROUP, VERSION, "backuppolicies", registry=registry, **STOPPING)
     async def policy(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:

@@ -22,6 +22,7 @@ GOOD: dict[str, Object] = {
     "Vault": {"type": "Disk", "capacity": "100Gi", "storage": {"s3": S3}},
     "BackupPolicy": {"schedule": {"hours": [0, 12]}, "retention": {"count": 7}},
     "Backup": {"vaultRef": {"name": "disks"}, "resource": {"name": "db-data"}},
+    "Task": {"type": "Backup", "object": {"kind": "Backup", "name": "one", "uid": "u"}},
     "Restore": {"backupRef": {"name": "one"}, "target": {"newClaim": {"name": "copy"}}},
 }
 

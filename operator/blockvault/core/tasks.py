@@ -1,0 +1,385 @@
+"""What operations leave in their Tasks (E1). Pure.
+
+A Task is a record beside the operation and never a condition of it: it follows from what the operation's own status
+says, so that it can be written late, twice, or made up after a crash.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, cast
+
+from blockvault.api import SkippedRun, Task, TaskPhase, TaskType, Vault, parse_quantity
+
+from .association import CLAIM
+from .conditions import find_condition, timestamp
+from .naming import (
+    BY_RULE_ANNOTATION,
+    IMPORTED_ANNOTATION,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    OBJECT_LABEL,
+    POLICY_ANNOTATION,
+    RESOURCE_LABEL,
+    TASK_DAY_LABEL,
+    TASK_PHASE_LABEL,
+    TASK_TYPE_LABEL,
+    VAULT_LABEL,
+    label_value,
+    task_name,
+)
+from .objects import Object, deleting
+from .reasons import at_work, remedy_of
+
+# A Task is small, whatever a driver or a store has said.
+LONGEST_MESSAGE = 1024
+# How operations end, by the phase of their object. What is in none of these phases has not ended.
+ENDED: dict[str, TaskPhase] = {
+    "Available": "Succeeded",
+    "Completed": "Succeeded",
+    "Error": "Failed",
+    "Skipped": "Skipped",
+}
+# Of what has one of these phases the Task has ended: a Backup that is read has long been made.
+OVER = {"Backup": (*ENDED, "Restoring", "Deleting"), "Restore": (*ENDED, "Deleting")}
+# What is told on the claim too.
+CLAIM_EVENTS: dict[tuple[TaskType, TaskPhase], str] = {
+    ("Backup", "Running"): "BackupStarted",
+    ("Backup", "Succeeded"): "BackupSucceeded",
+    ("Backup", "Failed"): "BackupFailed",
+    ("Backup", "Cancelled"): "BackupCancelled",
+    ("Restore", "Running"): "RestoreStarted",
+    ("Restore", "Succeeded"): "RestoreSucceeded",
+    ("Restore", "Failed"): "RestoreFailed",
+    ("Restore", "Cancelled"): "RestoreCancelled",
+    ("Restore", "Skipped"): "RestoreSkipped",
+    ("Skip", "Skipped"): "BackupSkipped",
+}
+# Deletions that take the object and leave the data, as they have said themselves.
+DATA_STAYS = ("DataKept", "OwnedElsewhere")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One Task: what it is about, and how it goes. Times as in statuses."""
+
+    type: TaskType
+    name: str
+    namespace: str
+    kind: str
+    object: str
+    uid: str
+    phase: TaskPhase = "Running"
+    reason: str = ""
+    message: str = ""
+    vault: str | None = None
+    resource: str | None = None
+    trigger: str = "Manual"
+    slot: str | None = None
+    percent: int | None = None
+    created: str = ""
+    started: str | None = None
+    ended: str | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether its operation goes on."""
+        return self.phase == "Running"
+
+
+def body_of(record: Record) -> Object:
+    """The Task as the API takes it. Nothing is null, so that it serves as a merge patch too."""
+    status: Object = {
+        "phase": record.phase,
+        "reason": record.reason,
+        "message": record.message[:LONGEST_MESSAGE],
+        # A patch cannot leave a former one standing.
+        "remedy": remedy_of(record.reason) if record.phase != "Succeeded" else "",
+    }
+    if record.percent is not None:
+        status["progress"] = {"percent": record.percent}
+    if record.started:
+        status["startedAt"] = record.started
+    if record.ended:
+        status["completedAt"] = record.ended
+    spec: Object = {
+        "type": record.type,
+        "trigger": record.trigger,
+        "object": {"kind": record.kind, "name": record.object, "uid": record.uid},
+    }
+    labels = {
+        MANAGED_BY_LABEL: MANAGED_BY,
+        TASK_TYPE_LABEL: record.type,
+        TASK_PHASE_LABEL: record.phase,
+        TASK_DAY_LABEL: (record.started or record.created)[:10],
+        OBJECT_LABEL: label_value(record.object),
+    }
+    if record.vault:
+        spec["vaultRef"] = {"name": record.vault}
+        labels[VAULT_LABEL] = label_value(record.vault)
+    if record.resource:
+        spec["resource"] = {"kind": CLAIM, "name": record.resource}
+        labels[RESOURCE_LABEL] = label_value(record.resource)
+    if record.slot:
+        spec["slot"] = record.slot
+    metadata = {"name": record.name, "namespace": record.namespace, "labels": labels}
+    return {"metadata": metadata, "spec": spec, "status": status}
+
+
+def claim_event(before: Record | None, record: Record) -> dict[str, str] | None:
+    """What the claim is told, as `operations.tell` takes it: beginnings and ends only. `before`: what was told last."""
+    # What is refused at once has not begun.
+    begins = record.open and record.started and at_work(record.reason) and not (before and before.started)
+    reason = CLAIM_EVENTS.get((record.type, record.phase))
+    if record.resource is None or reason is None or (record.open and not begins):
+        return None
+    what = f"{record.kind} {record.object}"
+    message = f"{what} has begun."
+    if not record.open:
+        advice = "" if record.phase == "Succeeded" else remedy_of(record.reason)
+        slot = f" at {record.slot}" if record.slot else ""
+        message = f"{what}{slot}: {record.message} {advice}".rstrip()
+    # An event is a warning by the phase Error.
+    return {
+        "phase": "Error" if record.phase == "Failed" else record.phase,
+        "reason": reason,
+        "message": message,
+    }
+
+
+def record_of(task: Task) -> Record:
+    """The reverse of `body_of`."""
+    spec, status, meta = task.spec, task.status, task.metadata
+    return Record(
+        spec.type,
+        meta.name,
+        str(meta.namespace),
+        spec.object.kind,
+        spec.object.name,
+        spec.object.uid,
+        status.phase if status else "Running",
+        (status.reason if status else None) or "",
+        (status.message if status else None) or "",
+        spec.vault_ref.name if spec.vault_ref else None,
+        spec.resource.name if spec.resource else None,
+        spec.trigger,
+        spec.slot,
+        status.progress.percent if status and status.progress else None,
+        timestamp(meta.creation_timestamp),
+        status.started_at if status else None,
+        status.completed_at if status else None,
+    )
+
+
+def tasks_of(kind: str, obj: Object, status: dict[str, Any], now: datetime) -> list[Record]:
+    """What the Tasks say when an object's status becomes `status`; `obj` as it was before.
+
+    What has ended before is not told again: terminal phases are never left.
+    """
+    former = obj.get("status") or {}
+    whole = {**former, **status}
+    if whole.get("phase") == "Deleting" or (deleting(obj) and kind == "Backup"):
+        return _deletion(kind, obj, whole)
+    if kind == "Vault":
+        return _expansion(obj, former, whole, now)
+    if kind not in OVER or former.get("phase") in OVER[kind]:
+        return []
+    record = operation_of(kind, obj | {"status": whole})
+    return [record] if record else []
+
+
+def operation_of(kind: str, obj: Object) -> Record | None:
+    """The Task of a Backup or Restore by its object; None of a Backup that only shows what the store has."""
+    status, notes = obj.get("status") or {}, obj["metadata"].get("annotations") or {}
+    if IMPORTED_ANNOTATION in notes or status.get("phase") == "Deleting":
+        return None
+    phase = _phase(status)
+    progress = (status.get("progress") or {}).get("percent")
+    return replace(
+        _about(cast(TaskType, kind), kind, obj),
+        phase=phase,
+        reason=status.get("reason") or "",
+        message=status.get("message") or "",
+        percent=100 if phase == "Succeeded" else progress,
+        started=status.get("startedAt"),
+        ended=status.get("completedAt") if phase != "Running" else None,
+    )
+
+
+def _phase(status: dict[str, Any]) -> TaskPhase:
+    if status.get("reason") == "Cancelled" and status.get("phase") in ENDED:
+        return "Cancelled"
+    known = ENDED.get(str(status.get("phase")))
+    if known is not None:
+        return known
+    if status.get("phase") == "Restoring" and status.get("volumes"):
+        return "Succeeded"  # a Backup that is being read was made before
+    # Of phases that this table does not know yet, the conditions tell.
+    for condition, phase in (("Stalled", "Failed"), ("Ready", "Succeeded")):
+        found = find_condition(status.get("conditions") or [], condition)
+        if found is not None and found["status"] == "True":
+            return cast(TaskPhase, phase)
+    return "Running"
+
+
+def _about(type: TaskType, kind: str, obj: Object, *key: str) -> Record:
+    meta, spec = obj["metadata"], obj.get("spec") or {}
+    notes = meta.get("annotations") or {}
+    vault = (
+        meta["name"]
+        if kind == "Vault"
+        else _name(spec.get("vaultRef") or (spec.get("latestOf") or {}).get("vaultRef"))
+    )
+    resource = _name(spec.get("resource")) or (obj.get("status") or {}).get("claim")
+    target = (spec.get("target") or {}).get("newClaim")
+    by_rule = BY_RULE_ANNOTATION if type == "DeleteBackup" else POLICY_ANNOTATION
+    return Record(
+        type,
+        task_name(type, meta["uid"], *key),
+        meta["namespace"],
+        kind,
+        meta["name"],
+        meta["uid"],
+        vault=vault,
+        resource=resource or _name(target),
+        trigger="Policy" if kind == "Backup" and by_rule in notes else "Manual",
+        created=meta.get("creationTimestamp") or "",
+    )
+
+
+def _name(ref: Any) -> str | None:
+    return (ref or {}).get("name") or None
+
+
+def _deletion(kind: str, obj: Object, status: dict[str, Any]) -> list[Record]:
+    type: TaskType = "DeleteVault" if kind == "Vault" else "DeleteBackup"
+    meta = obj["metadata"]
+    if kind not in ("Backup", "Vault") or not deleting(obj):
+        return []
+    return [
+        replace(
+            _about(type, kind, obj),
+            reason=status.get("reason") or "",
+            message=status.get("message") or "",
+            created=meta["deletionTimestamp"],
+            started=meta["deletionTimestamp"],
+        )
+    ]
+
+
+def _expansion(obj: Object, former: dict[str, Any], status: dict[str, Any], now: datetime) -> list[Record]:
+    """A Vault's capacity that is in force from now on, where it grew (A6)."""
+    before, after = former.get("capacity"), status.get("capacity")
+    if not before or not after or parse_quantity(after) <= parse_quantity(before):
+        return []
+    words = f"The capacity of Vault {obj['metadata']['name']} grew from {before} to {after}."
+    return [_done(_about("Expand", "Vault", obj, after), "Expanded", words, now)]
+
+
+def deleted_tasks(kind: str, obj: Object, open_tasks: list[Record], now: datetime) -> list[Record]:
+    """What the Tasks say when the operator has let a deleted object go. `open_tasks`: those of this object."""
+    found = [_cut_short(record, now) for record in open_tasks if record.type in ("Backup", "Restore")]
+    if kind not in ("Backup", "Vault"):
+        return found
+    type: TaskType = "DeleteVault" if kind == "Vault" else "DeleteBackup"
+    begun = next((record for record in open_tasks if record.type == type), None)
+    if begun is None:
+        begun = next(iter(_deletion(kind, obj, {})), None)
+    if begun is None:
+        return found
+    if begun.reason in DATA_STAYS:
+        return [*found, _done(begun, begun.reason, begun.message, now)]
+    words = f"{kind} {begun.object} is deleted."
+    if kind == "Backup":
+        words += " What can still be brought back stands in the Vault's status.trash."
+    return [*found, _done(begun, "Deleted", words, now)]
+
+
+def _cut_short(record: Record, now: datetime) -> Record:
+    words = f"{record.kind} {record.object} was deleted before it had ended."
+    return replace(record, phase="Cancelled", reason="DeletedMeanwhile", message=words, ended=timestamp(now))
+
+
+def _ended_before(record: Record, status: dict[str, Any]) -> Record | None:
+    """How it ended, of an object that is being deleted since; None if it had not."""
+    outcome, ended = status.get("operation") or {}, status.get("completedAt")
+    if not outcome.get("outcome") or not ended:
+        return None
+    reason = outcome.get("reason") or ""
+    phase: TaskPhase = "Cancelled" if reason == "Cancelled" else outcome["outcome"]
+    message = outcome.get("message") or ""
+    return replace(
+        record, phase=phase, reason=reason, message=message, started=status.get("startedAt"), ended=ended
+    )
+
+
+def _done(record: Record, reason: str, message: str, now: datetime, phase: TaskPhase = "Succeeded") -> Record:
+    """A Task that has ended; one that took no time began then too."""
+    moment = timestamp(now)
+    return replace(
+        record,
+        phase=phase,
+        reason=reason,
+        message=message,
+        percent=100 if phase == "Succeeded" else record.percent,
+        created=record.created or moment,
+        started=record.started or moment,
+        ended=moment,
+    )
+
+
+def closed(record: Record, obj: Object | None, now: datetime) -> Record | None:
+    """How a Task that says Running ends, by its object as it is now; None while that goes on.
+
+    For what was not written: a crash between the operation's last word and its Task's, or an API that took no writes.
+    """
+    there = obj if obj is not None and obj["metadata"]["uid"] == record.uid else None
+    if record.type in ("DeleteBackup", "DeleteVault"):
+        if there is not None:
+            return None
+        if record.reason in DATA_STAYS:
+            return _done(record, record.reason, record.message, now)
+        return _done(
+            record, "EndNotSeen", f"{record.kind} {record.object} is gone; its last step was not seen.", now
+        )
+    if there is None:
+        words = f"{record.kind} {record.object} is gone, and how it ended was not seen."
+        return _done(record, "EndNotSeen", words, now, "Cancelled")
+    if deleting(there):
+        return _ended_before(record, there.get("status") or {}) or _cut_short(record, now)
+    found = operation_of(record.kind, there)
+    return None if found is None or found.open else replace(found, vault=found.vault or record.vault)
+
+
+def skipped_task(vault: Vault, claim: str, skipped: SkippedRun, now: datetime) -> Record:
+    """The Task of a slot without a backup (B3)."""
+    about = _about("Skip", "Vault", _dump(vault), claim, skipped.slot)
+    record = replace(about, resource=claim, slot=skipped.slot, trigger="Policy")
+    return _done(record, skipped.reason, skipped.message, now, "Skipped")
+
+
+def instant_task(
+    type: TaskType, vault: Vault, key: str, reason: str, message: str, now: datetime, *, failed: bool = False
+) -> Record:
+    """The Task of something that is done to a Vault in one step. `key` tells it from others of its type."""
+    phase: TaskPhase = "Failed" if failed else "Succeeded"
+    return _done(_about(type, "Vault", _dump(vault), key), reason, message, now, phase)
+
+
+def upkeep_tasks(vault: Vault, run: int, status: dict[str, Any], now: datetime) -> list[Record]:
+    """The Task of a run of upkeep that has ended, where it deleted something or failed."""
+    failed = status.get("reason") != "Completed"
+    if not status.get("endedAt") or not (failed or status.get("deletedBytes")):
+        return []
+    message = status.get("message") or ""
+    if not failed:
+        removed = f"{status.get('deletedObjects')} objects and {status.get('deletedBytes')} bytes"
+        message = f"{removed} were removed from the store."
+    record = instant_task("Upkeep", vault, str(run), str(status.get("reason")), message, now, failed=failed)
+    return [replace(record, started=status.get("startedAt") or record.started)]
+
+
+def _dump(vault: Vault) -> Object:
+    meta = vault.metadata
+    return {"metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid}}
