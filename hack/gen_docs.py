@@ -1,7 +1,7 @@
-"""Fill the tables of docs/resources.md from the models and the errors. With --check nothing is written.
+"""Fill the tables of docs/resources.md from the models, of docs/troubleshooting.md from the reasons.
 
-What people write stays as it is; only what stands between `<!-- fields: Kind.part -->` or `<!-- errors -->`
-and `<!-- end -->` is replaced.
+With --check nothing is written. What people write stays as it is; only what stands between `<!-- fields: Kind.part -->`
+or `<!-- reasons: section -->` and `<!-- end -->` is replaced.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any
 
 from blockvault.api.kinds import KINDS
 from blockvault.api.schema import definition
-from blockvault.engine import errors as engine_errors
-from blockvault.stores import errors as store_errors
+from blockvault.core.reasons import SECTIONS
 
-TARGET = Path(__file__).resolve().parent.parent / "docs" / "resources.md"
-SECTION = re.compile(r"(<!-- (fields|errors)(?:: (\w+)\.(\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+TARGETS = [DOCS / "resources.md", DOCS / "troubleshooting.md"]
+SECTION = re.compile(r"(<!-- (fields|reasons): (\w+)(?:\.(\w+))? -->\n).*?(<!-- end -->)", re.DOTALL)
+GOES_ON = {"waits": "yes", "stopped": "no", "works": "yes", "told": "–"}
 
 
 def fields(kind: str, part: str) -> str:
@@ -65,39 +66,45 @@ def _type(node: dict[str, Any]) -> str:
     return text
 
 
-def errors() -> str:
-    """The table of what mover and store say, by reason."""
-    rows: dict[str, str] = {}
-    for module in (store_errors, engine_errors):
-        for each in vars(module).values():
-            if isinstance(each, type) and issubclass(each, store_errors.BlockvaultError) and each.__doc__:
-                about = " ".join(each.__doc__.split())
-                rows.setdefault(each.reason, f"| `{each.reason}` | {about} | {each.remedy} |\n")
-    for base in ("Internal", "StoreError", "EngineError"):  # only the roots of the others
-        rows.pop(base, None)
-    return "| reason | meaning | what to do |\n| --- | --- | --- |\n" + "".join(rows[r] for r in sorted(rows))
+def reasons(section: str) -> str:
+    """The table of the reasons of one section."""
+    rows = SECTIONS[section]
+    if section == "working":
+        body = "".join(f"| `{word}` | {row.on} | {row.cause} |\n" for word, row in sorted(rows.items()))
+        return f"| reason | on | what it means |\n| --- | --- | --- |\n{body}"
+    body = "".join(
+        f"| `{word}` | {row.on} | {GOES_ON[row.sort]} | {row.cause} | {row.remedy or 'nothing'} |\n"
+        for word, row in sorted(rows.items())
+    )
+    head = "| reason | on | goes on | what has happened | what to do |\n| --- | --- | --- | --- | --- |\n"
+    return head + body
 
 
 def filled(text: str) -> str:
     """The text with its tables made anew."""
 
     def fill(match: re.Match[str]) -> str:
-        start, what, kind, part, end = match.groups()
-        return f"{start}{fields(kind, part) if what == 'fields' else errors()}{end}"
+        start, what, name, part, end = match.groups()
+        return f"{start}{fields(name, part) if what == 'fields' else reasons(name)}{end}"
 
     return SECTION.sub(fill, text)
 
 
 def main() -> int:
     """Exit status: 1 when --check finds another text."""
-    text = TARGET.read_text(encoding="utf-8")
-    wanted = filled(text)
-    if wanted == text:
-        return 0
-    if "--check" in sys.argv[1:]:
-        sys.stderr.write("docs/resources.md is not what the models say: run hack/gen_docs.py\n")
+    different = []
+    for target in TARGETS:
+        text = target.read_text(encoding="utf-8")
+        wanted = filled(text)
+        if wanted == text:
+            continue
+        different.append(target.name)
+        if "--check" not in sys.argv[1:]:
+            target.write_text(wanted, encoding="utf-8")
+    if different and "--check" in sys.argv[1:]:
+        names = ", ".join(f"docs/{name}" for name in different)
+        sys.stderr.write(f"{names}: not what models and reasons say: run hack/gen_docs.py\n")
         return 1
-    TARGET.write_text(wanted, encoding="utf-8")
     return 0
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from .helm import ROOT, Helm, Object
 
-KINDS = {"VaultClass", "Vault", "BackupPolicy", "Backup", "Restore"}
+KINDS = {"VaultClass", "Vault", "BackupPolicy", "Backup", "Restore", "Task"}
 
 
 def test_the_charts_copy_is_in_step() -> None:

@@ -7,7 +7,7 @@ explicit intent only, and a namespace that hangs on our finalizer would be worse
 from __future__ import annotations
 
 from blockvault.api import Backup, Restore, Vault
-from blockvault.core.conditions import ready_conditions
+from blockvault.core.conditions import deleting_status
 from blockvault.core.decision import Missing, Refusal
 from blockvault.core.hold import Answer
 from blockvault.core.naming import volume_name
@@ -147,20 +147,5 @@ async def _say(context: Context, obj: Object, reason: str, message: str) -> None
     current = await context.gateway.get(BACKUPS, meta["name"], meta["namespace"])
     if current is None:
         return
-    generation, former = current["metadata"]["generation"], current.get("status") or {}
-    conditions = ready_conditions(
-        former.get("conditions") or [],
-        "reconciling",
-        reason,
-        message,
-        generation=generation,
-        now=context.clock(),
-    )
-    status = {
-        "phase": "Deleting",
-        "reason": reason,
-        "message": message,
-        "observedGeneration": generation,
-        "conditions": conditions,
-    }
+    status = deleting_status(current, reason, message, context.clock())
     await operations.write_status(context, BACKUPS, current, status)

@@ -88,3 +88,18 @@ def ready_conditions(
         else:
             result = remove_condition(result, type)
     return result
+
+
+def deleting_status(obj: dict[str, Any], reason: str, message: str, now: datetime) -> dict[str, Any]:
+    """The status of an object whose deletion was asked for and takes a while: it is fit for use no more."""
+    generation, former = obj["metadata"]["generation"], obj.get("status") or {}
+    conditions = ready_conditions(
+        former.get("conditions") or [], "reconciling", reason, message, generation=generation, now=now
+    )
+    return {
+        "phase": "Deleting",
+        "reason": reason,
+        "message": message,
+        "observedGeneration": generation,
+        "conditions": conditions,
+    }

@@ -92,6 +92,22 @@ async def test_lists_by_labels_and_an_absent_kind_is_empty(gateway: Gateway, ser
     assert await gateway.list_objects(JOBS) == []
 
 
+async def test_pages_are_walked_to_the_end(gateway: Gateway, server: Server) -> None:
+    """And a walk that the server has forgotten is an error, and never half a list."""
+    first = {"items": [{"metadata": {"name": "a"}}], "metadata": {"continue": "t/1="}}
+    server.answers = [(200, first), (200, {"items": [{"metadata": {"name": "b"}}], "metadata": {}})]
+    found = [[o["metadata"]["name"] for o in page] async for page in gateway.pages(BACKUPS)]
+    assert found == [["a"], ["b"]]
+    assert server.asked[0][1].endswith("/backups?limit=500")
+    assert server.asked[1][1].endswith("/backups?limit=500&continue=t/1%3D")
+    server.answers = [(200, first), (410, {"message": "the provided continue parameter is too old"})]
+    with pytest.raises(GatewayError) as forgotten:
+        _ = [page async for page in gateway.pages(BACKUPS)]
+    assert forgotten.value.status == 410
+    server.answers = [(404, {})]
+    assert [page async for page in gateway.pages(BACKUPS)] == [[]]
+
+
 async def test_creating_twice_is_the_same_as_once(gateway: Gateway, server: Server) -> None:
     there = {"metadata": {"name": "j", "namespace": "shop", "uid": "1"}}
     server.answers = [(409, {"message": "already exists"}), (200, there)]
