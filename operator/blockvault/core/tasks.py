@@ -257,11 +257,14 @@ def _deletion(kind: str, obj: Object, status: dict[str, Any]) -> list[Record]:
     meta = obj["metadata"]
     if kind not in ("Backup", "Vault") or not deleting(obj):
         return []
+    # Of a Vault that takes its Backups along.
+    total, left = ((status.get("deletion") or {}).get(word) for word in ("total", "left"))
     return [
         replace(
             _about(type, kind, obj),
             reason=status.get("reason") or "",
             message=status.get("message") or "",
+            percent=100 * (total - (left or 0)) // total if total else None,
             created=meta["deletionTimestamp"],
             started=meta["deletionTimestamp"],
         )
@@ -290,10 +293,17 @@ def deleted_tasks(kind: str, obj: Object, open_tasks: list[Record], now: datetim
         return found
     if begun.reason in DATA_STAYS:
         return [*found, _done(begun, begun.reason, begun.message, now)]
+    return [*found, _done(begun, "Deleted", _last_words(kind, obj, begun), now)]
+
+
+def _last_words(kind: str, obj: Object, begun: Record) -> str:
     words = f"{kind} {begun.object} is deleted."
     if kind == "Backup":
-        words += " What can still be brought back stands in the Vault's status.trash."
-    return [*found, _done(begun, "Deleted", words, now)]
+        return f"{words} What can still be brought back stands in the Vault's status.trash."
+    if begun.message:
+        return f"{words} Last it said: {begun.message}"
+    place = (obj.get("status") or {}).get("location")
+    return f"{words} Its stored data stays at {place}." if place else words
 
 
 def _cut_short(record: Record, now: datetime) -> Record:

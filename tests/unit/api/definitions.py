@@ -99,6 +99,11 @@ IN_PLACE = {"target": {"original": {}}}
 
 BAD = [
     *_refused(
+        "Task",
+        ({"type": "Dance"}, 'supported values: "Backup"'),
+        ({"object.name": "Not a name"}, "should match"),
+    ),
+    *_refused(
         "VaultClass",
         ({"storage": {}}, "set exactly one of s3 and persistentVolumeClaim"),
         (
@@ -302,6 +307,7 @@ BAD += [
 ]
 
 TAKEN = [
+    *_taken("Task", {}, {"vaultRef": {"name": "disks"}, "slot": "2026-11-23T02:00:00Z", "trigger": "Policy"}),
     *_taken(
         "VaultClass",
         {},

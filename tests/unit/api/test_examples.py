@@ -35,8 +35,10 @@ def within(part: Any, whole: Any) -> bool:
     return bool(part == whole)
 
 
-def test_every_kind_has_an_example() -> None:
-    assert {each["kind"] for path in FILES for each in manifests(path)} >= SCHEMAS.keys()
+def test_every_kind_that_people_write_has_an_example() -> None:
+    found = {each["kind"] for path in FILES for each in manifests(path)}
+    assert found >= SCHEMAS.keys() - {"Task"}
+    assert "Task" not in found
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

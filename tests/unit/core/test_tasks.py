@@ -101,6 +101,27 @@ def test_what_is_being_deleted_has_a_task_of_its_own() -> None:
     assert tasks_of("Backup", by_rule, said, NOW)[0].trigger == "Policy"
 
 
+def test_a6_a_vault_that_goes_shows_how_far_it_is_and_what_stays() -> None:
+    going = world.VAULT["metadata"] | {"deletionTimestamp": world.STAMP}
+    vault = world.VAULT | {"metadata": going, "status": {"location": "s3://b/p"}}
+    said = {
+        "phase": "Deleting",
+        "reason": "RemovingBackups",
+        "message": "m",
+        "deletion": {"total": 8, "left": 6},
+    }
+    (begun,) = tasks_of("Vault", vault, said, NOW)
+    assert begun.percent == 25
+    (end,) = deleted_tasks("Vault", vault, [begun], NOW)
+    assert (end.phase, end.percent, end.message) == (
+        "Succeeded",
+        100,
+        "Vault disks is deleted. Last it said: m",
+    )
+    (unsaid,) = deleted_tasks("Vault", vault, [], NOW)
+    assert unsaid.message == "Vault disks is deleted. Its stored data stays at s3://b/p."
+
+
 def test_backups_that_only_show_the_store_have_none() -> None:
     shown = backup(annotations={"blockvault.dev/imported": "{}"})
     assert tasks_of("Backup", shown, {"phase": "Available"}, NOW) == []
