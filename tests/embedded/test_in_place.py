@@ -144,6 +144,14 @@ def test_f4_rolled_back(database: Database) -> None:
     assert database.replicas == 1
     env.cluster.until(lambda: not parked(env, "undo"), "the restored storage is gone", 20)
 
+    # E1: going back is an operation of its own.
+    def told() -> dict[str, tuple[str, str]]:
+        found = [t for t in env.list("task") if t["spec"]["object"]["name"] == "undo"]
+        return {t["spec"]["type"]: (t["status"]["phase"], t["status"]["reason"]) for t in found}
+
+    wanted = {"Restore": ("Succeeded", "RollbackPossible"), "Rollback": ("Succeeded", "RolledBack")}
+    env.cluster.until(lambda: told() == wanted, f"its Tasks say so: {told()}", 20)
+
 
 def test_d7_what_the_local_snapshot_holds_is_not_fetched(database: Database) -> None:
     """D7: the newest backup comes from its snapshot; the one before costs what differs."""

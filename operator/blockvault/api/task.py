@@ -11,6 +11,7 @@ from .common import LocalReference, Model, Name, ObjectMeta
 TaskType = Literal[
     "Backup",
     "Restore",
+    "Rollback",
     "DeleteBackup",
     "DeleteVault",
     "Expand",

@@ -114,7 +114,7 @@ BACKUP = {
     "BackupStarted": told("event of the claim", "a Backup of it has begun"),
     "BackupSucceeded": told("event of the claim", "a Backup of it is there"),
     "Cancelled": told("Backup, Restore, Task", "somebody set `spec.cancel`; nothing of it is left but the object", f"Delete the object, and {NEW} when it is wanted again."),
-    "ClaimDeleting": stopped("Backup", "the claim is being deleted", "Nothing can be read from it any more; restore an older Backup if it was deleted by mistake."),
+    "ClaimDeleting": stopped("Backup, Restore", "the claim is being deleted", "When it is gone, a Restore to `original` makes it again; until then nothing can be read from it or written to it."),
     "ClaimNotBound": waits("Backup", "the claim has no volume yet", "`kubectl describe pvc CLAIM` says why; of a class that waits for its first consumer, start the pod."),
     "ClaimNotFound": waits("Backup", "there is no such claim in this namespace", f"Create it, or {NEW} with the right `spec.resource.name`."),
     "Completed": told("Backup, Restore, Task", "it is done"),
@@ -132,11 +132,17 @@ BACKUP = {
 }  # fmt: skip
 
 RESTORE = {
+    "AlreadyRestored": told("Restore, Task", "the same Restore was done before under this name; nothing was written", "Nothing; to do it again, give the Restore another name."),
     "BackupLost": stopped("Restore", "the Backup or its Vault was deleted meanwhile", "Bring the backup back (`blockvault.dev/undelete` on the Vault), or restore another one."),
     "BackupNotAvailable": waits("Restore", "the Backup is not finished", "Wait for it, or restore another one: `kubectl get backups --field-selector status.phase=Available`."),
     "BackupNotFound": waits("Restore", "there is no such Backup in this namespace; or, said by a mover, none in the store", "`kubectl get backups` shows those that are there; a deleted one may still be in the Vault's `status.trash`."),
     "BackupNotRestorable": stopped("Restore", "the Backup has failed, or is being deleted", "Name a Backup that is Available."),
+    "BackupNotStored": waits("Restore", "the store has the backup no more, or in the trash only", "Bring it back with `blockvault.dev/undelete` on the Vault (`status.trash` has the ids), or restore another one."),
+    "CannotRollBack": waits("Restore, Task", "the former data cannot be brought back now; the message says why, and where it is", "Do what the message says: a later Restore of the claim is rolled back first, and a PersistentVolume that it names still holds the data."),
+    "CannotStopWorkload": stopped("Restore", "what uses the claim cannot be scaled to zero without harm", f"Stop it yourself as the message says, then {NEW}."),
     "ClaimExists": stopped("Restore", "a claim of that name exists, and a restore to a new claim touches none", "Name another claim."),
+    "ClaimInUse": waits("Restore", "the pods that the message names use the claim", "Stop them, or make the Restore with `stopWorkload: true`. It goes on as soon as the claim is free."),
+    "ManifestNotFound": stopped("Restore", "the claim is gone, and the backup does not say what it was like", "Restore to a `newClaim` of that name."),
     "NoFileSystem": stopped("Restore", "a Filesystem claim is asked for, and the backup holds no ext4 or xfs", "Set `volumeMode: Block` for the new claim."),
     "NoStorageClass": stopped("Restore", "no StorageClass is named, and there is no single default one", "Set `storageClassName` for the new claim."),
     "RestoreCancelled": told("event of the claim", "a Restore to it was cancelled"),
@@ -144,10 +150,16 @@ RESTORE = {
     "RestoreSkipped": told("event of the claim", "a Restore to it did nothing, as it had been done before"),
     "RestoreStarted": told("event of the claim", "a Restore to it has begun"),
     "RestoreSucceeded": told("event of the claim", "it holds the backup"),
+    "RollbackFailed": stopped("event of the claim", "its former data was not brought back", "`kubectl describe restore NAME`; the message has the cause."),
+    "RollbackPossible": told("Restore, Task", "the claim holds the backup, and its former data is kept for a while", "Set `spec.confirm: true` to let the former data go, or `spec.rollback: true` to have it back."),
+    "RollbackStarted": told("event of the claim", "its former data is being brought back"),
+    "RollbackSucceeded": told("event of the claim", "it has its former data again"),
+    "RolledBack": told("Restore, Task", "the claim has its former data, and what was restored is gone"),
     "StorageClassNotFound": waits("Restore", "there is no such StorageClass", f"`kubectl get storageclass`: have it created, or {NEW} with another."),
     "TargetLost": stopped("Restore", "somebody deleted the new claim meanwhile", f"{NEW.capitalize()}, and leave its claim alone until it is Completed."),
     "TargetTooSmall": stopped("Restore", "the new claim is smaller than the backup's volume; nothing was written", "Ask for at least the size that the message names."),
-    "VolumeLost": stopped("Restore", "somebody deleted the new volume meanwhile", f"{NEW.capitalize()}, and leave its PersistentVolume alone until it is Completed."),
+    "VolumeLost": stopped("Restore", "somebody deleted the claim's volume, or the new one, meanwhile", f"{NEW.capitalize()}, and leave its PersistentVolume alone until it is Completed."),
+    "WorkloadScaledBack": waits("Restore", "somebody scaled a stopped workload back", "Stop what does it (an autoscaler, a GitOps tool, an operator), then scale it to zero: the message names it."),
 }  # fmt: skip
 
 BOTH = {
@@ -174,14 +186,18 @@ WORKING = {
     "CleaningUp": works("Backup, Restore", "what was made on the way is removed"),
     "Cloning": works("Backup", "a volume is made from the snapshot"),
     "Detaching": works("Restore", "the volume leaves the mover's node"),
+    "Exchanging": works("Restore", "the claim gets its other storage; for a moment it is shown as Lost, and is not"),
     "HandingOver": works("Restore", "the volume goes to the new claim"),
     "Imported": told("Backup, Task", "the store had it and no object showed it; it can be restored at once"),
     "MoverLost": works("Backup, Restore", "the mover's outcome was lost and is asked for again"),
     "Moving": works("Backup, Restore", "the mover reads or writes; `status.progress` has the figures"),
     "Provisioning": works("Restore", "the volume to restore into is made"),
     "Running": works("Vault", "the store is being tidied up"),
+    "SnapshotUnusable": works("Restore", "no copy of the kept snapshot came, so all of it is read from the store"),
     "Snapshotting": works("Backup", "the snapshot is taken"),
     "Starting": works("Backup, Restore", "the mover is being started"),
+    "StartingWorkload": works("Restore", "what was stopped is scaled back"),
+    "StoppingWorkload": works("Restore", "what uses the claim is scaled to zero"),
 }  # fmt: skip
 
 STORE = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from .conditions import parse_timestamp
@@ -89,6 +89,8 @@ class TaskBook:
         """Have a Task say this: at once where it begins or ends, else some seconds after it last said something."""
         key = key_of(record)
         former = self._latest(key)
+        if former is not None and former.started and record.started:
+            record = replace(record, started=former.started)  # a beginning stays what it was
         if former == record or (former is not None and not former.open):
             return
         said, at = self._said.get(key, (None, 0.0))

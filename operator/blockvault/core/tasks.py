@@ -31,9 +31,11 @@ from .naming import (
 )
 from .objects import Object, deleting
 from .reasons import at_work, remedy_of
+from .restoring import RESTORED, ROLLING_BACK
 
 # A Task is small, whatever a driver or a store has said.
 LONGEST_MESSAGE = 1024
+ROLLED_BACK, CANNOT_ROLL_BACK = "RolledBack", "CannotRollBack"
 # How operations end, by the phase of their object. What is in none of these phases has not ended.
 ENDED: dict[str, TaskPhase] = {
     "Available": "Succeeded",
@@ -42,7 +44,10 @@ ENDED: dict[str, TaskPhase] = {
     "Skipped": "Skipped",
 }
 # Of what has one of these phases the Task has ended: a Backup that is read has long been made.
-OVER = {"Backup": (*ENDED, "Restoring", "Deleting"), "Restore": (*ENDED, "Deleting")}
+OVER = {
+    "Backup": (*ENDED, "Restoring", "Deleting"),
+    "Restore": (*ENDED, RESTORED, ROLLING_BACK, ROLLED_BACK, "Deleting"),
+}
 # What is told on the claim too.
 CLAIM_EVENTS: dict[tuple[TaskType, TaskPhase], str] = {
     ("Backup", "Running"): "BackupStarted",
@@ -54,6 +59,9 @@ CLAIM_EVENTS: dict[tuple[TaskType, TaskPhase], str] = {
     ("Restore", "Failed"): "RestoreFailed",
     ("Restore", "Cancelled"): "RestoreCancelled",
     ("Restore", "Skipped"): "RestoreSkipped",
+    ("Rollback", "Running"): "RollbackStarted",
+    ("Rollback", "Succeeded"): "RollbackSucceeded",
+    ("Rollback", "Failed"): "RollbackFailed",
     ("Skip", "Skipped"): "BackupSkipped",
 }
 # Deletions that take the object and leave the data, as they have said themselves.
@@ -183,6 +191,8 @@ def tasks_of(kind: str, obj: Object, status: dict[str, Any], now: datetime) -> l
         return _deletion(kind, obj, whole)
     if kind == "Vault":
         return _expansion(obj, former, whole, now)
+    if kind == "Restore" and former.get("phase") in (RESTORED, ROLLING_BACK):
+        return _rollback(obj | {"status": whole}, former, now)
     if kind not in OVER or former.get("phase") in OVER[kind]:
         return []
     record = operation_of(kind, obj | {"status": whole})
@@ -194,16 +204,19 @@ def operation_of(kind: str, obj: Object) -> Record | None:
     status, notes = obj.get("status") or {}, obj["metadata"].get("annotations") or {}
     if IMPORTED_ANNOTATION in notes or status.get("phase") == "Deleting":
         return None
-    phase = _phase(status)
+    phase, work = _phase(status), status.get("operation") or {}
+    later = status.get("phase") in ("Restoring", ROLLING_BACK, ROLLED_BACK) and phase == "Succeeded"
+    said = work if later and work.get("outcome") else status
     progress = (status.get("progress") or {}).get("percent")
     return replace(
         _about(cast(TaskType, kind), kind, obj),
         phase=phase,
-        reason=status.get("reason") or "",
-        message=status.get("message") or "",
+        reason=said.get("reason") or "",
+        message=said.get("message") or "",
         percent=100 if phase == "Succeeded" else progress,
         started=status.get("startedAt"),
-        ended=status.get("completedAt") if phase != "Running" else None,
+        # What is kept for going back has done its work when the claim had its data.
+        ended=(status.get("restoredAt") or status.get("completedAt")) if phase != "Running" else None,
     )
 
 
@@ -215,6 +228,8 @@ def _phase(status: dict[str, Any]) -> TaskPhase:
         return known
     if status.get("phase") == "Restoring" and status.get("volumes"):
         return "Succeeded"  # a Backup that is being read was made before
+    if status.get("phase") in (RESTORED, ROLLING_BACK, ROLLED_BACK):
+        return "Succeeded"  # a claim that is given its former data back had what was restored
     # Of phases that this table does not know yet, the conditions tell.
     for condition, phase in (("Stalled", "Failed"), ("Ready", "Succeeded")):
         found = find_condition(status.get("conditions") or [], condition)
@@ -271,6 +286,23 @@ def _deletion(kind: str, obj: Object, status: dict[str, Any]) -> list[Record]:
     ]
 
 
+def _rollback(obj: Object, former: dict[str, Any], now: datetime) -> list[Record]:
+    """The Task of going back, of a Restore that was done (F4). What stands in its way is waited for."""
+    status = obj["status"]
+    phase, reason, message = (str(status.get(word) or "") for word in ("phase", "reason", "message"))
+    record = replace(
+        _about("Rollback", "Restore", obj), reason=reason, message=message, started=timestamp(now)
+    )
+    if phase == ROLLING_BACK or (phase == RESTORED and reason == CANNOT_ROLL_BACK):
+        return [record]
+    if former.get("phase") != ROLLING_BACK and former.get("reason") != CANNOT_ROLL_BACK:
+        return []
+    if phase == ROLLED_BACK:
+        return [_done(record, reason, message, now)]
+    # The time for it is over, or nothing is left to go back to.
+    return [_done(record, CANNOT_ROLL_BACK, message, now, "Failed")] if phase in ENDED else []
+
+
 def _expansion(obj: Object, former: dict[str, Any], status: dict[str, Any], now: datetime) -> list[Record]:
     """A Vault's capacity that is in force from now on, where it grew (A6)."""
     before, after = former.get("capacity"), status.get("capacity")
@@ -282,7 +314,9 @@ def _expansion(obj: Object, former: dict[str, Any], status: dict[str, Any], now:
 
 def deleted_tasks(kind: str, obj: Object, open_tasks: list[Record], now: datetime) -> list[Record]:
     """What the Tasks say when the operator has let a deleted object go. `open_tasks`: those of this object."""
-    found = [_cut_short(record, now) for record in open_tasks if record.type in ("Backup", "Restore")]
+    found = [
+        _cut_short(record, now) for record in open_tasks if record.type in ("Backup", "Restore", "Rollback")
+    ]
     if kind not in ("Backup", "Vault"):
         return found
     type: TaskType = "DeleteVault" if kind == "Vault" else "DeleteBackup"
@@ -358,6 +392,12 @@ def closed(record: Record, obj: Object | None, now: datetime) -> Record | None:
         return _done(record, "EndNotSeen", words, now, "Cancelled")
     if deleting(there):
         return _ended_before(record, there.get("status") or {}) or _cut_short(record, now)
+    if record.type == "Rollback":
+        phase = (there.get("status") or {}).get("phase")
+        if phase == ROLLED_BACK:
+            return _done(record, ROLLED_BACK, str(there["status"].get("message") or ""), now)
+        words = f"Restore {record.object} is {phase}."
+        return _done(record, CANNOT_ROLL_BACK, words, now, "Failed") if phase in ENDED else None
     found = operation_of(record.kind, there)
     return None if found is None or found.open else replace(found, vault=found.vault or record.vault)
 

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[3] / "operator" / "blockvault"
 
 # Where the reason stands among the arguments of what makes one.
 REASON_AT = {
-    "Missing": 0, "Refusal": 0, "Waiting": 0, "failed": 0, "_doing": 0,
+    "Missing": 0, "Refusal": 0, "Waiting": 0, "failed": 0, "doing": 0, "Step": 0,
     "Outcome": 1, "Decision": 1, "Rotation": 1, "_done": 1,
     "_say": 2, "tell_vault": 2, "Verdict": 2, "ready_conditions": 2,
     "_told": 3, "set_condition": 3, "instant_task": 3,

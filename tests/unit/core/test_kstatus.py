@@ -117,6 +117,10 @@ TABLE: list[tuple[str, Object, str]] = [
     ("Backup: goes", deleting_status({"metadata": meta(), "status": {"conditions": FORMER}}, "InUse", "m", NOW), "InProgress"),
     ("Restore: works", decided(Decision("Restoring", "Moving", "m")), "InProgress"),
     ("Restore: is done", decided(Decision("Completed", "Completed", "m", requeue=None)), "Current"),
+    ("Restore: in place, can go back", decided(Decision("Restored", "RollbackPossible", "m")), "Current"),
+    ("Restore: goes back", decided(Decision("RollingBack", "Exchanging", "m")), "InProgress"),
+    ("Restore: went back", decided(Decision("RolledBack", "RolledBack", "m", requeue=None)), "Current"),
+    ("Restore: was done before", decided(Decision("Skipped", "AlreadyRestored", "m", requeue=None)), "Current"),
     ("Restore: failed", decided(Decision("Error", "TargetLost", "m", requeue=None)), "Failed"),
 ]  # fmt: skip
 

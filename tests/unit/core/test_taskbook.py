@@ -45,6 +45,15 @@ def test_a_beginning_and_an_end_are_written_at_once_and_progress_now_and_then() 
     assert written(book, 1100.5) == [ENDED]
 
 
+def test_a_beginning_stays_what_it_was() -> None:
+    """Also where what is said later knows of no other beginning than now."""
+    book = TaskBook()
+    book.put(BEGUN, 0.0)
+    written(book, 0.0)
+    book.put(replace(ENDED, started="2026-11-23T12:00:59Z"), 1.0)
+    assert book.due(1.0) == [ENDED]
+
+
 def test_what_is_not_new_is_not_written() -> None:
     book = TaskBook()
     book.put(BEGUN, 0.0)

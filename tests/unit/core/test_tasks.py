@@ -67,8 +67,18 @@ WRITES: list[tuple[str, Object, Object, tuple[str, str] | None]] = [
     ("Restore", {"phase": "Restoring"}, {"phase": "Error"}, ("Restore", "Failed")),
     ("Restore", {}, {"phase": "Skipped"}, ("Restore", "Skipped")),
     ("Restore", {"phase": "Completed"}, {"claim": "x"}, None),
+    # In place: done when the claim has its data; going back is another operation.
+    ("Restore", {"phase": "Restoring"}, {"phase": "Restored", "reason": "RollbackPossible"}, ("Restore", "Succeeded")),
+    ("Restore", {"phase": "Restored"}, {"recorded": True}, None),
+    ("Restore", {"phase": "Restored"}, {"phase": "Completed"}, None),
+    ("Restore", {"phase": "Restored"}, {"phase": "RollingBack", "reason": "Detaching"}, ("Rollback", "Running")),
+    ("Restore", {"phase": "Restored"}, {"reason": "CannotRollBack"}, ("Rollback", "Running")),
+    ("Restore", {"phase": "Restored", "reason": "CannotRollBack"}, {"phase": "RollingBack", "reason": "Exchanging"}, ("Rollback", "Running")),
+    ("Restore", {"phase": "RollingBack"}, {"phase": "RolledBack", "reason": "RolledBack"}, ("Rollback", "Succeeded")),
+    ("Restore", {"phase": "Restored", "reason": "CannotRollBack"}, {"phase": "Completed"}, ("Rollback", "Failed")),
+    ("Restore", {"phase": "RolledBack"}, {"claim": "x"}, None),
     # Phases that came later than this table: the conditions tell.
-    ("Restore", {"phase": "Restoring"}, {"phase": "RolledBack", "conditions": READY}, ("Restore", "Succeeded")),
+    ("Restore", {"phase": "Restoring"}, {"phase": "Mended", "conditions": READY}, ("Restore", "Succeeded")),
     ("Restore", {"phase": "Restoring"}, {"phase": "Broken", "conditions": STALLED}, ("Restore", "Failed")),
     ("Restore", {"phase": "Restoring"}, {"phase": "Waiting"}, ("Restore", "Running")),
     ("Vault", {}, {"phase": "Available", "capacity": "10Gi"}, None),
@@ -209,6 +219,14 @@ def test_label_values_fit_and_differ(name: str) -> None:
 
 OK = {"outcome": "Succeeded", "reason": "Completed", "message": "m"}
 DELETING = {"deletionTimestamp": world.STAMP}
+
+
+def restored(phase: str) -> Object:
+    """A Restore in place; of the same uid as the Task."""
+    body = restore({"phase": phase, "reason": "Said", "operation": OK, "restoredAt": world.STAMP})
+    return body | {"metadata": body["metadata"] | {"uid": "b-1"}}
+
+
 # A Task that says Running, and its Backup as it is -> (phase, reason), None while it goes on.
 CLOSED: list[tuple[str, Object | None, tuple[str, str] | None]] = [
     ("Backup", backup({"phase": "Creating"}), None),
@@ -221,6 +239,14 @@ CLOSED: list[tuple[str, Object | None, tuple[str, str] | None]] = [
     ("Backup", backup({"phase": "Deleting"}, **DELETING), ("Cancelled", "DeletedMeanwhile")),
     # It had ended before it was deleted, and only its Task did not say so.
     ("Backup", backup({"phase": "Deleting", "operation": OK, "completedAt": world.STAMP}, **DELETING), ("Succeeded", "Completed")),
+    ("Rollback", restored("RollingBack"), None),
+    ("Rollback", restored("Restored"), None),
+    ("Rollback", restored("RolledBack"), ("Succeeded", "RolledBack")),
+    ("Rollback", restored("Completed"), ("Failed", "CannotRollBack")),
+    ("Restore", restored("Restoring"), None),
+    ("Restore", restored("Restored"), ("Succeeded", "Said")),
+    # What it says by now is of going back; its own last word stands beside it.
+    ("Restore", restored("RolledBack"), ("Succeeded", "Completed")),
     ("DeleteBackup", backup({"phase": "Deleting"}, **DELETING), None),
     ("DeleteBackup", None, ("Succeeded", "EndNotSeen")),
     ("DeleteBackup", backup(uid="another"), ("Succeeded", "EndNotSeen")),
@@ -231,9 +257,10 @@ CLOSED: list[tuple[str, Object | None, tuple[str, str] | None]] = [
 def test_a_task_that_was_left_behind_is_closed_truthfully(
     type: str, obj: Object | None, expected: tuple[str, str] | None
 ) -> None:
-    end = closed(record(type=type), obj, NOW)
+    kind = "Restore" if type in ("Restore", "Rollback") else "Backup"
+    end = closed(record(type=type, kind=kind, name=task_name(type, "b-1")), obj, NOW)
     assert (None if end is None else (end.phase, end.reason)) == expected
-    assert end is None or end.name == record().name
+    assert end is None or (end.type, end.name) == (type, task_name(type, "b-1"))
 
 
 def test_what_keeps_its_data_when_deleted_says_so() -> None:
