@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from blockvault.core.task_record import Record
 from blockvault.core.taskbook import TaskBook
-from blockvault.core.tasks import Record
 from blockvault.core.turns import Turns
 from blockvault.metrics.figures import Figures
 from blockvault.storework import StoreWork

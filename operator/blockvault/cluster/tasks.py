@@ -11,8 +11,9 @@ from blockvault.api import Task
 from blockvault.core.conditions import parse_timestamp
 from blockvault.core.naming import task_name
 from blockvault.core.objects import Object
+from blockvault.core.task_record import Record, body_of, claim_event, record_of
 from blockvault.core.taskbook import Kept, kept_of
-from blockvault.core.tasks import Record, body_of, claim_event, closed, operation_of, record_of
+from blockvault.core.tasks import closed, operation_of
 
 from . import operations
 from .context import Context

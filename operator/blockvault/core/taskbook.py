@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from .conditions import parse_timestamp
 from .objects import Object
-from .tasks import Record
+from .task_record import Record
 
 KEPT = timedelta(days=30)
 # What is stamped so far ahead of the clock was stamped by one that was wrong: its creation counts then.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from blockvault.core.task_record import Record
 from blockvault.core.taskbook import (
     KEPT,
     PROGRESS_SECONDS,
@@ -18,7 +19,6 @@ from blockvault.core.taskbook import (
     kept_of,
     to_remove,
 )
-from blockvault.core.tasks import Record
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 BEGUN = Record(

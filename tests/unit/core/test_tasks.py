@@ -12,16 +12,12 @@ import pytest
 from blockvault.api import SkippedRun, Task, Vault
 from blockvault.core.naming import MOST_LABEL, label_value, task_name
 from blockvault.core.reasons import REASONS, UNKNOWN
+from blockvault.core.task_record import LONGEST_MESSAGE, Record, body_of, claim_event, record_of
 from blockvault.core.tasks import (
-    LONGEST_MESSAGE,
-    Record,
-    body_of,
-    claim_event,
     closed,
     deleted_tasks,
     instant_task,
     operation_of,
-    record_of,
     skipped_task,
     tasks_of,
     upkeep_tasks,
