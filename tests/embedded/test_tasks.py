@@ -61,6 +61,8 @@ def test_e1_each_operation_leaves_a_task_and_a_word_on_the_claim(env: EmbeddedEn
     env.apply(manifests.backup("one", "v", "db"))
     env.wait_for("backup", "one", phase_is("Available"), timeout=60)
     done = until_task(env, "spec.type=Backup,status.phase=Succeeded")
+    written = [asked for asked in env.cluster.requests(resource="tasks") if asked.writes]
+    assert len(written) <= 3, "its beginning, its end, and that a wait became work"
     backup = env.get("backup", "one") or {}
     assert done["spec"] == {
         "type": "Backup",

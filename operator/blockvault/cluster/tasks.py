@@ -55,7 +55,7 @@ async def _write_due(context: Context) -> bool:
             await _write(context, record)
         except GatewayError as error:
             if error.status in HOPELESS:
-                log.info("Task %s/%s is not written: %s", record.namespace, record.name, error)
+                log.warning("Task %s/%s is not written: %s", record.namespace, record.name, error)
                 context.tasks.drop(record)
                 continue
             failed = True

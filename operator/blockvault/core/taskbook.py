@@ -46,10 +46,18 @@ def kept_of(task: Object, now: datetime) -> Kept:
     meta, status = task["metadata"], task.get("status") or {}
     created, since = parse_timestamp(meta["creationTimestamp"]), None
     if status.get("phase") != "Running":
-        since = created
-        if status.get("completedAt") and (ended := parse_timestamp(status["completedAt"])) <= now + PLAUSIBLE:
-            since = ended
+        ended = _moment(status.get("completedAt"))
+        since = ended if ended is not None and ended <= now + PLAUSIBLE else created
     return Kept(meta["namespace"], meta["name"], meta["uid"], since)
+
+
+def _moment(text: str | None) -> datetime | None:
+    """A time, if it is one with a zone: a Task that somebody else wrote must not stop the others' removal."""
+    try:
+        moment = parse_timestamp(text or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
 
 
 def to_remove(tasks: Iterable[Kept], now: datetime, most: int) -> list[Kept]:

@@ -143,6 +143,8 @@ def test_what_is_removed(what: str, tasks: list[Kept], most: int, gone: set[str]
         ({"phase": "Failed", "completedAt": "2026-11-20T00:00:00Z"}, datetime(2026, 11, 20, tzinfo=UTC)),
         ({"phase": "Failed"}, datetime(2026, 11, 19, tzinfo=UTC)),
         ({}, datetime(2026, 11, 19, tzinfo=UTC)),
+        ({"phase": "Failed", "completedAt": "yesterday"}, datetime(2026, 11, 19, tzinfo=UTC)),
+        ({"phase": "Failed", "completedAt": "2026-11-20T00:00:00"}, datetime(2026, 11, 19, tzinfo=UTC)),
         # By a clock that was years ahead: it would stay for as long.
         ({"phase": "Failed", "completedAt": "2036-01-01T00:00:00Z"}, datetime(2026, 11, 19, tzinfo=UTC)),
     ],
