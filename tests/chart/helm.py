@@ -65,13 +65,19 @@ class Helm:
         return done.stdout
 
     def render(
-        self, values: Object | None = None, *, release: str = RELEASE, namespace: str = NAMESPACE
+        self,
+        values: Object | None = None,
+        *,
+        release: str = RELEASE,
+        namespace: str = NAMESPACE,
+        api: str = "",
     ) -> list[Object]:
-        """All objects of the chart with these values over the defaults."""
+        """All objects of the chart with these values over the defaults; `api`: one more that the cluster has."""
         file = self.home / "values.yaml"
         file.write_text(yaml.safe_dump(values or {}))
         command = ["template", release, str(CHART), "--namespace", namespace, "--values", str(file)]
-        text = self.run(*command, "--kube-version", KUBE_VERSION)
+        more = ["--api-versions", api] if api else []
+        text = self.run(*command, "--kube-version", KUBE_VERSION, *more)
         return [document for document in yaml.safe_load_all(text) if document]
 
 

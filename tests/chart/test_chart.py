@@ -243,3 +243,10 @@ def test_names_belong_to_the_release(helm: Helm, release: str) -> None:
 def test_nothing_is_installed_into_other_namespaces(defaults: list[Object]) -> None:
     namespaces = {each["metadata"].get("namespace") for each in defaults if each["kind"] not in CLUSTER_KINDS}
     assert namespaces == {NAMESPACE}
+
+
+def test_d3_claims_may_name_our_kinds_where_data_sources_are_validated(helm: Helm) -> None:
+    api = "populator.storage.k8s.io/v1beta1"
+    kinds = {o["sourceKind"]["kind"] for o in helm.render(api=api) if o["kind"] == "VolumePopulator"}
+    assert kinds == {"Backup", "Restore"}
+    assert not [o for o in helm.render() if o["kind"] == "VolumePopulator"]

@@ -58,7 +58,7 @@ class OriginalTarget(Model):
 
 
 class Populate(Model):
-    """Claims whose dataSourceRef names this Restore (D3)."""
+    """Claims whose dataSourceRef names this Restore, each filled by a Restore of its own (D3)."""
 
 
 class WorkloadVolume(Model):
@@ -167,6 +167,10 @@ class RestoreStatus(RunStatus):
 
     claim: str | None = None
     """The claim that is filled."""
+    backup: str | None = None
+    """The Backup that is restored."""
+    empty: bool | None = None
+    """Whether there never was a backup, so that the claim begins empty (F19)."""
     source: Literal["Snapshot", "Store"] | None = None
     """Whether the volume began as a copy of the claim's local snapshot, or empty (D7)."""
     result: RestoreResult | None = None

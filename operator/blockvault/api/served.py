@@ -87,10 +87,6 @@ def _restore(obj: Restore) -> list[NotServed]:
     target = spec.target
     return _found(
         [
-            (spec.latest_of is not None or spec.backup_ref is None, "spec.latestOf",
-             "restoring the latest backup is not served yet: name one in spec.backupRef."),
-            (target.populate is not None, "spec.target.populate", "filling claims is not served yet."),
             (target.workload is not None, "spec.target.workload", "restoring workloads is not served yet."),
-            (spec.if_none is not None, "spec.ifNone", "restoring the latest backup is not served yet."),
         ]
     )  # fmt: skip

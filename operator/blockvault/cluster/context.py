@@ -62,6 +62,8 @@ class Wakeups:
 
 # The bell of the loop that writes Tasks.
 TASKS_KEY = "tasks"
+# The bell of the loop that looks at claims which wait for their data.
+POPULATING = "populating"
 
 
 def upkeep_key(vault_uid: str) -> str:
@@ -89,6 +91,8 @@ class Context:
     cluster: str | None = None
     # When Backups of a Vault were deleted by somebody, by its uid.
     deletions: dict[str, list[datetime]] = field(default_factory=lambda: defaultdict(list))
+    # Namespaces and names of claims that wait for their data, by uid.
+    populating: dict[str, tuple[str, str]] = field(default_factory=dict)
     # Namespaces of the Vaults, by uid.
     vaults: dict[str, str] = field(default_factory=dict)
     wakeups: Wakeups = field(default_factory=Wakeups)

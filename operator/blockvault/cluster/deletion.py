@@ -132,7 +132,8 @@ async def _restore_in_progress(context: Context, backup: Backup) -> str | None:
         ended = restore.status and restore.status.phase in operations.FINISHED["Restore"]
         started = restore.status and restore.status.phase == "Restoring"
         ref = restore.spec.backup_ref
-        if ref and ref.name == backup.metadata.name and started and not ended:
+        chosen = restore.status.backup if restore.status else None
+        if backup.metadata.name in (chosen, ref.name if ref else None) and started and not ended:
             return restore.metadata.name
     return None
 

@@ -97,7 +97,7 @@ VERBS: dict[str, dict[tuple[str, str], frozenset[str]]] = {
         (GROUP, "backuppolicies/status"): frozenset({"patch"}),
         (GROUP, "backups"): frozenset({"get", "list", "watch", "create", "patch", "delete"}),
         (GROUP, "backups/status"): frozenset({"patch"}),
-        (GROUP, "restores"): frozenset({"get", "list", "watch", "patch"}),
+        (GROUP, "restores"): frozenset({"get", "list", "watch", "create", "patch"}),
         (GROUP, "restores/status"): frozenset({"patch"}),
         (GROUP, "tasks"): frozenset({"list", "create", "patch", "delete"}),
     },

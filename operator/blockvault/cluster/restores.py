@@ -2,63 +2,46 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import replace
 from typing import Any
 
-from blockvault.api import Backup, Restore, Vault, format_quantity, parse_quantity
+from blockvault.api import Restore, format_quantity
 from blockvault.core.decision import Decision, Missing, Refusal
 from blockvault.core.mover import final_report
 from blockvault.core.naming import (
-    CLAIM_LABEL,
     DEVICE_PATH,
     HAVE_ANNOTATION,
-    NAME_ANNOTATION,
     OPERATION_LABEL,
     RECLAIM_POLICY_ANNOTATION,
     RESTORE_ANNOTATION,
-    claim_label,
-    former_name,
-    owned_name,
     volume_name,
 )
-from blockvault.core.objects import Object, claim_is_bound, snapshot_is_ready
+from blockvault.core.objects import Object
 from blockvault.core.plan_in_place import clean_in_place
-from blockvault.core.plan_restore import Target, decide_restore
+from blockvault.core.plan_restore import SELECTED_NODE, Target, decide_restore
 from blockvault.core.restoring import (
     RESTORED,
     TERMINAL,
     Action,
-    Copy,
     RawClaim,
     RestoreView,
     annotation,
     next_cleaning,
     policy_pending,
 )
-from blockvault.core.source import read_source
-from blockvault.engine import EngineError
-from blockvault.stores import StoreError
 
-from . import in_place, operations, workloads
-from .backups import rivals
-from .context import Context, utc_now
+from . import in_place, operations
+from .context import Context
 from .gateway import GatewayError
 from .movers import mover_job, mover_request, mover_secret
 from .places import mover_template, vault_place
 from .resources import (
-    ATTACHMENTS,
-    BACKUPS,
     CLAIMS,
     JOBS,
     RESTORES,
     SECRETS,
-    SNAPSHOT_CONTENTS,
-    SNAPSHOTS,
-    STORAGE_CLASSES,
-    VAULTS,
     VOLUMES,
 )
+from .restore_view import observe
 from .templates import Owner, raw_claim, restored_volume, target_claim
 
 # A store that cannot be told of a restore now is told later.
@@ -79,6 +62,10 @@ async def reconcile_restore(context: Context, namespace: str, name: str) -> floa
         decision, obj.get("status") or {}, restore.metadata.generation, context
     )
     status["claim"] = owner.claim or None
+    if view.backup is not None and decision.phase != "Pending":
+        status["backup"] = view.backup.metadata.name
+    if view.empty and decision.phase != "Pending":
+        status["empty"] = True
     if decision.reason == "Moving" and (figures := await operations.progress(context, view.pods)):
         status["progress"] = figures
     if decision.outcome is not None:
@@ -91,7 +78,16 @@ async def reconcile_restore(context: Context, namespace: str, name: str) -> floa
         return await _record(context, owner, view, obj)
     if decision.action is not None:
         await perform(context, owner, view, Action(decision.action), decision.detail)
+    if decision.phase == "Pending" and decision.next_look is not None:
+        return max(decision.next_look, _pause(restore))
     return decision.next_look
+
+
+def _pause(restore: Restore) -> float:
+    """Seconds between two looks of one that waits: those that ask the store each time ask it less often."""
+    if restore.spec.latest_of is not None:
+        return 10.0
+    return 5.0 if restore.spec.target.original is not None else 0.0
 
 
 async def _record(context: Context, owner: Owner, view: RestoreView, obj: Object) -> float:
@@ -108,7 +104,7 @@ async def clean_restore(context: Context, obj: Object) -> float | None:
     One that could still be rolled back lets the former data go.
     """
     restore = Restore.model_validate(obj)
-    if restore.status and restore.status.phase in ("Completed", "RolledBack", "Skipped"):
+    if restore.status and restore.status.phase in ("Completed", "RolledBack", "Skipped", "Available"):
         return None
     view, owner = await observe(context, restore)
     if restore.status and restore.status.phase == RESTORED:
@@ -128,154 +124,6 @@ async def clean_restore(context: Context, obj: Object) -> float | None:
         return None
     await perform(context, owner, view, action)
     return 1.0
-
-
-def owner_of(restore: Restore, backup: Backup | None) -> Owner:
-    """The Restore as owner of what is made for it, and the claim that it fills, where that is known."""
-    meta, spec = restore.metadata, restore.spec
-    new_claim = spec.target.new_claim
-    noted = restore.status.claim if restore.status else None
-    original = backup.spec.claim if backup and spec.target.original else ""
-    claim = new_claim.name if new_claim else noted or original
-    return Owner("Restore", str(meta.namespace), meta.name, meta.uid, claim)
-
-
-async def observe(context: Context, restore: Restore) -> tuple[RestoreView, Owner]:
-    """All that a decision about this Restore looks at."""
-    gateway, namespace = context.gateway, str(restore.metadata.namespace)
-    ref = restore.spec.backup_ref
-    backup_obj = await gateway.get(BACKUPS, ref.name, namespace) if ref else None
-    backup = Backup.model_validate(backup_obj) if backup_obj else None
-    owner = owner_of(restore, backup)
-    uid = owner.uid
-    vault = await gateway.get(VAULTS, backup.spec.vault_ref.name, namespace) if backup else None
-    raw = await gateway.get(CLAIMS, owned_name(uid), context.settings.namespace)
-    raw_volume, new_volume, former_volume = await _volumes(context, uid, raw)
-    view = RestoreView(
-        now=utc_now(),
-        calendar=context.clock(),
-        restore=restore,
-        claim=owner.claim,
-        backup=backup,
-        vault=Vault.model_validate(vault) if vault else None,
-        storage_classes=await gateway.list_objects(STORAGE_CLASSES),
-        rivals=await rivals(context, namespace, owner.claim, uid),
-        target=await gateway.get(CLAIMS, owner.claim, namespace) if owner.claim else None,
-        raw_claim=raw,
-        raw_volume=raw_volume,
-        new_volume=new_volume,
-        former_volume=former_volume,
-        attached=raw_volume is not None and await _attached(context, raw_volume),
-        has_secret=await operations.has_secret(context, uid),
-        job=await operations.own_job(context, uid),
-        pods=await operations.own_pods(context, uid),
-    )
-    if view.outcome is None and not (raw and claim_is_bound(raw)):
-        view = replace(view, copies=await _copies(context, owner, backup))
-    if restore.spec.target.original is not None:
-        view = await _observe_original(context, owner, view)
-    return view, owner
-
-
-async def _observe_original(context: Context, owner: Owner, view: RestoreView) -> RestoreView:
-    """What a Restore of the claim that was backed up looks at besides."""
-    status = view.restore.status
-    exchange = status.exchange if status else None
-    name = exchange.volume if exchange else ((view.target or {}).get("spec") or {}).get("volumeName")
-    volume = await context.gateway.get(VOLUMES, name) if name else None
-    users, now, stored = await asyncio.gather(
-        workloads.users_of(context, owner.namespace, owner.claim),
-        workloads.now(context, owner.namespace, list(status.workloads or []) if status else []),
-        _stored(context, view),
-    )
-    return replace(
-        view,
-        claim_volume=volume,
-        claim_attached=volume is not None and await _attached(context, volume),
-        users=users,
-        workloads=now,
-        stored=stored,
-    )
-
-
-async def _stored(context: Context, view: RestoreView) -> dict[str, Any] | Missing | None:
-    """What the store knows of the backup, asked before work begins; why it cannot be asked."""
-    begun = view.raw_claim is not None or view.target_is_ours or view.outcome is not None
-    exchange = view.restore.status and view.restore.status.exchange
-    if begun or exchange or view.vault is None or view.backup is None or view.backup.status is None:
-        return None
-    if not view.backup.status.volumes or not view.backup.status.volumes[0].backup_id:
-        return None
-    place = await vault_place(context, view.vault)
-    if isinstance(place, Refusal | Missing):
-        return Missing(place.reason, place.message)
-    stored = view.backup.status.volumes[0]
-    volume = stored.lineage_volume or volume_name(str(view.restore.metadata.namespace), stored.claim)
-    try:
-        found = await context.stores.describe(place.access, volume, str(stored.backup_id))
-    except (StoreError, EngineError) as error:
-        return Missing(error.reason, f"{error} {error.remedy}")
-    return (
-        found
-        if found is not None
-        else Missing(
-            "BackupNotStored",
-            f"The store has no backup {stored.backup_id} of {volume} any more, or in the trash only.",
-        )
-    )
-
-
-async def _copies(context: Context, owner: Owner, backup: Backup | None) -> list[Copy]:
-    """Kept snapshots that hold a backup of the same volume, the newest first (D7)."""
-    volumes = backup.status.volumes if backup and backup.status else []
-    if backup is None or not volumes:
-        return []
-    labels = {CLAIM_LABEL: claim_label(owner.namespace, backup.spec.claim)}
-    kept = await context.gateway.list_objects(SNAPSHOTS, context.settings.namespace, labels=labels)
-    found: list[Copy] = []
-    for snapshot in sorted(kept, key=lambda s: str(s["metadata"].get("creationTimestamp")), reverse=True):
-        source = read_source(await context.gateway.get(SNAPSHOT_CONTENTS, snapshot["metadata"]["name"]))
-        if source is None or not snapshot_is_ready(snapshot):
-            continue
-        held = await _held(context, owner.namespace, snapshot)
-        if held is not None and held[0] == volumes[0].lineage_volume:
-            size = (snapshot.get("status") or {}).get("restoreSize")
-            least = parse_quantity(size) if size else 0
-            found.append(Copy(snapshot["metadata"]["name"], held[1], source.storage_class, least))
-    return found
-
-
-async def _held(context: Context, namespace: str, snapshot: Object) -> tuple[str, str] | None:
-    """The lineage and the id of the backup that a kept snapshot holds."""
-    name = annotation(snapshot, NAME_ANNOTATION)
-    uid = (snapshot["metadata"].get("labels") or {}).get(OPERATION_LABEL)
-    obj = await context.gateway.get(BACKUPS, name, namespace) if name else None
-    if obj is None or obj["metadata"]["uid"] != uid:
-        return None
-    made = Backup.model_validate(obj)
-    if made.status is None or made.status.phase != "Available" or not made.status.volumes:
-        return None
-    volume = made.status.volumes[0]
-    return (volume.lineage_volume or "", volume.backup_id) if volume.backup_id else None
-
-
-async def _volumes(
-    context: Context, uid: str, raw: Object | None
-) -> tuple[Object | None, Object | None, Object | None]:
-    """The raw volume, the new one and the former one. The raw one is marked once kept, to be found by itself."""
-    marked = await context.gateway.list_objects(VOLUMES, labels={OPERATION_LABEL: uid})
-    named = {v["metadata"]["name"]: v for v in marked}
-    new, former = named.pop(owned_name(uid), None), named.pop(former_name(uid), None)
-    old = next(iter(named.values()), None)
-    if old is None and raw is not None and raw["spec"].get("volumeName"):
-        old = await context.gateway.get(VOLUMES, raw["spec"]["volumeName"])
-    return old, new, former
-
-
-async def _attached(context: Context, volume: Object) -> bool:
-    name = volume["metadata"]["name"]
-    attachments = await context.gateway.list_objects(ATTACHMENTS)
-    return any((a["spec"].get("source") or {}).get("persistentVolumeName") == name for a in attachments)
 
 
 async def _outcome(context: Context, view: RestoreView) -> dict[str, Any]:
@@ -358,7 +206,7 @@ async def _perform_on_volumes(context: Context, owner: Owner, view: RestoreView,
             await _retain(context, owner, raw)
         case Action.CREATE_VOLUME if raw and view.target:
             result = view.restore.status.result if view.restore.status else None
-            file_system = result.file_system if result else None
+            file_system = (result.file_system if result else None) or _made_at_first_use(view)
             await gateway.ensure(VOLUMES, restored_volume(owner, raw, view.target, file_system))
         case Action.DELETE_RAW_VOLUME if raw:
             await gateway.delete(VOLUMES, raw["metadata"]["name"], uid=raw["metadata"]["uid"])
@@ -372,6 +220,15 @@ async def _perform_on_volumes(context: Context, owner: Owner, view: RestoreView,
             await _set_policy(context, raw, "Delete")
         case _:
             raise AssertionError(f"{action} without the volume that it is about")
+
+
+def _made_at_first_use(view: RestoreView) -> str | None:
+    """The file system that a volume without one gets when it is mounted, as its class says."""
+    assert view.target is not None
+    name = view.target["spec"].get("storageClassName")
+    found = next((c for c in view.storage_classes if c["metadata"]["name"] == name), {})
+    kind = (found.get("parameters") or {}).get("csi.storage.k8s.io/fstype")
+    return str(kind) if kind else None
 
 
 async def _retain(context: Context, owner: Owner, raw: Object) -> None:
@@ -402,7 +259,9 @@ async def _create_target(context: Context, owner: Owner, view: RestoreView, targ
 
 async def _create_raw_claim(context: Context, owner: Owner, wanted: RawClaim) -> None:
     copy = wanted.copy
-    have = {HAVE_ANNOTATION: copy.backup_id} if copy else {}
+    notes = {HAVE_ANNOTATION: copy.backup_id} if copy else {}
+    if wanted.node:
+        notes[SELECTED_NODE] = wanted.node
     size = format_quantity(wanted.size)
     body = raw_claim(
         owner,
@@ -410,7 +269,7 @@ async def _create_raw_claim(context: Context, owner: Owner, wanted: RawClaim) ->
         wanted.storage_class,
         size,
         snapshot=copy.snapshot if copy else None,
-        **have,
+        **notes,
     )
     await context.gateway.ensure(CLAIMS, body)
 

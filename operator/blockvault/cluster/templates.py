@@ -131,7 +131,7 @@ def target_claim(owner: Owner, target: Target, mark: str) -> Object:
             "accessModes": list(target.access_modes),
             "volumeMode": target.volume_mode,
             "storageClassName": target.storage_class,
-            "volumeName": naming.owned_name(owner.uid),
+            **({} if target.empty else {"volumeName": naming.owned_name(owner.uid)}),
             "resources": {"requests": {"storage": format_quantity(target.size)}},
         },
     }

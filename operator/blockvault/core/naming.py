@@ -23,6 +23,7 @@ SOURCE_CONTENT_ANNOTATION = f"{GROUP}/source-content"
 SOURCE_ANNOTATION = f"{GROUP}/source"
 RESTORE_ANNOTATION = f"{GROUP}/restore-uid"
 RESTORED_BY_ANNOTATION = f"{GROUP}/restored-by"
+POPULATES_ANNOTATION = f"{GROUP}/populates"
 FENCED_ANNOTATION = f"{GROUP}/taken-from"
 HAVE_ANNOTATION = f"{GROUP}/have"
 RECLAIM_POLICY_ANNOTATION = f"{GROUP}/reclaim-policy"
@@ -57,6 +58,11 @@ REQUEST_DIR = "/var/run/blockvault"
 def owned_name(uid: str) -> str:
     """Name of every object that an operation makes, except its Jobs."""
     return f"bv-{uid}"
+
+
+def populating_name(claim_uid: str) -> str:
+    """Name of the Restore that fills a claim by its dataSourceRef."""
+    return f"populate-{claim_uid}"
 
 
 def former_name(uid: str) -> str:

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from blockvault.api import not_served, parse_quantity
 
-from .admission import check_rivals, check_vault, check_volume
+from .admission import check_rivals, check_volume
 from .decision import Decision, Missing, Outcome, Refusal, cancelled, failed, refuse_unserved
 from .exchange import claim_lost, exchange_step, fenced, has_former, kept_until, start_step
 from .naming import FENCED_ANNOTATION
@@ -23,8 +23,8 @@ from .restoring import (
     RawClaim,
     RestoreView,
     annotation,
-    check_backup,
     check_mode,
+    check_source,
     doing,
     ended,
     fill,
@@ -77,11 +77,8 @@ def _called_off(view: RestoreView) -> bool:
 
 
 def _admit(view: RestoreView) -> Decision:
-    problem = refuse_unserved(not_served(view.restore)) or check_backup(view)
-    if problem is None:
-        assert view.backup is not None
-        problem = check_vault(view.backup.spec.vault_ref.name, view.vault)
-    if problem is not None and problem.reason != "VaultFull":  # a full vault restores all the same
+    problem = refuse_unserved(not_served(view.restore)) or check_source(view) or _check_empty(view)
+    if problem is not None:
         return not_admitted(view, problem)
     if view.already_done or _known_to_store(view):
         return skipped(view)
@@ -95,6 +92,12 @@ def _admit(view: RestoreView) -> Decision:
     return doing(
         "Provisioning", "Making the volume to restore into.", Action.CREATE_RAW_CLAIM, _raw_claim(view)
     )
+
+
+def _check_empty(view: RestoreView) -> Refusal | None:
+    if view.backup is not None:
+        return None
+    return Refusal("NoBackup", f"There never was a backup of {view.target_name}: it is left as it is.")
 
 
 def _known_to_store(view: RestoreView) -> bool:

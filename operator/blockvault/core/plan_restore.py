@@ -11,11 +11,11 @@ one that is there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from blockvault.api import NewClaim, not_served, parse_quantity
 
-from .admission import check_rivals, check_vault
+from .admission import check_rivals
 from .decision import Decision, Missing, Outcome, Refusal, cancelled, failed, refuse_unserved
 from .objects import deleting
 from .plan_in_place import decide_in_place
@@ -23,9 +23,11 @@ from .restoring import (
     HANDING_OVER,
     TERMINAL,
     Action,
+    RawClaim,
     RestoreView,
-    check_backup,
+    annotation,
     check_mode,
+    check_source,
     doing,
     ended,
     fill,
@@ -38,6 +40,7 @@ from .restoring import (
 )
 from .source import Source, stored_source
 
+SELECTED_NODE = "volume.kubernetes.io/selected-node"
 DEFAULT_STORAGE_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
@@ -52,6 +55,7 @@ class Target:
     access_modes: tuple[str, ...]
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
+    empty: bool = False
 
 
 def decide_restore(view: RestoreView) -> Decision:
@@ -59,6 +63,9 @@ def decide_restore(view: RestoreView) -> Decision:
     phase = view.restore.status.phase if view.restore.status else None
     if phase in TERMINAL:
         return Decision(str(phase), "", "", requeue=None)
+    if view.restore.spec.target.populate is not None:
+        text = "Claims whose dataSourceRef names this Restore are filled, each by a Restore of its own."
+        return Decision("Available", "Populates", text, requeue=None)
     if view.in_place:
         return decide_in_place(view)
     outcome = view.outcome
@@ -66,8 +73,14 @@ def decide_restore(view: RestoreView) -> Decision:
         return _hand_over(view) if outcome.succeeded else _clean_up(view, outcome)
     if view.restore.spec.cancel:
         return ended(cancelled())
-    if not view.target_is_ours:
+    begun = view.raw_claim is not None or view.job is not None
+    if view.populates and not begun:
+        return _admit_populated(view)
+    if not view.populates and not view.target_is_ours:
         return _admit(view)
+    if view.empty and not view.populates:
+        text = f"{view.target_name} was made empty: there never was a backup."
+        return Decision("Completed", "Completed", text, requeue=None)
     return _fill(view)
 
 
@@ -82,13 +95,62 @@ def _admit(view: RestoreView) -> Decision:
     return doing("Starting", f"Making {view.target_name}.", Action.CREATE_TARGET, target)
 
 
-def _check(view: RestoreView) -> Refusal | Missing | Target:
-    problem = refuse_unserved(not_served(view.restore)) or check_backup(view)
+def _admit_populated(view: RestoreView) -> Decision:
+    """A claim that is there waits for its data (D3)."""
+    lost = _populated_lost(view)
+    if lost:
+        return ended(failed("TargetLost", lost))
+    problem = refuse_unserved(not_served(view.restore)) or check_source(view) or _check_populated(view)
+    problem = problem or check_rivals(view.me, view.rivals, view.claim)
     if problem is not None:
-        return problem
-    assert view.backup is not None
-    problem = check_vault(view.backup.spec.vault_ref.name, view.vault)
-    if problem is not None and problem.reason != "VaultFull":  # a full vault restores all the same
+        return not_admitted(view, problem)
+    return doing(
+        "Provisioning", "Making the volume to restore into.", Action.CREATE_RAW_CLAIM, _raw_claim(view)
+    )
+
+
+def _populated_lost(view: RestoreView) -> str:
+    if view.target is None or deleting(view.target) or view.target["metadata"]["uid"] != view.populates:
+        return f"{view.target_name} was deleted before it was filled."
+    volume = view.target["spec"].get("volumeName")
+    mine = view.new_volume["metadata"]["name"] if view.new_volume else None
+    return (
+        f"{view.target_name} has got a volume from somewhere else: {volume}."
+        if volume not in (None, "", mine)
+        else ""
+    )
+
+
+def _check_populated(view: RestoreView) -> Refusal | Missing | None:
+    assert view.target is not None
+    spec = view.target["spec"]
+    name = spec.get("storageClassName")
+    found = next((c for c in view.storage_classes if c["metadata"]["name"] == name), None)
+    if found is None:
+        return Missing("StorageClassNotFound", f"{view.target_name} names no StorageClass that exists.")
+    if found.get("volumeBindingMode") == "WaitForFirstConsumer" and not annotation(
+        view.target, SELECTED_NODE
+    ):
+        return Missing(
+            "WaitForFirstConsumer",
+            f"{view.target_name} is filled when a pod uses it: its class waits for one.",
+        )
+    stored = view.backup.status.volumes[0] if view.backup and view.backup.status else None
+    wanted, least = (
+        parse_quantity(spec["resources"]["requests"]["storage"]),
+        int((stored and stored.size) or 0),
+    )
+    if wanted < least:
+        return Refusal(
+            "TargetTooSmall",
+            f"{view.target_name} asks for {wanted} bytes, but the backup holds a volume of {least}: make it larger.",
+        )
+    return check_mode(view, spec.get("volumeMode") or "Filesystem", "make it with volumeMode Block")
+
+
+def _check(view: RestoreView) -> Refusal | Missing | Target:
+    problem = refuse_unserved(not_served(view.restore)) or check_source(view)
+    if problem is not None:
         return problem
     if view.target is not None:
         return Refusal(
@@ -104,10 +166,10 @@ def _check(view: RestoreView) -> Refusal | Missing | Target:
 
 def wanted_target(view: RestoreView) -> Refusal | Missing | Target:
     """The claim to make, with what the Restore leaves open taken from the backup."""
-    assert view.backup is not None
-    assert view.backup.status is not None
-    stored = view.backup.status.volumes[0]
     new_claim, source = view.restore.spec.target.new_claim, None
+    if view.backup is None or view.backup.status is None:
+        return _empty_target(view, new_claim)
+    stored = view.backup.status.volumes[0]
     if new_claim is None:  # the original, as it was
         if isinstance(view.stored, Missing):
             return view.stored
@@ -136,6 +198,24 @@ def wanted_target(view: RestoreView) -> Refusal | Missing | Target:
     modes = tuple(new_claim.access_modes or ["ReadWriteOnce"])
     kept = (source.labels, source.annotations) if source else ({}, {})
     return Target(new_claim.name, size, storage_class, mode, modes, *kept)
+
+
+def _empty_target(view: RestoreView, new_claim: NewClaim | None) -> Refusal | Missing | Target:
+    """The claim to make where there never was a backup (F19)."""
+    if new_claim is None:
+        return Refusal(
+            "NoBackup", f"There never was a backup of {view.target_name}, so nothing says what it was like."
+        )
+    if new_claim.size is None:
+        return Refusal(
+            "NoBackup", "There never was a backup: set spec.target.newClaim.size for an empty claim."
+        )
+    storage_class = _storage_class(view, new_claim.storage_class_name)
+    if isinstance(storage_class, Refusal | Missing):
+        return storage_class
+    modes = tuple(new_claim.access_modes or ["ReadWriteOnce"])
+    mode = new_claim.volume_mode or "Filesystem"
+    return Target(new_claim.name, parse_quantity(new_claim.size), storage_class, mode, modes, empty=True)
 
 
 def _as_it_was(claim: str, source: Source, least: int) -> NewClaim:
@@ -173,11 +253,19 @@ def _storage_class(view: RestoreView, wanted: str | None) -> str | Refusal | Mis
 
 
 def _fill(view: RestoreView) -> Decision:
-    assert view.target is not None
+    lost = _populated_lost(view) if view.populates else ""
+    if lost or view.target is None:
+        return fill(view, None, lost or f"{view.target_name} was deleted while it was being restored.")
     lost = f"{view.target_name} was deleted while it was being restored." if deleting(view.target) else ""
+    return fill(view, _raw_claim(view), lost)
+
+
+def _raw_claim(view: RestoreView) -> RawClaim:
+    assert view.target is not None
     spec = view.target["spec"]
     size = parse_quantity(spec["resources"]["requests"]["storage"])
-    return fill(view, raw_claim_for(view, size, spec["storageClassName"]), lost)
+    wanted = raw_claim_for(view, size, spec["storageClassName"])
+    return replace(wanted, node=annotation(view.target, SELECTED_NODE)) if view.populates else wanted
 
 
 def _hand_over(view: RestoreView) -> Decision:

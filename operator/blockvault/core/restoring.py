@@ -9,17 +9,25 @@ from typing import Any
 
 from blockvault.api import Backup, Restore, Vault
 
-from .admission import Rival
+from .admission import Rival, check_vault
 from .conditions import parse_timestamp
 from .decision import Decision, Missing, Outcome, Refusal, failed, recorded_outcome, still_waiting
+from .latest import Never
 from .mover import judge_mover, mover_wait
-from .naming import HAVE_ANNOTATION, RECLAIM_POLICY_ANNOTATION, RESTORE_ANNOTATION, RESTORED_BY_ANNOTATION
+from .naming import (
+    HAVE_ANNOTATION,
+    POPULATES_ANNOTATION,
+    RECLAIM_POLICY_ANNOTATION,
+    RESTORE_ANNOTATION,
+    RESTORED_BY_ANNOTATION,
+)
 from .objects import Object, claim_is_bound, job_ended
 from .workloads import User, Workload
 
 HANDING_OVER = "Handing the restored volume over."
 RESTORED, ROLLING_BACK, SKIPPED = "Restored", "RollingBack", "Skipped"
-TERMINAL = ("Completed", "Error", "RolledBack", SKIPPED)
+# Available: one that does nothing itself, but says what claims that name it are to get.
+TERMINAL = ("Completed", "Error", "RolledBack", SKIPPED, "Available")
 
 # A copy of a snapshot that no driver has begun by then is not waited for: an empty volume is filled instead.
 COPY_LIMIT = timedelta(minutes=10)
@@ -77,11 +85,12 @@ class Copy:
 
 @dataclass(frozen=True)
 class RawClaim:
-    """The raw claim that a mover is to fill. `size` in bytes."""
+    """The raw claim that a mover is to fill. `size` in bytes; `node`: where its volume must be reached."""
 
     size: int
     storage_class: str
     copy: Copy | None = None
+    node: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,7 @@ class RestoreView:
     `calendar` is the time by which the rollback window goes; `now` that of deadlines.
     In place: `claim_volume` is the PersistentVolume that the claim names, `former_volume` the one under which
     its former storage is kept, `workloads` are those that were stopped, by kind and name, as they are now.
+    `latest`: what the store answers where the latest backup is asked for.
     `stored`: what the store knows of the backup, None where it was not asked. `copies`: snapshots to begin with.
     """
 
@@ -112,6 +122,7 @@ class RestoreView:
     has_secret: bool = False
     job: Object | None = None
     pods: list[Object] = field(default_factory=list)
+    latest: str | Never | Missing | Refusal | None = None
     stored: dict[str, Any] | Missing | None = None
     copies: list[Copy] = field(default_factory=list)
     claim_volume: Object | None = None
@@ -140,6 +151,26 @@ class RestoreView:
     def target_is_ours(self) -> bool:
         """Whether the claim of the wanted name was made by this Restore."""
         return annotation(self.target, RESTORE_ANNOTATION) == self.uid
+
+    @property
+    def populates(self) -> str | None:
+        """The uid of the claim that this Restore fills by its dataSourceRef (D3)."""
+        return self.restore.metadata.annotations.get(POPULATES_ANNOTATION)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there never was a backup and an empty volume is what was asked for then (F19)."""
+        if self.restore.status and self.restore.status.empty:
+            return True
+        return isinstance(self.latest, Never) and self.restore.spec.if_none == "Empty"
+
+    @property
+    def vault_name(self) -> str:
+        """The Vault that has the backup."""
+        latest_of = self.restore.spec.latest_of
+        if self.backup is not None:
+            return self.backup.spec.vault_ref.name
+        return latest_of.vault_ref.name if latest_of else ""
 
     @property
     def outcome(self) -> Outcome | None:
@@ -175,10 +206,34 @@ def annotation(obj: Object | None, name: str) -> str | None:
     return str(value[name]) if name in value else None
 
 
-def check_backup(view: RestoreView) -> Refusal | Missing | None:
-    """Whether the Backup can be restored (D8)."""
+def check_source(view: RestoreView) -> Refusal | Missing | None:
+    """Whether there is a backup that can be restored, in a Vault that allows it (D8)."""
+    problem: Refusal | Missing | None = None
+    if view.backup is not None or view.restore.spec.latest_of is None:
+        problem = _check_backup(view)
+    problem = problem or check_vault(view.vault_name, view.vault)
+    if problem is not None and problem.reason != "VaultFull":  # a full vault restores all the same
+        return problem
+    return _check_latest(view) if view.backup is None else None
+
+
+def _check_latest(view: RestoreView) -> Refusal | Missing | None:
+    """What the answer to the question for the latest backup means (F19)."""
+    latest_of, latest = view.restore.spec.latest_of, view.latest
+    assert latest_of is not None
+    if isinstance(latest, Refusal | Missing):
+        return latest
+    if view.empty:
+        return None
+    words = f"{latest_of.resource.kind} {latest_of.resource.name} in Vault {view.vault_name}"
+    if isinstance(latest, Never):
+        return Refusal("NoBackup", f"There never was a backup of {words}.")
+    return Missing("BackupNotShown", f"Waiting until the latest backup of {words} is shown as a Backup.")
+
+
+def _check_backup(view: RestoreView) -> Refusal | Missing | None:
     ref = view.restore.spec.backup_ref
-    name = ref.name if ref else ""
+    name = view.backup.metadata.name if view.backup else ref.name if ref else ""
     backup = view.backup
     if backup is None:
         return Missing("BackupNotFound", f"Backup {name} does not exist in this namespace.")
@@ -197,8 +252,8 @@ def check_backup(view: RestoreView) -> Refusal | Missing | None:
 
 def check_mode(view: RestoreView, mode: str, remedy: str) -> Refusal | None:
     """Whether the backup can be mounted, where it is to be."""
-    assert view.backup is not None
-    assert view.backup.status is not None
+    if view.backup is None or view.backup.status is None:
+        return None  # an empty one gets its file system when it is mounted
     stored = view.backup.status.volumes[0]
     # A Filesystem claim that no pod ever mounted has no file system yet: the driver makes one at first use.
     if mode != "Filesystem" or stored.file_system or stored.volume_mode != "Block":
@@ -213,6 +268,8 @@ def check_mode(view: RestoreView, mode: str, remedy: str) -> Refusal | None:
 def not_admitted(view: RestoreView, problem: Refusal | Missing) -> Decision:
     """The wait for what is missing, or the end."""
     meta, limit = view.restore.metadata, view.restore.spec.start_deadline_seconds
+    if isinstance(problem, Missing) and view.populates:  # a claim waits as long as it is there
+        return Decision("Pending", problem.reason, problem.message)
     if isinstance(problem, Missing):
         waiting = still_waiting(problem, meta.creation_timestamp, limit, view.now)
         if isinstance(waiting, Decision):
@@ -230,15 +287,19 @@ def skipped(view: RestoreView) -> Decision:
     return Decision(SKIPPED, "AlreadyRestored", message, requeue=None)
 
 
-def fill(view: RestoreView, wanted: RawClaim, lost: str) -> Decision:
+def fill(view: RestoreView, wanted: RawClaim | None, lost: str) -> Decision:
     """The next step until the raw volume holds the data. `lost`: why there is no claim for it any more."""
+    if lost:
+        return ended(failed("TargetLost", lost))
+    if view.empty and view.raw_claim is not None:
+        if not claim_is_bound(view.raw_claim):
+            return doing("Provisioning", "Waiting for the empty volume.")
+        return ended(Outcome(True, "Completed", "There never was a backup: the volume is empty."))
     if view.job is not None and job_ended(view.job):
         report = judge_mover(view.job, view.pods)
         if report is None:
             return doing("MoverLost", "Starting the mover again: its outcome was lost.", Action.DELETE_JOB)
         return ended(report)
-    if lost:
-        return ended(failed("TargetLost", lost))
     if copy_failed(view):
         return doing(
             COPY_FAILED, "Beginning with an empty volume: no copy of the snapshot came.", _undo_copy(view)

@@ -64,6 +64,8 @@ def operation_of(kind: str, obj: Object) -> Record | None:
     status, notes = obj.get("status") or {}, obj["metadata"].get("annotations") or {}
     if IMPORTED_ANNOTATION in notes or status.get("phase") == "Deleting":
         return None
+    if "populate" in (obj["spec"].get("target") or {}):  # it only says what others are to do
+        return None
     phase, work = _phase(status), status.get("operation") or {}
     later = status.get("phase") in ("Restoring", ROLLING_BACK, ROLLED_BACK) and phase == "Succeeded"
     said = work if later and work.get("outcome") else status

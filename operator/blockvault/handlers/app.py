@@ -18,6 +18,7 @@ from blockvault import __version__
 from blockvault.cluster.clock import MovedClock
 from blockvault.cluster.context import TASKS_KEY, Context, utc_now
 from blockvault.cluster.gateway import connect
+from blockvault.cluster.populate import populate_claims
 from blockvault.cluster.settings import Settings, SettingsError
 from blockvault.cluster.tasks import tend_tasks
 from blockvault.core.naming import GROUP, MANAGED_BY, MANAGED_BY_LABEL
@@ -76,7 +77,6 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.process.ultimate_exiting_timeout = 30
     for resource in (
         ("batch", "v1", "jobs"),
-        ("", "v1", "persistentvolumeclaims"),
         ("snapshot.storage.k8s.io", "v1", "volumesnapshots"),
     ):
         settings.watching.label_selectors[resource] = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
@@ -113,6 +113,7 @@ async def serve(settings: Settings) -> None:
     server = await start_server(settings.http_port, metrics, health.alive, health.is_ready)
     tasks = [
         asyncio.create_task(health.keep_beating()),
+        asyncio.create_task(populate_claims(context)),
         asyncio.create_task(run_loop(context, "Task", TASKS_KEY, lambda: tend_tasks(context))),
     ]
     if clock is not None:

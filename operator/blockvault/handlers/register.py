@@ -8,9 +8,10 @@ import kopf
 
 from blockvault.cluster.backups import reconcile_backup
 from blockvault.cluster.catalogue import reconcile_catalogue
-from blockvault.cluster.context import Context, catalogue_key, runs_key, upkeep_key
+from blockvault.cluster.context import POPULATING, Context, catalogue_key, runs_key, upkeep_key
 from blockvault.cluster.deletion import delete_backup
 from blockvault.cluster.policies import reconcile_class, reconcile_policy
+from blockvault.cluster.populate import waits_for_us
 from blockvault.cluster.restores import clean_restore, reconcile_restore
 from blockvault.cluster.runs import reconcile_runs
 from blockvault.cluster.turns import leave_turn
@@ -19,6 +20,7 @@ from blockvault.cluster.vaults import reconcile_vault
 from blockvault.core.naming import (
     GROUP,
     OPERATION_LABEL,
+    POPULATES_ANNOTATION,
     RUN_NOW_ANNOTATION,
     TAKE_OVER_ANNOTATION,
     UNDELETE_ANNOTATION,
@@ -62,6 +64,12 @@ def note_deleted(context: Context, kind: str, body: kopf.Body) -> None:
     context.note_tasks(deleted_tasks(kind, dict(body), context.tasks.open_of(uid), context.clock()))
 
 
+def want_populating(context: Context, uid: str, namespace: str, name: str) -> None:
+    """Let a claim that waits for its data be looked at."""
+    context.populating[uid] = (namespace, name)
+    context.wakeups.wake(POPULATING)
+
+
 def register(registry: kopf.OperatorRegistry, context: Context) -> None:
     """Give each unfinished object its loop, and wake loops by what happens to the things they made."""
 
@@ -86,9 +94,18 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
         await run_loop(context, "Restore", uid, lambda: clean_restore(context, dict(body)))
         note_deleted(context, "Restore", body)
 
+    @kopf.on.event("", "v1", "persistentvolumeclaims", registry=registry)
+    async def claim_changed(*, type: str | None, body: kopf.Body, **_: Any) -> None:
+        if type != "DELETED" and waits_for_us(dict(body)):
+            want_populating(context, str(body.meta.uid), str(body.meta.namespace), str(body.meta.name))
+
     @kopf.on.event(GROUP, VERSION, "restores", registry=registry)
-    async def restore_changed(*, body: kopf.Body, **_: Any) -> None:
-        if not observed(body):
+    async def restore_changed(*, type: str | None, body: kopf.Body, **_: Any) -> None:
+        populates = body.meta.annotations.get(POPULATES_ANNOTATION)
+        if type == "DELETED" and populates:  # somebody wants another try
+            claim = str(body.spec.get("target", {}).get("newClaim", {}).get("name"))
+            want_populating(context, populates, str(body.meta.namespace), claim)
+        elif not observed(body):
             context.wakeups.wake(str(body.meta.uid))  # it may be told to go back
 
     @kopf.daemon(GROUP, VERSION, "vaults", registry=registry, **STOPPING)

@@ -65,6 +65,15 @@ class StoreWork:
         """Bring a backup back from the trash; False when it was not in it. Raises as `check`, and BackupNotFound."""
         return bool(await self._call(work.undelete, access, volume, backup_id, timeout=timeout))
 
+    async def backups_and_neighbours(
+        self, access: Access, volume: str, timeout: float = CALL_SECONDS
+    ) -> tuple[list[dict[str, Any]] | None, list[str]]:
+        """Backups of one volume, or None; and what lies beside the store. Raises as `check`."""
+        found: tuple[list[dict[str, Any]] | None, list[str]] = await self._call(
+            work.backups_and_neighbours, access, volume, timeout=timeout
+        )
+        return found
+
     async def note_restored(
         self, access: Access, volume: str, backup_id: str, by: str, timeout: float = CALL_SECONDS
     ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from blockvault.engine import (
@@ -128,6 +128,27 @@ def usage(access: Access) -> int:
 def list_backups(access: Access, volume: str | None) -> list[dict[str, Any]]:
     """Backups of one volume, or of all that can be read."""
     return _open(access).list(volume, failed=_check_tells)
+
+
+def backups_and_neighbours(access: Access, volume: str) -> tuple[list[dict[str, Any]] | None, list[str]]:
+    """Backups of one volume, None where there is no such volume; and what lies beside this store.
+
+    That there is none is said only where all volumes could be read. Raises as any reading does, and never leaves out
+    what it could not read.
+    """
+    repository = _open(access)
+    try:
+        rows = repository.list(volume)
+    except VolumeNotFound:
+        if volume in repository.volumes():
+            raise
+        rows = None
+    url = access.location.url
+    parent, _, own = url.rpartition("/")
+    if rows is not None or not own or parent.endswith("/"):
+        return rows, []
+    beside = open_store(replace(access.location, url=parent), retry_seconds=RETRY_SECONDS)
+    return rows, sorted(beside.folders(""))
 
 
 def describe(access: Access, volume: str, backup_id: str) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ SERVED = {
         "policyRef", "resources", "resourceSelector",
     },
     "Backup": {"vaultRef", "resource", "full", "description", "startDeadlineSeconds", "cancel"},
-    "Restore": {"backupRef", "target", "startDeadlineSeconds", "cancel", "rollback", "confirm", "rollbackWindow"},
+    "Restore": {"backupRef", "target", "startDeadlineSeconds", "cancel", "rollback", "confirm", "rollbackWindow", "latestOf", "ifNone"},
 }  # fmt: skip
 IN_A_CONDITION = {"Vault": {"dissociation"}}
 
@@ -40,9 +40,6 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("Backup", {"resource": GONE, "sharedFrom": {"namespace": "a", "name": "b"}}, "spec.sharedFrom"),
     ("Backup", {"sharedWith": ["team-b"]}, "spec.sharedWith"),
     ("Backup", {"resource.kind": "StatefulSet"}, "spec.resource.kind"),
-    ("Restore", {"backupRef": GONE, "latestOf": LATEST}, "spec.latestOf"),
-    ("Restore", {"backupRef": GONE, "latestOf": LATEST, "ifNone": "Fail"}, "spec.ifNone"),
-    ("Restore", {"target": {"populate": {}}}, "spec.target.populate"),
     ("Restore", {"target": {"workload": {}}}, "spec.target.workload"),
 ]
 
@@ -63,6 +60,7 @@ HARMLESS: list[tuple[str, dict[str, Any]]] = [
     ("Backup", {"full": True, "description": "why", "startDeadlineSeconds": 5, "cancel": True}),
     ("Backup", {"sharedWith": []}),
     ("Restore", {}),
+    ("Restore", {"backupRef": GONE, "latestOf": LATEST, "ifNone": "Empty", "target": {"populate": {}}}),
     ("Restore", {"cancel": True, "rollback": False, "confirm": False}),
     ("Restore", {"target": {"original": {"stopWorkload": True}}, "rollback": True, "rollbackWindow": "1h"}),
 ]

@@ -1,0 +1,206 @@
+"""What a decision about a Restore looks at, read from the API and, where it matters, from the store."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from blockvault.api import Backup, Restore, Vault, parse_quantity
+from blockvault.core.decision import Missing, Refusal
+from blockvault.core.naming import (
+    CLAIM_LABEL,
+    NAME_ANNOTATION,
+    OPERATION_LABEL,
+    claim_label,
+    former_name,
+    owned_name,
+    volume_name,
+)
+from blockvault.core.objects import Object, claim_is_bound, snapshot_is_ready
+from blockvault.core.restoring import (
+    Copy,
+    RestoreView,
+    annotation,
+)
+from blockvault.core.source import read_source
+from blockvault.engine import EngineError
+from blockvault.stores import StoreError
+
+from . import operations, workloads
+from .backups import rivals
+from .context import Context, utc_now
+from .latest import Latest, latest_backup
+from .places import vault_place
+from .resources import (
+    ATTACHMENTS,
+    BACKUPS,
+    CLAIMS,
+    SNAPSHOT_CONTENTS,
+    SNAPSHOTS,
+    STORAGE_CLASSES,
+    VAULTS,
+    VOLUMES,
+)
+from .templates import Owner
+
+
+def owner_of(restore: Restore, backup: Backup | None) -> Owner:
+    """The Restore as owner of what is made for it, and the claim that it fills, where that is known."""
+    meta, spec = restore.metadata, restore.spec
+    new_claim = spec.target.new_claim
+    noted = restore.status.claim if restore.status else None
+    latest = spec.latest_of.resource.name if spec.latest_of and spec.target.original else ""
+    original = backup.spec.claim if backup and spec.target.original else latest
+    claim = new_claim.name if new_claim else noted or original
+    return Owner("Restore", str(meta.namespace), meta.name, meta.uid, claim)
+
+
+async def observe(context: Context, restore: Restore) -> tuple[RestoreView, Owner]:
+    """All that a decision about this Restore looks at."""
+    gateway, namespace = context.gateway, str(restore.metadata.namespace)
+    backup, latest = await _backup(context, restore)
+    owner = owner_of(restore, backup)
+    uid, latest_of = owner.uid, restore.spec.latest_of
+    vault_name = backup.spec.vault_ref.name if backup else latest_of.vault_ref.name if latest_of else ""
+    vault = await gateway.get(VAULTS, vault_name, namespace) if vault_name else None
+    raw = await gateway.get(CLAIMS, owned_name(uid), context.settings.namespace)
+    raw_volume, new_volume, former_volume = await _volumes(context, uid, raw)
+    view = RestoreView(
+        now=utc_now(),
+        calendar=context.clock(),
+        restore=restore,
+        claim=owner.claim,
+        backup=backup,
+        vault=Vault.model_validate(vault) if vault else None,
+        latest=latest,
+        storage_classes=await gateway.list_objects(STORAGE_CLASSES),
+        rivals=await rivals(context, namespace, owner.claim, uid),
+        target=await gateway.get(CLAIMS, owner.claim, namespace) if owner.claim else None,
+        raw_claim=raw,
+        raw_volume=raw_volume,
+        new_volume=new_volume,
+        former_volume=former_volume,
+        attached=raw_volume is not None and await _attached(context, raw_volume),
+        has_secret=await operations.has_secret(context, uid),
+        job=await operations.own_job(context, uid),
+        pods=await operations.own_pods(context, uid),
+    )
+    if view.outcome is None and not (raw and claim_is_bound(raw)):
+        view = replace(view, copies=await _copies(context, owner, backup))
+    if restore.spec.target.original is not None:
+        view = await _observe_original(context, owner, view)
+    return view, owner
+
+
+async def _backup(context: Context, restore: Restore) -> tuple[Backup | None, Latest | None]:
+    """The Backup to restore: the one that is named, that was chosen when work began, or the latest now."""
+    status, ref = restore.status, restore.spec.backup_ref
+    name = (status.backup if status else None) or (ref.name if ref else None)
+    if name is not None:
+        found = await context.gateway.get(BACKUPS, name, str(restore.metadata.namespace))
+        return (Backup.model_validate(found) if found else None), None
+    if (status and status.empty) or restore.spec.latest_of is None:
+        return None, None
+    return await latest_backup(context, restore)
+
+
+async def _observe_original(context: Context, owner: Owner, view: RestoreView) -> RestoreView:
+    """What a Restore of the claim that was backed up looks at besides."""
+    status = view.restore.status
+    exchange = status.exchange if status else None
+    name = exchange.volume if exchange else ((view.target or {}).get("spec") or {}).get("volumeName")
+    volume = await context.gateway.get(VOLUMES, name) if name else None
+    users, now, stored = await asyncio.gather(
+        workloads.users_of(context, owner.namespace, owner.claim),
+        workloads.now(context, owner.namespace, list(status.workloads or []) if status else []),
+        _stored(context, view),
+    )
+    return replace(
+        view,
+        claim_volume=volume,
+        claim_attached=volume is not None and await _attached(context, volume),
+        users=users,
+        workloads=now,
+        stored=stored,
+    )
+
+
+async def _stored(context: Context, view: RestoreView) -> dict[str, Any] | Missing | None:
+    """What the store knows of the backup, asked before work begins; why it cannot be asked."""
+    begun = view.raw_claim is not None or view.target_is_ours or view.outcome is not None
+    exchange = view.restore.status and view.restore.status.exchange
+    if begun or exchange or view.vault is None or view.backup is None or view.backup.status is None:
+        return None
+    if not view.backup.status.volumes or not view.backup.status.volumes[0].backup_id:
+        return None
+    place = await vault_place(context, view.vault)
+    if isinstance(place, Refusal | Missing):
+        return Missing(place.reason, place.message)
+    stored = view.backup.status.volumes[0]
+    volume = stored.lineage_volume or volume_name(str(view.restore.metadata.namespace), stored.claim)
+    try:
+        found = await context.stores.describe(place.access, volume, str(stored.backup_id))
+    except (StoreError, EngineError) as error:
+        return Missing(error.reason, f"{error} {error.remedy}")
+    return (
+        found
+        if found is not None
+        else Missing(
+            "BackupNotStored",
+            f"The store has no backup {stored.backup_id} of {volume} any more, or in the trash only.",
+        )
+    )
+
+
+async def _copies(context: Context, owner: Owner, backup: Backup | None) -> list[Copy]:
+    """Kept snapshots that hold a backup of the same volume, the newest first (D7)."""
+    volumes = backup.status.volumes if backup and backup.status else []
+    if backup is None or not volumes:
+        return []
+    labels = {CLAIM_LABEL: claim_label(owner.namespace, backup.spec.claim)}
+    kept = await context.gateway.list_objects(SNAPSHOTS, context.settings.namespace, labels=labels)
+    found: list[Copy] = []
+    for snapshot in sorted(kept, key=lambda s: str(s["metadata"].get("creationTimestamp")), reverse=True):
+        source = read_source(await context.gateway.get(SNAPSHOT_CONTENTS, snapshot["metadata"]["name"]))
+        if source is None or not snapshot_is_ready(snapshot):
+            continue
+        held = await _held(context, owner.namespace, snapshot)
+        if held is not None and held[0] == volumes[0].lineage_volume:
+            size = (snapshot.get("status") or {}).get("restoreSize")
+            least = parse_quantity(size) if size else 0
+            found.append(Copy(snapshot["metadata"]["name"], held[1], source.storage_class, least))
+    return found
+
+
+async def _held(context: Context, namespace: str, snapshot: Object) -> tuple[str, str] | None:
+    """The lineage and the id of the backup that a kept snapshot holds."""
+    name = annotation(snapshot, NAME_ANNOTATION)
+    uid = (snapshot["metadata"].get("labels") or {}).get(OPERATION_LABEL)
+    obj = await context.gateway.get(BACKUPS, name, namespace) if name else None
+    if obj is None or obj["metadata"]["uid"] != uid:
+        return None
+    made = Backup.model_validate(obj)
+    if made.status is None or made.status.phase != "Available" or not made.status.volumes:
+        return None
+    volume = made.status.volumes[0]
+    return (volume.lineage_volume or "", volume.backup_id) if volume.backup_id else None
+
+
+async def _volumes(
+    context: Context, uid: str, raw: Object | None
+) -> tuple[Object | None, Object | None, Object | None]:
+    """The raw volume, the new one and the former one. The raw one is marked once kept, to be found by itself."""
+    marked = await context.gateway.list_objects(VOLUMES, labels={OPERATION_LABEL: uid})
+    named = {v["metadata"]["name"]: v for v in marked}
+    new, former = named.pop(owned_name(uid), None), named.pop(former_name(uid), None)
+    old = next(iter(named.values()), None)
+    if old is None and raw is not None and raw["spec"].get("volumeName"):
+        old = await context.gateway.get(VOLUMES, raw["spec"]["volumeName"])
+    return old, new, former
+
+
+async def _attached(context: Context, volume: Object) -> bool:
+    name = volume["metadata"]["name"]
+    attachments = await context.gateway.list_objects(ATTACHMENTS)
+    return any((a["spec"].get("source") or {}).get("persistentVolumeName") == name for a in attachments)
