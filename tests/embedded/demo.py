@@ -78,6 +78,7 @@ class Demo:
         second = self._back_up(_named(self._first("Backup"), 2), "Incremental backup")
 
         self._heading("Both come back, into new claims")
+        self._lose_snapshots()
         ok = True
         for number, (backup, expected) in enumerate(((first, image.before), (second, image.after)), start=1):
             target = self._restore(backup, number)
@@ -85,6 +86,14 @@ class Demo:
             ok &= self._compare(target, restored, expected, image)
         self._table()
         return ok
+
+    def _lose_snapshots(self) -> None:
+        """What restores begin with where they can: without it everything has to come from the store."""
+        for snapshot in self._cluster.list("vs"):
+            meta = snapshot["metadata"]
+            self._cluster.delete("vs", meta["name"], meta["namespace"])
+            self._cluster.wait_for("vs", meta["name"], lambda s: s is None, namespace=meta["namespace"])
+        self._say("The local snapshot is gone: all that comes back comes from the store")
 
     def _fill(self, claim: str) -> tuple[demo_data.Image, Path]:
         namespace = self._cluster.namespace

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blockvault.api import ResourceStatus
@@ -197,6 +197,7 @@ def test_a_clock_that_was_far_ahead_for_a_while_stops_nothing() -> None:
     assert world.at("07-08 01:50").turn() == world.at("07-08 02:00").turn() == []
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 2**32),
     st.sampled_from([{"hours": [2, 14]}, {"every": "6h"}, {"hours": [2], "spread": "2h"}]),
