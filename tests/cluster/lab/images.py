@@ -15,13 +15,13 @@ from tests.cluster.lab import binaries, versions
 
 PAUSE = "localhost/pause:test"
 BASE = "localhost/python-base:test"
+POSTGRES = "localhost/postgres:test"
 PROJECT = "localhost/blockvault:test"
 
 # The minimal variant and what a Python program needs; without documentation it imports faster.
 BASE_PACKAGES = "python3,python3-venv,ca-certificates"
-BASE_OPTIONS = [
+OPTIONS = [
     "--variant=minbase",
-    f"--include={BASE_PACKAGES}",
     *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("man", "doc", "locale", "info")),
 ]
 PROJECT_SOURCES = (
@@ -117,16 +117,26 @@ def _push(image: str, target: Path) -> None:
 
 def base() -> Path:
     """Archive of the Python base image, which also serves as the image of test pods."""
-    key = versions.digest([versions.SUITE, *BASE_OPTIONS])
-    target = _directory() / f"base-{key}.tar"
+    return _debian("base", BASE, BASE_PACKAGES)
+
+
+def postgres() -> Path:
+    """Archive of Debian's PostgreSQL with its tools, on nothing else."""
+    return _debian("postgres", POSTGRES, "postgresql,postgresql-contrib,ca-certificates")
+
+
+def _debian(word: str, image: str, packages: str) -> Path:
+    options = [f"--include={packages}", *OPTIONS]
+    key = versions.digest([versions.SUITE, *options])
+    target = _directory() / f"{word}-{key}.tar"
     with binaries.cache_lock("images"):
-        if target.exists() and _buildah("images", "--noheading", "--filter", f"reference={BASE}"):
+        if target.exists() and _buildah("images", "--noheading", "--filter", f"reference={image}"):
             return target
         started = time.monotonic()
-        print("building the base image ...", flush=True)
+        print(f"building the image {image} ...", flush=True)
         with tempfile.TemporaryDirectory(dir=_directory()) as scratch:
             root = Path(scratch) / "root.tar"
-            command = ["mmdebstrap", "--quiet", *BASE_OPTIONS, versions.SUITE, str(root)]
+            command = ["mmdebstrap", "--quiet", *options, versions.SUITE, str(root)]
             subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
             container = _buildah("from", "scratch")
             _buildah("add", container, str(root), "/")
@@ -138,10 +148,10 @@ def base() -> Path:
                 "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
                 container,
             )
-            _buildah("commit", "--rm", container, BASE)
-        _push(BASE, target)
-        _forget_others("base-*.tar", target, 0)
-        print(f"built the base image in {time.monotonic() - started:.0f} s", flush=True)
+            _buildah("commit", "--rm", container, image)
+        _push(image, target)
+        _forget_others(f"{word}-*.tar", target, 0)
+        print(f"built the image {image} in {time.monotonic() - started:.0f} s", flush=True)
     return target
 
 

@@ -15,6 +15,7 @@ STEPS: dict[str, Callable[[], Any]] = {
     "helm": binaries.helm,
     "pause image": images.pause,
     "base image": images.base,
+    "PostgreSQL image": images.postgres,
     "project image": images.project,
 }
 
