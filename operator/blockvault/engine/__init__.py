@@ -8,7 +8,7 @@ from __future__ import annotations
 from blockvault.engine.access import Access
 from blockvault.engine.attempts import LATEST
 from blockvault.engine.canary import check_store
-from blockvault.engine.changes import ChangedList
+from blockvault.engine.changes import SNAPSHOT_METADATA, ChangedList
 from blockvault.engine.changes import parse as parse_changed_list
 from blockvault.engine.errors import (
     AttemptFenced,
@@ -54,6 +54,7 @@ __all__ = [
     "BLOCK_SIZE",
     "LATEST",
     "SECTOR_SIZE",
+    "SNAPSHOT_METADATA",
     "Access",
     "AttemptFenced",
     "BackupNotFound",

@@ -23,7 +23,7 @@ from blockvault.engine.attempts import (
     relies_on,
 )
 from blockvault.engine.blockwriter import BlockWriter
-from blockvault.engine.changes import block_ranges
+from blockvault.engine.changes import LIST, block_ranges
 from blockvault.engine.commits import Commits
 from blockvault.engine.devices import Source
 from blockvault.engine.errors import (
@@ -53,7 +53,7 @@ from blockvault.engine.summary import Changes
 from blockvault.engine.tree import TreeReader
 from blockvault.engine.treewriter import TreeWriter
 from blockvault.engine.volumes import Volume, Volumes
-from blockvault.engine.work import COMPARE, FULL, LIST, BackupRequest, Made, Work
+from blockvault.engine.work import COMPARE, FULL, BackupRequest, Made, Work
 from blockvault.stores import ObjectStore, StoreError
 
 LATEST = "latest"
@@ -304,6 +304,8 @@ class BackupRun:
                 work.fallback = LIST_WRONG
             else:
                 return plan, LIST
+        else:
+            work.fallback = self._request.no_list
         return everything(work.source, reader, blocks_in(parent.size)), COMPARE
 
     def _scan(

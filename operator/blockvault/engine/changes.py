@@ -10,13 +10,21 @@ from blockvault.engine.errors import BadChangedList
 from blockvault.engine.pages import BLOCK_SIZE
 from blockvault.engine.ranges import merged
 
+# Who made a list.
+LIST = "List"
+SNAPSHOT_METADATA = "SnapshotMetadata"
+
 
 @dataclass(frozen=True)
 class ChangedList:
-    """Byte ranges (offset, length) that may differ from the backup `parent` (None: not said)."""
+    """Byte ranges (offset, length) that may differ from the backup `parent` (None: not said).
+
+    `source`: what a backup made by it says of where the knowledge came from.
+    """
 
     ranges: list[tuple[int, int]]
     parent: str | None = None
+    source: str = LIST
 
 
 def parse(lines: Iterable[str], name: str) -> ChangedList:

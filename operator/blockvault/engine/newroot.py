@@ -8,6 +8,7 @@ from typing import Any
 
 from blockvault.engine import root as roots
 from blockvault.engine import runtime
+from blockvault.engine.changes import LIST
 from blockvault.engine.lockrule import LOCKED_UNTIL
 from blockvault.engine.names import ObjectName
 from blockvault.engine.progress import BackupResult, Progress
@@ -22,6 +23,7 @@ def make_root(
     """The root's bytes, to be stored under `name`, and its entry."""
     size, backup_id, above = work.source.size, runtime.random_id(), made.parent_entry
     content = roots.content_hash(work.lineage.keys, size, made.top)
+    listed = request.changed.source if request.changed is not None and made.mode == LIST else None
     summary_facts, records = _summary(work, made, changes)
     facts = {
         "id": backup_id,
@@ -34,7 +36,7 @@ def make_root(
         "size": size,
         "contentHash": content,
         "parent": None if above is None else {"id": above.id, "contentHash": above.content_hash},
-        "changedBlockSource": made.mode,
+        "changedBlockSource": listed or made.mode,
         "tree": roots.tree_facts(size, made.top),
         "summary": summary_facts,
         "counts": {"scanned": progress.bytes_scanned, "changed": progress.bytes_changed},
@@ -62,7 +64,7 @@ def make_root(
             "bytesStored": made.sent + len(data),
             "requests": made.requests,
             "seconds": made.seconds,
-            "changedBlockSource": made.mode,
+            "changedBlockSource": listed or made.mode,
             "fallbackReason": made.fallback,
             "unreadable": work.source.unreadable,
             "fileSystem": work.file_system,

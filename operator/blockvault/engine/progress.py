@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+LISTING = "Listing"
 READING = "Reading"
 WRITING = "Writing"
 COMMITTING = "Committing"

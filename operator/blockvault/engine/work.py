@@ -26,10 +26,9 @@ from blockvault.engine.summary import MAX_DEPTH
 from blockvault.engine.tree import TreeReader
 from blockvault.stores import ObjectStore
 
-# Where the knowledge of what changed came from.
+# Where the knowledge of what changed came from; where it is a list, the list says whose it is.
 FULL = "Full"
 COMPARE = "Compare"
-LIST = "List"
 
 
 @dataclass
@@ -38,7 +37,8 @@ class BackupRequest:
 
     `source`: path of a device or file. `operation_id`: at most one backup is ever made for it; asked again,
     the same result comes back, or the run that died goes on. `parent`: a backup id or `latest`; ignored when
-    `full`. `changed`: all ranges that may differ from the parent. `meta`: kept with the backup, at most 64 KiB
+    `full`. `changed`: all ranges that may differ from the parent; `no_list`: why there is none though one was hoped
+    for, kept as the reason of a run that compares. `meta`: kept with the backup, at most 64 KiB
     as JSON. `skip_unreadable`: what the source cannot give is stored as zeros and recorded. `lock_days`: of days for
     which it is locked, where that is more than the store's own.
     """
@@ -49,6 +49,7 @@ class BackupRequest:
     full: bool = False
     parent: str = LATEST
     changed: ChangedList | None = None
+    no_list: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     labels: dict[str, Any] = field(default_factory=dict)
     report: Report = quiet

@@ -7,12 +7,23 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import closing
 from copy import copy
 from types import FrameType
 from typing import Any
 
-from blockvault.engine import BackupRequest, Interrupted, Progress, exit_code, memory
+from blockvault.engine import (
+    BLOCK_SIZE,
+    BackupRequest,
+    ChangedList,
+    Interrupted,
+    Progress,
+    exit_code,
+    memory,
+)
+from blockvault.engine.devices import Source
 from blockvault.engine.exitcodes import OK
+from blockvault.engine.progress import LISTING
 from blockvault.engine.upkeep import upkeep
 from blockvault.mover import words
 from blockvault.mover.request import BACKUP, DEFAULT_PATH, UPKEEP, Request, load
@@ -79,12 +90,15 @@ class Run:
 def _do(request: Request, note: Any) -> Any:
     repository = request.access.open()
     if request.operation == BACKUP:
+        changed, no_list = _changed(request, note)
         return repository.backup(
             BackupRequest(
                 source=request.device,
                 volume=request.volume,
                 operation_id=request.operation_id,
                 full=request.full,
+                changed=changed,
+                no_list=no_list,
                 meta=request.meta,
                 report=note,
             )
@@ -94,6 +108,25 @@ def _do(request: Request, note: Any) -> Any:
     memory.keep_reads()
     have = request.have if request.have and repository.holds(request.volume, request.have) else None
     return repository.restore(request.volume, request.device, request.backup_id, note, have=have, force=True)
+
+
+def _changed(request: Request, note: Any) -> tuple[ChangedList | None, str | None]:
+    """What the storage system says has changed; or why it is not known."""
+    if request.asked is None or request.full:
+        return None, request.no_list
+    from blockvault.mover import metadata  # it brings gRPC along, which others do without
+
+    note(Progress(LISTING))
+    with closing(Source(request.device, BLOCK_SIZE)) as source:
+        size = source.size
+    try:
+        return metadata.changed_since(request.asked, size), None
+    except metadata.NoListError as error:
+        sys.stderr.write(
+            f"blockvault: {request.volume}: {request.asked.address} gave no list of changed blocks "
+            f"({error.reason}): {error}\n  All blocks are read and compared instead.\n"
+        )
+        return None, error.reason
 
 
 def main() -> int:

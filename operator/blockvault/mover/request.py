@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from blockvault.engine import LATEST, Access, BadRequest
@@ -24,9 +24,28 @@ OPERATIONS = (BACKUP, RESTORE, UPKEEP)
 
 
 @dataclass(frozen=True)
-class Request:
-    """One piece of work. `full` and `meta` for a backup, `budget` (bytes) for upkeep.
+class Asked:
+    """Whom to ask what changed, and since when.
 
+    `ca`: the certificates that the service's own is checked against, PEM. `token`: path of a file with a token for the
+    service, which may be replaced at any moment. `base`: handle of the snapshot that backup `parent` was made from;
+    `target`: name of the VolumeSnapshot, in `namespace`, that is backed up now.
+    """
+
+    address: str
+    ca: str
+    token: str
+    namespace: str
+    target: str
+    base: str
+    parent: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """One piece of work; `budget` (bytes) for upkeep.
+
+    For a backup `full`, `meta`, and `asked`: whom to ask what changed, or `no_list`: why nobody is asked.
     For a restore `backup_id`, and `have`: the backup that the device holds, as far as is known.
     """
 
@@ -40,6 +59,8 @@ class Request:
     backup_id: str = LATEST
     have: str | None = None
     budget: int = 0
+    asked: Asked | None = None
+    no_list: str | None = None
 
 
 def load(path: str) -> Request:
@@ -72,6 +93,7 @@ def _parse(data: Any) -> Request:
     compare_with = data.get("compareWith", LATEST)
     if compare_with not in (LATEST, None):
         raise TypeError(f"compareWith must be {LATEST!r} or null")
+    changed = data.get("changedBlocks") or {}
     return Request(
         operation=operation,
         operation_id=data["operationId"],
@@ -83,7 +105,25 @@ def _parse(data: Any) -> Request:
         backup_id=data["backupId"] if operation == RESTORE else LATEST,
         have=data.get("have") if operation == RESTORE else None,
         budget=int(data.get("budget") or 0),
+        asked=_asked(changed) if "service" in changed else None,
+        no_list=changed.get("reason"),
     )
+
+
+def _asked(changed: Any) -> Asked:
+    service, snapshot, base = changed["service"], changed["snapshot"], changed["base"]
+    asked = Asked(
+        address=service["address"],
+        ca=service["caCert"],
+        token=changed["tokenPath"],
+        namespace=snapshot["namespace"],
+        target=snapshot["name"],
+        base=base["handle"],
+        parent=base["backupId"],
+    )
+    if not all(isinstance(value, str) and value for value in astuple(asked)):
+        raise TypeError("changedBlocks must say everything as text")
+    return asked
 
 
 def _with_secrets(access: Access, folder: str) -> Access:

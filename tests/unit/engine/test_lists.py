@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from blockvault.engine import AttemptFenced, ChangedList, KeyRing, Repository, VaultKey, samples
+from blockvault.engine import (
+    SNAPSHOT_METADATA,
+    AttemptFenced,
+    ChangedList,
+    KeyRing,
+    Repository,
+    VaultKey,
+    samples,
+)
 from tests.unit.engine import support
 from tests.unit.engine.support import (
     Crash,
@@ -185,3 +193,37 @@ def test_samples_follow_the_volume(tmp_path: Path, store: MemoryStore) -> None:
         result = backup(store, source, changed=ChangedList(changes))
         assert (result.changed_block_source, result.fallback_reason) == ("List", None)
         assert restored(store, tmp_path, result.backup_id) == source.read_bytes()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_backup_says_whose_list_it_was_or_why_there_was_none(tmp_path: Path, store: MemoryStore) -> None:
+    """The words stay with the backup: asked for it again, the same is said."""
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(1).randbytes(30 * 4096))
+    first = backup(store, source, no_list="NoBase")
+    # There was nothing to compare with.
+    assert (first.changed_block_source, first.fallback_reason) == ("Full", None)
+    for changes in ([], [(0, 4096)]):
+        listed = ChangedList(changes, opened(store).list("v")[-1]["backupId"], SNAPSHOT_METADATA)
+        made = backup(store, source, changed=listed)
+        assert (made.changed_block_source, made.fallback_reason) == ("SnapshotMetadata", None)
+    other = ChangedList([], first.backup_id, SNAPSHOT_METADATA)
+    made = backup(store, source, changed=other, operation_id="op")
+    assert (made.changed_block_source, made.fallback_reason) == ("Compare", "ListOfAnotherBackup")
+    assert backup(store, source, no_list="BaseGone", operation_id="op") == made
+    made = backup(store, source, no_list="BaseGone")
+    assert (made.changed_block_source, made.fallback_reason) == ("Compare", "BaseGone")
+    assert backup(store, source, full=True, no_list="BaseGone").fallback_reason is None
+
+
+@pytest.mark.usefixtures("small")
+def test_what_a_volume_has_grown_by_counts_as_changed(tmp_path: Path, store: MemoryStore) -> None:
+    """F1: a list about the old part, or without any word of the new one, leaves nothing out."""
+    source = tmp_path / "source"
+    source.write_bytes(random.Random(1).randbytes(30 * 4096 + 100))
+    first = backup(store, source)
+    with open(source, "ab") as file:
+        file.write(random.Random(2).randbytes(20 * 4096))
+    made = backup(store, source, changed=ChangedList([], first.backup_id, SNAPSHOT_METADATA))
+    assert (made.changed_block_source, made.type) == ("SnapshotMetadata", "incremental")
+    assert restored(store, tmp_path, made.backup_id) == source.read_bytes()
