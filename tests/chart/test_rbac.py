@@ -58,7 +58,7 @@ def test_rbac_equals_verbs_used(helm: Helm, allowed: tuple[str, ...]) -> None:
 
 
 def test_every_scope_of_the_verbs_is_compared() -> None:
-    assert VERBS.keys() == {"cluster", *OPTIONAL.values(), "operator"}
+    assert VERBS.keys() == {"cluster", *OPTIONAL.values(), "operator", "mover"}
 
 
 def test_without_tenants_storage_no_secret_outside_its_namespace_can_be_read(helm: Helm) -> None:
@@ -72,15 +72,16 @@ def test_secrets_can_never_be_listed(defaults: list[Object]) -> None:
         assert not verbs & {"list", "watch"}
 
 
-def test_movers_have_no_rights(defaults: list[Object]) -> None:
-    for kind in ("ClusterRoleBinding", "RoleBinding"):
-        assert bound_rights(defaults, MOVER, kind) == {}
+def test_movers_only_see_snapshots_of_the_own_namespace(defaults: list[Object]) -> None:
+    """So that a storage's service, which asks for that right, tells them what changed (F1)."""
+    assert bound_rights(defaults, MOVER, "ClusterRoleBinding") == {}
+    assert bound_rights(defaults, MOVER, "RoleBinding") == VERBS["mover"]
 
 
 def test_bindings_name_nobody_else(defaults: list[Object]) -> None:
     bindings = [each for each in defaults if each["kind"] in ("ClusterRoleBinding", "RoleBinding")]
     assert bindings
-    assert all(binding["subjects"] == [OPERATOR] for binding in bindings)
+    assert all(binding["subjects"] in ([OPERATOR], [MOVER]) for binding in bindings)
 
 
 def test_no_wildcards(defaults: list[Object]) -> None:

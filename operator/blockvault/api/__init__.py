@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .backup import Backup, BackupSpec, BackupStatus, StoredVolume
+from .backup import CHANGED_BLOCK_REASONS, Backup, BackupSpec, BackupStatus, StoredVolume
 from .common import (
     Condition,
     Limits,
@@ -34,6 +34,7 @@ from .vault import (
 )
 
 __all__ = [
+    "CHANGED_BLOCK_REASONS",
     "AppliedPolicy",
     "Backup",
     "BackupPolicy",

@@ -16,6 +16,30 @@ from .common import (
 )
 from .policy import Retention
 
+# Why the storage's own list of changed blocks was not used: all that `changedBlockReason` says. The first four are the
+# operator's, the last four the block store's, the others those of a mover that asked.
+CHANGED_BLOCK_REASONS = (
+    "NoService",
+    "ServiceInvalid",
+    "NoBase",
+    "OtherVolume",
+    "NotTracked",
+    "NotSupported",
+    "BaseGone",
+    "RequestRefused",
+    "PermissionDenied",
+    "Unauthenticated",
+    "NoToken",
+    "ServiceUnavailable",
+    "StreamFailed",
+    "NoProgress",
+    "InvalidList",
+    "ListOfAnotherBackup",
+    "ListWasWrong",
+    "ListsDistrusted",
+    "ParentDamaged",
+)
+
 StartDeadline = Annotated[int, Field(ge=0, le=86400)]
 
 
@@ -80,6 +104,8 @@ class StoredVolume(Model):
     """Hash over all its blocks."""
     changed_block_source: Literal["SnapshotMetadata", "Compare", "Full", "List"] | None = None
     """How it was found out what to send."""
+    changed_block_reason: str | None = None
+    """Why the storage's own list of changed blocks was not used, where all blocks were compared."""
     lineage_volume: str | None = None
     """The name under which the volume's backups lie in the store."""
     snapshot_time: str | None = None

@@ -21,6 +21,7 @@ from blockvault.stores import StoreError
 
 from . import operations, snapshots
 from .catalogue import show_stored
+from .changed import changed_blocks, token_audience
 from .context import Context, runs_key, utc_now
 from .gateway import GatewayError
 from .movers import mover_job, mover_request, mover_secret
@@ -108,7 +109,7 @@ async def observe(
         has_secret=await operations.has_secret(context, uid),
         job=await operations.own_job(context, uid),
         pods=await operations.own_pods(context, uid),
-        former_snapshots=await snapshots.of_claim(context, owner),
+        former_snapshots=[s["metadata"]["name"] for s in await snapshots.of_claim(context, owner)],
     )
     return view, found
 
@@ -170,6 +171,7 @@ async def _outcome(context: Context, view: BackupView, decision: Decision, owner
                     "backupId": result.get("backupId"),
                     "rootHash": result.get("rootHash"),
                     "changedBlockSource": result.get("changedBlockSource"),
+                    "changedBlockReason": result.get("fallbackReason"),
                     "lineageVolume": result.get("volume"),
                     "bytesScanned": result.get("bytesScanned"),
                     "bytesChanged": result.get("bytesChanged"),
@@ -333,6 +335,7 @@ async def _create_secret(context: Context, owner: Owner, view: BackupView) -> No
         device=DEVICE_PATH,
         full=bool(backup.spec.full),
         compareWith=None if backup.spec.full else "latest",
+        changedBlocks=None if backup.spec.full else await changed_blocks(context, owner, view),
         meta=meta,
     )
     secret = mover_secret(owner, context.settings.namespace, request, place.access)
@@ -342,5 +345,11 @@ async def _create_secret(context: Context, owner: Owner, view: BackupView) -> No
 async def _create_job(context: Context, owner: Owner, view: BackupView) -> None:
     assert view.vault is not None
     template = await mover_template(context, view.vault)
-    job = mover_job(owner, context.settings, template, node_affinity=_source(view).node_affinity)
+    job = mover_job(
+        owner,
+        context.settings,
+        template,
+        node_affinity=_source(view).node_affinity,
+        token_audience=None if view.backup.spec.full else await token_audience(context, view),
+    )
     await context.gateway.ensure(JOBS, job)

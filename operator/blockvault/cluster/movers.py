@@ -66,8 +66,11 @@ def mover_job(
     run: int = 1,
     device: bool = True,
     node_affinity: Object | None = None,
+    token_audience: str | None = None,
 ) -> Object:
     """The mover's Job, scheduled as its VaultClass says (F26). `device`: the owner's raw claim is given to it.
+
+    `token_audience`: of a token that it shows to the storage's SnapshotMetadata service, and that nobody else takes.
 
     Root inside, because the kubelet gives raw devices to root only (no fsGroup for them), but with every
     capability dropped. A pod that is drained or preempted does not count as a failure.
@@ -109,14 +112,16 @@ def mover_job(
                     "labels": {**(wanted.labels or {}), **metadata["labels"]},
                     "annotations": {**(wanted.annotations or {}), **metadata["annotations"]},
                 },
-                "spec": _pod(owner, settings, wanted, device=device)
+                "spec": _pod(owner, settings, wanted, device=device, token_audience=token_audience)
                 | {key: value for key, value in chosen.items() if value},
             },
         },
     }
 
 
-def _pod(owner: Owner, settings: Settings, template: MoverTemplate, *, device: bool) -> Object:
+def _pod(
+    owner: Owner, settings: Settings, template: MoverTemplate, *, device: bool, token_audience: str | None
+) -> Object:
     name = naming.owned_name(owner.uid)
     container: Object = {
         "name": "mover",
@@ -145,6 +150,11 @@ def _pod(owner: Owner, settings: Settings, template: MoverTemplate, *, device: b
     if device:
         container["volumeDevices"] = [{"name": "volume", "devicePath": naming.DEVICE_PATH}]
         volumes.append({"name": "volume", "persistentVolumeClaim": {"claimName": name, "readOnly": False}})
+    if token_audience:
+        container["volumeMounts"].append({"name": "token", "mountPath": naming.TOKEN_DIR, "readOnly": True})
+        token = {"audience": token_audience, "expirationSeconds": 3600, "path": naming.TOKEN_FILE}
+        sources = [{"serviceAccountToken": token}]
+        volumes.append({"name": "token", "projected": {"sources": sources, "defaultMode": 0o400}})
     return {
         "restartPolicy": "Never",
         "serviceAccountName": settings.mover_service_account,

@@ -62,6 +62,9 @@ SNAPSHOT_CLASSES = Resource(
 CUSTOM_RESOURCES = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )
+METADATA_SERVICES = Resource(
+    "cbt.storage.k8s.io", "v1beta1", "snapshotmetadataservices", "SnapshotMetadataService", namespaced=False
+)
 VAULT_CLASSES = Resource(GROUP, VERSION, "vaultclasses", "VaultClass", namespaced=False)
 VAULTS = Resource(GROUP, VERSION, "vaults", "Vault")
 POLICIES = Resource(GROUP, VERSION, "backuppolicies", "BackupPolicy")
@@ -69,7 +72,9 @@ BACKUPS = Resource(GROUP, VERSION, "backups", "Backup")
 RESTORES = Resource(GROUP, VERSION, "restores", "Restore")
 TASKS = Resource(GROUP, VERSION, "tasks", "Task")
 
-# Verbs by scope. "cluster" is a ClusterRole; "operator" a Role in the operator's own namespace.
+# Verbs by scope. "cluster" is a ClusterRole; "operator" a Role in the operator's own namespace; "mover" another one
+# there, for the movers' ServiceAccount. Movers do not talk to the API: a storage's SnapshotMetadata service asks it
+# whether who holds a mover's token may see the snapshot.
 # Kopf lists and watches what it has handlers for, and patches its finalizer onto our own kinds.
 VERBS: dict[str, dict[tuple[str, str], frozenset[str]]] = {
     "cluster": {
@@ -89,6 +94,7 @@ VERBS: dict[str, dict[tuple[str, str], frozenset[str]]] = {
             {"get", "create", "patch", "delete"}
         ),
         ("snapshot.storage.k8s.io", "volumesnapshotclasses"): frozenset({"list"}),
+        ("cbt.storage.k8s.io", "snapshotmetadataservices"): frozenset({"get"}),
         (GROUP, "vaultclasses"): frozenset({"get", "list", "watch", "patch"}),
         (GROUP, "vaultclasses/status"): frozenset({"patch"}),
         (GROUP, "vaults"): frozenset({"get", "list", "watch", "patch"}),
@@ -118,4 +124,5 @@ VERBS: dict[str, dict[tuple[str, str], frozenset[str]]] = {
         ("", "pods/log"): frozenset({"get"}),
         ("batch", "jobs"): frozenset({"get", "create", "delete"}),
     },
+    "mover": {("snapshot.storage.k8s.io", "volumesnapshots"): frozenset({"get"})},
 }

@@ -111,16 +111,12 @@ async def delete(context: Context, owner: Owner, objects: SnapshotObjects) -> No
         await context.gateway.delete(SNAPSHOTS, name, owner.namespace)
 
 
-async def of_claim(context: Context, owner: Owner) -> list[str]:
-    """Names of the snapshots of other operations on the same claim that the operator still keeps."""
+async def of_claim(context: Context, owner: Owner) -> list[Object]:
+    """The snapshots of other operations on the same claim that the operator still keeps."""
     found = await context.gateway.list_objects(
         SNAPSHOTS, context.settings.namespace, labels={CLAIM_LABEL: claim_label(owner.namespace, owner.claim)}
     )
-    return [
-        s["metadata"]["name"]
-        for s in found
-        if (s["metadata"].get("labels") or {}).get(OPERATION_LABEL) != owner.uid
-    ]
+    return [s for s in found if (s["metadata"].get("labels") or {}).get(OPERATION_LABEL) != owner.uid]
 
 
 async def delete_named(context: Context, names: list[str]) -> None:

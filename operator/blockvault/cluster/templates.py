@@ -52,7 +52,8 @@ def own_content(owner: Owner, namespace: str, content: Object, handle: str, sour
     """The VolumeSnapshotContent by which the operator owns the snapshot; with policy Delete, always.
 
     It has no sourceVolumeMode, so that a raw clone can be made from a Filesystem claim's snapshot. It
-    remembers the content it takes over from, which is removed only after this one exists.
+    remembers the content it takes over from, which is removed only after this one exists; and the volume that
+    the snapshot is of, as the snapshot controller has written it, which is more than the claim's name says.
     """
     spec = content["spec"]
     metadata = owner.metadata(None)
@@ -60,6 +61,9 @@ def own_content(owner: Owner, namespace: str, content: Object, handle: str, sour
         naming.SOURCE_CONTENT_ANNOTATION: content["metadata"]["name"],
         naming.SOURCE_ANNOTATION: source,
     }
+    volume = spec.get("source", {}).get("volumeHandle")
+    if volume:
+        metadata["annotations"][naming.VOLUME_HANDLE_ANNOTATION] = volume
     managed_by = (content["metadata"].get("labels") or {}).get("snapshot.storage.kubernetes.io/managed-by")
     if managed_by:
         metadata["labels"]["snapshot.storage.kubernetes.io/managed-by"] = managed_by

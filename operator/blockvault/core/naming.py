@@ -21,6 +21,7 @@ NAMESPACE_ANNOTATION = f"{GROUP}/namespace"
 NAME_ANNOTATION = f"{GROUP}/name"
 SOURCE_CONTENT_ANNOTATION = f"{GROUP}/source-content"
 SOURCE_ANNOTATION = f"{GROUP}/source"
+VOLUME_HANDLE_ANNOTATION = f"{GROUP}/volume-handle"
 RESTORE_ANNOTATION = f"{GROUP}/restore-uid"
 RESTORED_BY_ANNOTATION = f"{GROUP}/restored-by"
 POPULATES_ANNOTATION = f"{GROUP}/populates"
@@ -53,6 +54,8 @@ MOST_LABEL = 63
 
 DEVICE_PATH = "/dev/blockvault/volume"
 REQUEST_DIR = "/var/run/blockvault"
+TOKEN_DIR = "/var/run/blockvault-token"  # noqa: S105
+TOKEN_FILE = "token"  # noqa: S105
 
 
 def owned_name(uid: str) -> str:

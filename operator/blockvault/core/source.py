@@ -7,7 +7,7 @@ is changed or deleted under it; and it goes into the stored backup, from which a
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -27,7 +27,10 @@ DROPPED_ANNOTATIONS = (
 
 @dataclass(frozen=True)
 class Source:
-    """A claim and its volume at the moment of the snapshot. `capacity` is a quantity of the volume."""
+    """A claim and its volume at the moment of the snapshot. `capacity` is a quantity of the volume.
+
+    What was written by an earlier version lacks the later fields: each has a default.
+    """
 
     driver: str
     capacity: str
@@ -37,6 +40,7 @@ class Source:
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
     node_affinity: dict[str, Any] | None = None
+    claim_uid: str = ""
 
     def to_json(self) -> str:
         """As an annotation's value."""
@@ -59,6 +63,7 @@ def describe_source(claim: Object, volume: Object) -> Source:
         labels=dict(meta.get("labels") or {}),
         annotations={k: v for k, v in annotations.items() if not k.startswith(DROPPED_ANNOTATIONS)},
         node_affinity=(volume["spec"].get("nodeAffinity") or {}).get("required"),
+        claim_uid=meta["uid"],
     )
 
 
@@ -75,9 +80,13 @@ def stored_source(meta: Any) -> Source | None:
 
 
 def read_source(*objects: Object | None) -> Source | None:
-    """The source that the first of these objects remembers; None when none does."""
+    """The source that the first of these objects remembers; None when none does.
+
+    What a later version has added is passed over, so that an operator can be set back while Backups are under way.
+    """
+    known = {each.name for each in fields(Source)}
     for obj in objects:
         text = ((obj or {}).get("metadata") or {}).get("annotations", {}).get(SOURCE_ANNOTATION)
         if text:
-            return Source(**json.loads(text))
+            return Source(**{key: value for key, value in json.loads(text).items() if key in known})
     return None

@@ -97,6 +97,13 @@ BACKUP_DURATION = Description(
     ("type",),
     "Time that movers took for a backup, without the waiting for snapshot and clone.",
 )
+CHANGED_BLOCKS = Description(
+    "blockvault_backup_changed_blocks_total",
+    "counter",
+    ("source", "reason"),
+    "Successful backups by what told which blocks changed: SnapshotMetadata (the storage's own list), Compare or Full;"
+    " reason is why it was no list (docs/resources.md), or empty.",
+)
 RESTORE_RUNS = Description(
     "blockvault_restore_runs_total",
     "counter",
@@ -136,6 +143,7 @@ DESCRIPTIONS = (
     BACKUP_CHANGED,
     BACKUP_STORED,
     BACKUP_DURATION,
+    CHANGED_BLOCKS,
     RESTORE_RUNS,
     RESTORE_WRITTEN,
     RESTORE_DURATION,
@@ -193,6 +201,7 @@ def _run_metrics(now: Snapshot) -> Iterator[Metric]:
     for kind, durations in now.backup_durations.items():
         backup_duration.add_metric((kind,), durations.buckets(), durations.seconds)
     yield backup_duration
+    yield _counter(CHANGED_BLOCKS, now.changed_blocks.items())
     yield _counter(RESTORE_RUNS, [((outcome,), runs) for outcome, runs in now.restore_runs.items()])
     yield _counter(RESTORE_WRITTEN, [((), now.restore_written_bytes)])
     restore_duration = HistogramMetricFamily(

@@ -14,11 +14,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from blockvault.api import CHANGED_BLOCK_REASONS
+
 Outcome = Literal["succeeded", "failed"]
 OUTCOMES: tuple[Outcome, ...] = ("succeeded", "failed")
 
 # A run that failed before the mover said which it was is "unknown".
 BACKUP_TYPES = ("full", "incremental", "unknown")
+
+# Where the knowledge of what changed came from, and why not from the storage's own list.
+CHANGED_BLOCK_SOURCES = ("SnapshotMetadata", "Compare", "Full")
+OTHER_REASON = "other"
 
 # From a backup of a few changed blocks (seconds) to a first full one of many TiB (a day).
 DURATION_BUCKETS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 43200.0, 86400.0)
@@ -78,6 +84,8 @@ class Snapshot:
     backup_stored_bytes: float
     backup_durations: dict[str, Durations]
     """By type."""
+    changed_blocks: dict[tuple[str, str], int]
+    """Successful backups by (source of the knowledge of changed blocks, reason)."""
     restore_runs: dict[Outcome, int]
     restore_written_bytes: float
     restore_durations: Durations
@@ -97,6 +105,14 @@ class Figures:
         }
         self._scanned = self._changed = self._stored = self._written = 0.0
         self._backup_durations = {kind: Durations() for kind in BACKUP_TYPES}
+        self._changed_blocks = dict.fromkeys(
+            [
+                *((source, "") for source in CHANGED_BLOCK_SOURCES),
+                *(("Compare", reason) for reason in (*CHANGED_BLOCK_REASONS, OTHER_REASON)),
+                ("Full", "ParentDamaged"),
+            ],
+            0,
+        )
         self._restore_runs: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
         self._restore_durations = Durations()
         self._reconcile_errors: Counter[str] = Counter()
@@ -143,6 +159,10 @@ class Figures:
             self._scanned += _amount(result, "bytesScanned")
             self._changed += _amount(result, "bytesChanged")
             self._stored += _amount(result, "bytesStored")
+            source, reason = result.get("changedBlockSource"), str(result.get("changedBlockReason") or "")
+            if source in CHANGED_BLOCK_SOURCES:
+                known = (source, reason) in self._changed_blocks
+                self._changed_blocks[(source, reason) if known else ("Compare", OTHER_REASON)] += 1
             if result.get("seconds") is not None:
                 self._backup_durations[kind].add(_amount(result, "seconds"))
 
@@ -170,6 +190,7 @@ class Figures:
                 backup_changed_bytes=self._changed,
                 backup_stored_bytes=self._stored,
                 backup_durations={kind: _copy(each) for kind, each in self._backup_durations.items()},
+                changed_blocks=dict(self._changed_blocks),
                 restore_runs=dict(self._restore_runs),
                 restore_written_bytes=self._written,
                 restore_durations=_copy(self._restore_durations),

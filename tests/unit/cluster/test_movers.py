@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 
+import pytest
+
 from blockvault.api import MoverTemplate
 from blockvault.cluster.movers import RESOURCES, mover_job, mover_request, mover_secret
 from blockvault.cluster.settings import Settings
 from blockvault.cluster.templates import Owner
-from blockvault.engine import Access
-from blockvault.mover.request import load
+from blockvault.core.naming import TOKEN_DIR, TOKEN_FILE
+from blockvault.engine import Access, BadRequest
+from blockvault.mover.request import Asked, Request, load
 from blockvault.stores import Credentials, StoreLocation
 
 OWNER = Owner("Backup", "shop", "b", "uid-1", "db")
@@ -91,3 +94,42 @@ def test_a_mover_reads_what_the_operator_wrote_and_no_secret_stands_in_its_reque
     read = load(str(tmp_path / "request.json"))
     assert read.access == access
     assert (read.volume, read.device, read.full, read.meta) == ("shop/db", "/dev/x", True, {"a": 1})
+
+
+def test_f1_a_mover_that_asks_a_service_has_a_token_for_it_and_for_nobody_else() -> None:
+    plain = mover_job(OWNER, Settings(), None)["spec"]["template"]["spec"]
+    assert [v["name"] for v in plain["volumes"]] == ["request", "tmp", "volume"]
+    job = mover_job(OWNER, Settings(), None, token_audience="storage")
+    pod = job["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "token"]
+    (source,) = volume["projected"]["sources"]
+    assert source["serviceAccountToken"]["audience"] == "storage"
+    (mount,) = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "token"]
+    assert mount["readOnly"]
+    path = f"{mount['mountPath']}/{source['serviceAccountToken']['path']}"
+    assert path == f"{TOKEN_DIR}/{TOKEN_FILE}"
+
+
+def test_f1_a_mover_reads_whom_to_ask_or_why_nobody(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    access = Access(StoreLocation("s3://b/p"))
+
+    def read(changed: object) -> Request:
+        request = mover_request("backup", OWNER, access, volume="v", device="/dev/x", changedBlocks=changed)
+        (tmp_path / "request.json").write_text(json.dumps(request))
+        return load(str(tmp_path / "request.json"))
+
+    asked = {
+        "service": {"address": "a:1", "caCert": "PEM"},
+        "tokenPath": "/token",
+        "snapshot": {"namespace": "own", "name": "bv-1"},
+        "base": {"handle": "snap-0", "backupId": "id-0"},
+    }
+    assert read(asked).asked == Asked("a:1", "PEM", "/token", "own", "bv-1", "snap-0", "id-0")
+    assert (read({"reason": "NoBase"}).asked, read({"reason": "NoBase"}).no_list) == (None, "NoBase")
+    assert (read(None).asked, read(None).no_list) == (None, None)
+    for wrong in ({**asked, "base": {"handle": "", "backupId": "x"}}, {**asked, "tokenPath": 1}):
+        with pytest.raises(BadRequest, match="everything as text"):
+            read(wrong)
+    with pytest.raises(BadRequest, match="tokenPath is missing"):
+        read({key: value for key, value in asked.items() if key != "tokenPath"})

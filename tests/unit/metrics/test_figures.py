@@ -80,6 +80,22 @@ def test_labels_are_bounded_by_known_types() -> None:
     assert figures.snapshot().backup_runs["succeeded", "unknown"] == 2
 
 
+def test_f1_what_told_the_changed_blocks_is_counted_with_its_reason() -> None:
+    figures = Figures()
+    figures.observe_backup({**BACKUP, "changedBlockSource": "SnapshotMetadata"}, "succeeded")
+    figures.observe_backup(
+        {**BACKUP, "changedBlockSource": "Compare", "changedBlockReason": "BaseGone"}, "succeeded"
+    )
+    for wrong in ("surprise", ["a", "list"]):
+        figures.observe_backup(
+            {**BACKUP, "changedBlockSource": "Compare", "changedBlockReason": wrong}, "succeeded"
+        )
+        figures.observe_backup({**BACKUP, "changedBlockSource": wrong}, "succeeded")
+    figures.observe_backup({}, "failed")
+    counted = {key: count for key, count in figures.snapshot().changed_blocks.items() if count}
+    assert counted == {("SnapshotMetadata", ""): 1, ("Compare", "BaseGone"): 1, ("Compare", "other"): 2}
+
+
 def test_a_snapshot_does_not_change_afterwards() -> None:
     figures = Figures()
     before = figures.snapshot()

@@ -1,0 +1,64 @@
+"""What a mover needs to ask its storage which blocks changed (decided in core.changed)."""
+
+from __future__ import annotations
+
+from blockvault.api import Backup
+from blockvault.core.changed import Kept, Service, choose_base, read_service
+from blockvault.core.naming import (
+    NAME_ANNOTATION,
+    NAMESPACE_ANNOTATION,
+    TOKEN_DIR,
+    TOKEN_FILE,
+    owned_name,
+    volume_name,
+)
+from blockvault.core.objects import Object
+from blockvault.core.plan_backup import BackupView
+
+from . import snapshots
+from .context import Context
+from .resources import BACKUPS, METADATA_SERVICES, SNAPSHOT_CONTENTS
+from .templates import Owner
+
+
+async def changed_blocks(context: Context, owner: Owner, view: BackupView) -> Object:
+    """The part of a mover's request about it: whom to ask, or the reason why nobody."""
+    service = await _service(context, view)
+    if isinstance(service, str):
+        return {"reason": service}
+    assert view.own_content is not None
+    kept = [
+        Kept(content, await _backup_of(context, content))
+        for snapshot in await snapshots.of_claim(context, owner)
+        if (content := await context.gateway.get(SNAPSHOT_CONTENTS, snapshot["metadata"]["name"]))
+    ]
+    volume = volume_name(owner.namespace, owner.claim)
+    base = choose_base(view.backup, volume, view.own_content, kept)
+    if isinstance(base, str):
+        return {"reason": base}
+    return {
+        "service": {"address": service.address, "caCert": service.ca},
+        "tokenPath": f"{TOKEN_DIR}/{TOKEN_FILE}",
+        "snapshot": {"namespace": context.settings.namespace, "name": owned_name(owner.uid)},
+        "base": {"handle": base.handle, "backupId": base.backup_id},
+    }
+
+
+async def token_audience(context: Context, view: BackupView) -> str | None:
+    """Whom a mover's token is for; None where the driver has no service."""
+    service = await _service(context, view)
+    return service.audience if isinstance(service, Service) else None
+
+
+async def _service(context: Context, view: BackupView) -> Service | str:
+    assert view.own_content is not None
+    driver = view.own_content["spec"]["driver"]
+    return read_service(await context.gateway.get(METADATA_SERVICES, driver))
+
+
+async def _backup_of(context: Context, content: Object) -> Backup | None:
+    """The Backup that a kept snapshot was taken for, by the name that stands on it."""
+    made_for = content["metadata"].get("annotations") or {}
+    name, namespace = made_for.get(NAME_ANNOTATION), made_for.get(NAMESPACE_ANNOTATION)
+    found = await context.gateway.get(BACKUPS, name, namespace) if name and namespace else None
+    return Backup.model_validate(found) if found else None
