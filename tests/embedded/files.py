@@ -15,6 +15,8 @@ class Files:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self.origins: dict[str, str] = {}
+        """The volume that each snapshot was cut from, by their handles."""
         for sort in ("volumes", "snapshots"):
             (directory / sort).mkdir(parents=True, exist_ok=True)
 

@@ -211,6 +211,7 @@ class JobController(Controller):
             claim = self.store.get(CLAIMS, namespace, claims[device["name"]])
             volume = self.store.get(VOLUMES, None, claim["spec"]["volumeName"])
             devices[device["devicePath"]] = str(self.files.volume(volume["spec"]["csi"]["volumeHandle"]))
+        tokens = _write_tokens(pod, folder)
         for name in _secrets(pod):
             for key, value in self.store.get(SECRETS, namespace, name).get("data", {}).items():
                 data = base64.b64decode(value)
@@ -218,6 +219,9 @@ class JobController(Controller):
                     request = json.loads(data)
                     if "device" in request:
                         request["device"] = devices.get(request["device"], request["device"])
+                    if "tokenPath" in (request.get("changedBlocks") or {}):
+                        path = request["changedBlocks"]["tokenPath"]
+                        request["changedBlocks"]["tokenPath"] = tokens.get(path, path)
                     data = json.dumps(request).encode()
                 (folder / "request" / key).write_bytes(data)
         command = container.get("command") or ["python", "-m", "blockvault"]  # the image's entry point
@@ -287,6 +291,26 @@ def _ended(job: Object) -> bool:
 
 def _secrets(pod: Object) -> list[str]:
     return [v["secret"]["secretName"] for v in pod["spec"].get("volumes") or [] if "secret" in v]
+
+
+def _write_tokens(pod: Object, folder: Path) -> dict[str, str]:
+    """Make the pod's projected tokens: where each is, by the path that the container would have it under."""
+    spec, found = pod["spec"], {}
+    mounts = {mount["name"]: mount["mountPath"] for mount in spec["containers"][0].get("volumeMounts", [])}
+    for volume in spec.get("volumes") or []:
+        for source in (volume.get("projected") or {}).get("sources", []):
+            token, place = source["serviceAccountToken"], folder / volume["name"]
+            place.mkdir(exist_ok=True)
+            (place / token["path"]).write_text(
+                token_text(pod["metadata"]["namespace"], spec["serviceAccountName"], token["audience"])
+            )
+            found[f"{mounts[volume['name']]}/{token['path']}"] = str(place / token["path"])
+    return found
+
+
+def token_text(namespace: str, account: str, audience: str) -> str:
+    """A token of a ServiceAccount, as short as the emulation needs it."""
+    return json.dumps(["token", namespace, account, audience])
 
 
 def _matches(rule: Object, ended: Ended) -> bool:

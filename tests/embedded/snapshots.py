@@ -101,6 +101,7 @@ class SnapshotController(Controller):
         self._protect(snapshot, content)
         source, target = self.files.volume(spec["csi"]["volumeHandle"]), self.files.snapshot(handle)
         await asyncio.to_thread(files.clone, source, target)
+        self.files.origins[handle] = spec["csi"]["volumeHandle"]
         cut = datetime.now(UTC)
         size = quantity(spec["capacity"]["storage"])
         status = {"snapshotHandle": handle, "creationTime": int(cut.timestamp() * 1e9), "restoreSize": size}

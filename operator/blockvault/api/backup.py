@@ -16,10 +16,11 @@ from .common import (
 )
 from .policy import Retention
 
-# Why the storage's own list of changed blocks was not used: all that `changedBlockReason` says. The first four are the
+# Why the storage's own list of changed blocks was not used: all that `changedBlockReason` says. The first five are the
 # operator's, the last four the block store's, the others those of a mover that asked.
 CHANGED_BLOCK_REASONS = (
     "NoService",
+    "ServiceForbidden",
     "ServiceInvalid",
     "NoBase",
     "OtherVolume",

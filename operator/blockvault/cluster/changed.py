@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from blockvault.api import Backup
-from blockvault.core.changed import Kept, Service, choose_base, read_service
+from blockvault.core.changed import SERVICE_FORBIDDEN, Kept, Service, choose_base, read_service
 from blockvault.core.naming import (
     NAME_ANNOTATION,
     NAMESPACE_ANNOTATION,
@@ -17,6 +17,7 @@ from blockvault.core.plan_backup import BackupView
 
 from . import snapshots
 from .context import Context
+from .gateway import GatewayError
 from .resources import BACKUPS, METADATA_SERVICES, SNAPSHOT_CONTENTS
 from .templates import Owner
 
@@ -53,7 +54,12 @@ async def token_audience(context: Context, view: BackupView) -> str | None:
 async def _service(context: Context, view: BackupView) -> Service | str:
     assert view.own_content is not None
     driver = view.own_content["spec"]["driver"]
-    return read_service(await context.gateway.get(METADATA_SERVICES, driver))
+    try:
+        return read_service(await context.gateway.get(METADATA_SERVICES, driver))
+    except GatewayError as error:
+        if error.status != 403:
+            raise
+        return SERVICE_FORBIDDEN  # an older role than this operator: no reason to make no backup
 
 
 async def _backup_of(context: Context, content: Object) -> Backup | None:

@@ -18,6 +18,7 @@ from .source import read_source
 
 # Why nobody is asked.
 NO_SERVICE = "NoService"
+SERVICE_FORBIDDEN = "ServiceForbidden"
 SERVICE_INVALID = "ServiceInvalid"
 NO_BASE = "NoBase"
 OTHER_VOLUME = "OtherVolume"

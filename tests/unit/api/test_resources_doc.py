@@ -28,7 +28,8 @@ def test_its_tables_are_those_of_the_models() -> None:
 
 def test_f1_every_reason_why_no_list_was_used_is_explained() -> None:
     """The operator's, the mover's and the block store's, and no others."""
-    said = {changed.NO_SERVICE, changed.SERVICE_INVALID, changed.NO_BASE, changed.OTHER_VOLUME}
+    said = {changed.NO_SERVICE, changed.SERVICE_FORBIDDEN, changed.SERVICE_INVALID, changed.NO_BASE}
+    said |= {changed.OTHER_VOLUME}
     store = {OTHER_PARENT, LIST_WRONG, DISTRUSTED, PARENT_DAMAGED}
     assert said | metadata.REASONS | store == set(CHANGED_BLOCK_REASONS)
     section = DOCUMENT.read_text().partition("### Changed blocks")[2].partition("\n## ")[0]
