@@ -92,7 +92,7 @@ class Listing:
     def _cover(self, first: int, end: int) -> None:
         first, end = first // self._grain * self._grain, -(-end // self._grain) * self._grain
         if self._stream and first <= self._stream[-1][1]:
-            self._stream[-1] = self._stream[-1][0], max(end, self._stream[-1][1])
+            self._stream[-1] = self._stream[-1][0], end
             return
         self._stream.append((first, end))
         if len(self._stream) > self._most:

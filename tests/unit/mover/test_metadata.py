@@ -248,6 +248,20 @@ def test_f1_without_progress_for_long_no_further_try_is_made(script: Script) -> 
     assert len(script.requests) == 2
 
 
+def test_f1_patience_begins_anew_with_each_progress(script: Script) -> None:
+    """A list of many streams takes longer than a service may stand still; one that fails is not the end of it."""
+
+    def crawling(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        time.sleep(0.15)
+        if len(script.requests) == 7:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "once")
+        yield response(SIZE, (request.starting_offset, BLOCK_SIZE))
+        if len(script.requests) < 9:
+            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "cut")
+
+    assert script.ask(crawling, stall=0.6) == [(0, 8 * BLOCK_SIZE)]
+
+
 def test_f1_progress_for_ever_has_an_end(script: Script) -> None:
     def crawling(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         yield response(SIZE, (request.starting_offset, BLOCK_SIZE))
