@@ -244,7 +244,7 @@ def test_f1_a_claim_that_has_grown(shop: Shop) -> None:
 
 
 def test_f1_the_operator_is_restarted_in_the_middle(shop: Shop) -> None:
-    """Killed at every step of a Backup, it goes on with the same question."""
+    """Killed when the mover has been told whom to ask, and again when its Job is made: the question stays the same."""
     shop.back_up()
     shop.write(MIB, 4096)
     cluster = shop.cluster
