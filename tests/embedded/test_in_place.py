@@ -113,9 +113,21 @@ def parked(env: EmbeddedEnvironment, restore: str) -> list[str]:
     return [name for found, name in labels if found.get("blockvault.dev/operation") == uid]
 
 
+def counted(env: EmbeddedEnvironment) -> tuple[float, float]:
+    """Restores that succeeded and that failed, as the operator counts them."""
+    lines = [
+        line
+        for line in env.cluster.metrics().splitlines()
+        if line.startswith("blockvault_restore_runs_total{")
+    ]
+    found = {line.split('"')[1]: float(line.rsplit(" ", 1)[1]) for line in lines}
+    return found.get("succeeded", 0), found.get("failed", 0)
+
+
 def test_d1_f4_in_place_confirmed(database: Database) -> None:
     """Stopped, exchanged, started again; the former storage goes when somebody says so."""
     env, name = database.env, database.name
+    before = counted(env)
     status = database.restored("back")
     assert status["phase"] == "Restored", status
     assert env.digest(name, SIZE) == database.backed_up
@@ -126,6 +138,7 @@ def test_d1_f4_in_place_confirmed(database: Database) -> None:
     restore = database.restore("back", confirm=True)
     env.apply(restore)
     env.wait_for("restore", "back", phase_is("Completed"), timeout=20)
+    assert counted(env) == (before[0] + 1, before[1]), "one that succeeded, and none that failed"
     env.cluster.until(lambda: not parked(env, "back"), "the former storage is gone", 20)
     assert database.storage not in env.cluster.files.handles("volumes")
     assert env.digest(name, SIZE) == database.backed_up

@@ -72,8 +72,7 @@ async def reconcile_restore(context: Context, namespace: str, name: str) -> floa
         status |= await _outcome(context, view)
     status |= in_place.noted(context, view, decision)
     await operations.write_status(context, RESTORES, obj, status)
-    if decision.finished or (decision.phase == RESTORED and "restoredAt" in status):
-        _count(context, view, decision)
+    _count(context, view, decision)
     if decision.action is Action.RECORD:
         return await _record(context, owner, view, obj)
     if decision.action is not None:
@@ -146,9 +145,14 @@ async def _outcome(context: Context, view: RestoreView) -> dict[str, Any]:
 
 
 def _count(context: Context, view: RestoreView, decision: Decision) -> None:
+    """Count a run that has come to its end with this decision: in place when the claim has its data, not later."""
     status = view.restore.status
+    restored = status is not None and status.restored_at is not None
+    done = decision.phase == RESTORED if view.in_place else decision.phase == "Completed"
+    if restored or not (done or decision.phase == "Error"):
+        return
     result = status.result.model_dump(by_alias=True, exclude_none=True) if status and status.result else {}
-    context.figures.observe_restore(result, "succeeded" if decision.phase == "Completed" else "failed")
+    context.figures.observe_restore(result, "succeeded" if done else "failed")
 
 
 async def perform(
