@@ -33,6 +33,7 @@ from .resources import (
     RESTORES,
     SECRETS,
     SNAPSHOT_CLASSES,
+    STORAGE_CLASSES,
     VAULTS,
     VOLUMES,
 )
@@ -91,6 +92,7 @@ async def observe(
     found = await snapshots.observe(context, owner)
     claim = await gateway.get(CLAIMS, owner.claim, owner.namespace)
     volume_of_claim = ((claim or {}).get("spec") or {}).get("volumeName")
+    class_of_claim = ((claim or {}).get("spec") or {}).get("storageClassName")
     vault = await gateway.get(VAULTS, backup.spec.vault_ref.name, owner.namespace)
     view = BackupView(
         now=utc_now(),
@@ -99,6 +101,7 @@ async def observe(
         vault=Vault.model_validate(vault) if vault else None,
         claim=claim,
         volume=await gateway.get(VOLUMES, volume_of_claim) if volume_of_claim else None,
+        storage_class=await gateway.get(STORAGE_CLASSES, class_of_claim) if class_of_claim else None,
         snapshot_classes=await gateway.list_objects(SNAPSHOT_CLASSES),
         rivals=await rivals(context, owner.namespace, owner.claim, uid),
         snapshot=found.snapshot,

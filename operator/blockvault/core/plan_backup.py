@@ -26,6 +26,7 @@ from .decision import (
     refuse_unserved,
     still_waiting,
 )
+from .encryption import check_encryption
 from .mover import judge_mover, mover_wait
 from .objects import Object, csi_driver, job_ended, snapshot_error, snapshot_is_ready
 
@@ -72,6 +73,7 @@ class BackupView:
     vault: Vault | None = None
     claim: Object | None = None
     volume: Object | None = None
+    storage_class: Object | None = None
     snapshot_classes: list[Object] = field(default_factory=list)
     rivals: list[Rival] = field(default_factory=list)
     snapshot: Object | None = None
@@ -158,6 +160,10 @@ def _check(view: BackupView) -> Refusal | Missing | Object:
     if problem is not None:
         return problem
     assert view.volume is not None
+    assert view.vault is not None
+    plain = check_encryption(name, view.storage_class, view.vault)
+    if plain is not None:
+        return plain
     snapshot_class = choose_snapshot_class(str(csi_driver(view.volume)), view.snapshot_classes)
     if isinstance(snapshot_class, Refusal | Missing):
         return snapshot_class
