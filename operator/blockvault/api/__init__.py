@@ -21,17 +21,16 @@ from .task import Task, TaskPhase, TaskSpec, TaskType
 from .vault import (
     AppliedPolicy,
     DeletionHold,
-    MassDeletion,
-    MoverTemplate,
     Removal,
     ResourceStatus,
     SkippedRun,
     UpkeepStatus,
     Vault,
-    VaultClass,
+    VaultDeletion,
     VaultSpec,
     VaultStatus,
 )
+from .vault_class import MassDeletion, MoverTemplate, VaultClass
 
 __all__ = [
     "CHANGED_BLOCK_REASONS",
@@ -70,6 +69,7 @@ __all__ = [
     "UpkeepStatus",
     "Vault",
     "VaultClass",
+    "VaultDeletion",
     "VaultSpec",
     "VaultStatus",
     "as_dict",

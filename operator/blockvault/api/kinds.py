@@ -10,7 +10,8 @@ from .policy import BackupPolicy, Keep
 from .restore import Restore
 from .schema import Kind, Schema
 from .task import Task
-from .vault import Vault, VaultClass
+from .vault import Vault
+from .vault_class import VaultClass
 
 AGE = ("Age", "date", ".metadata.creationTimestamp", 0)
 PHASE = ("Phase", "string", ".status.phase", 0)

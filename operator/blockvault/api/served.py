@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from .backup import Backup
 from .restore import Restore
-from .vault import Vault, VaultClass
+from .vault import Vault
+from .vault_class import VaultClass
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,6 @@ def _vault(obj: Vault) -> list[NotServed]:
     return _found(
         [
             (spec.type != "Disk", "spec.type", f"type {spec.type} is not served yet, only Disk is."),
-            (spec.deletion_policy == "Delete", "spec.deletionPolicy",
-             "Delete is not served yet: stored data stays when the Vault is deleted."),
             (bool(spec.limits and spec.limits.bandwidth), "spec.limits.bandwidth",
              "limits of the bandwidth are not served yet."),
         ]

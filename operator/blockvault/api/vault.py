@@ -1,15 +1,14 @@
-"""VaultClass, made by an administrator, and Vault, made by a tenant."""
+"""Vault, made by a tenant."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
 from .common import (
     SET,
     BaseStatus,
-    ClaimStorage,
     Encryption,
     Limits,
     LocalReference,
@@ -21,112 +20,15 @@ from .common import (
     parse_quantity,
 )
 from .policy import Retention
+from .vault_class import DeletionPolicy, Labels
 
 GIB = 2**30
 MIN_CAPACITY, MAX_CAPACITY = 10 * GIB, 10_485_760 * GIB
 
-FreeForm = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
-Labels = Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=32)]
-Annotations = Annotated[dict[str, Annotated[str, Field(max_length=65536)]], Field(max_length=32)]
 BY_NAME: dict[str, JsonValue] = {
     "x-kubernetes-list-type": "map",
     "x-kubernetes-list-map-keys": ["kind", "name"],
 }
-DeletionPolicy = Literal["Retain", "Delete"]
-
-
-class ClassStorage(Model):
-    """Exactly one of the two."""
-
-    s3: S3Storage | None = None
-    """An S3 store. Without credentials the operator's workload identity is used."""
-    persistent_volume_claim: ClaimStorage | None = None
-    """A directory on a shared claim in the operator's namespace."""
-
-
-class ObjectLock(Model):
-    """Immutable backups by the store's object lock."""
-
-    mode: Literal["Governance", "Compliance"]
-    """Whether anybody may lift the lock."""
-    days: Annotated[int, Field(ge=1, le=36500)]
-    """Days that an object is locked beyond its backup's retention."""
-
-
-class MassDeletion(Model):
-    """When deletion is held until somebody confirms it."""
-
-    percent: Annotated[int, Field(ge=1, le=100)] = 30
-    """Share of a vault's backups."""
-    minutes: Annotated[int, Field(ge=1, le=1440)] = 10
-    """Within this time."""
-
-
-class MoverTemplate(Model):
-    """How the class's mover pods are scheduled, as in a pod's spec."""
-
-    resources: FreeForm | None = None
-    """Requests and limits."""
-    tolerations: Annotated[list[FreeForm], Field(max_length=32)] | None = None
-    """Tolerations."""
-    affinity: FreeForm | None = None
-    """Affinity."""
-    node_selector: Labels | None = None
-    """Node selector."""
-    priority_class_name: Name | None = None
-    """Priority class."""
-    labels: Labels | None = None
-    """Labels of the pods."""
-    annotations: Annotations | None = None
-    """Annotations of the pods."""
-    image_pull_secrets: Annotated[list[LocalReference], Field(max_length=16)] | None = None
-    """Pull secrets in the operator's namespace."""
-
-
-class VaultDefaults(Model):
-    """What a Vault of this class has when it does not say."""
-
-    capacity: Quantity | None = None
-    """Capacity."""
-    policy_ref: LocalReference | None = None
-    """Policy."""
-    deletion_policy: DeletionPolicy | None = None
-    """What becomes of the data when the Vault is deleted."""
-
-
-class VaultClassSpec(Model):
-    """Store, credentials in the operator's namespace, keys, limits, mover pods, defaults."""
-
-    storage: ClassStorage
-    """Where vaults of this class lie, each under `<prefix>/<namespace>/<name>-<first 8 of uid>`."""
-    encryption: Encryption | None = None
-    """Encryption of all vaults of this class."""
-    adoption: Literal["Never", "SameNamespace", "Any"] = "Never"
-    """Which vaults may take over the place of a former one."""
-    object_lock: ObjectLock | None = None
-    """Immutable backups."""
-    trash_days: Annotated[int, Field(ge=0, le=3650)] | None = None
-    """Days that a deleted backup can be brought back."""
-    mass_deletion: MassDeletion | None = None
-    """When deletion is held."""
-    mover: MoverTemplate | None = None
-    """How mover pods are scheduled."""
-    limits: Limits | None = None
-    """Bounds."""
-    defaults: VaultDefaults | None = None
-    """Defaults of its vaults."""
-
-
-class VaultClassStatus(BaseStatus):
-    """Whether vaults may name this class."""
-
-
-class VaultClass(Model):
-    """A class of vaults, made by an administrator as StorageClasses are; cluster-scoped."""
-
-    metadata: ObjectMeta
-    spec: VaultClassSpec
-    status: VaultClassStatus | None = None
 
 
 class VaultStorage(Model):
@@ -304,6 +206,29 @@ class DeletionHold(Model):
     """How to go on, or back."""
 
 
+class VaultDeletion(Model):
+    """How the deletion of a Vault goes that takes its backups with it (A6)."""
+
+    total: int
+    """Backup objects that it had when this began."""
+    left: int
+    """Those of them that are left. The stored data goes after the last one."""
+    run: int = 0
+    """Number of the Job that erases the stored data."""
+    started_at: str | None = None
+    """When that began."""
+    ended_at: str | None = None
+    """When that ended; not set while it runs."""
+    reason: str | None = None
+    """How it ended, in one word: Erased when all is gone."""
+    message: str | None = None
+    """How it ended, in a sentence."""
+    deleted_bytes: int | None = None
+    """Bytes that it removed from the store."""
+    deleted_objects: int | None = None
+    """Objects that it removed from the store."""
+
+
 class TrashedBackup(Model):
     """A deleted backup that can be brought back."""
 
@@ -340,6 +265,10 @@ class VaultStatus(BaseStatus):
     """The deleted backups that go last; blockvault.dev/undelete brings one back."""
     deletion_hold: DeletionHold | None = None
     """Set while a mass deletion waits."""
+    deletion_policy: DeletionPolicy | None = None
+    """What becomes of the stored data when this object is deleted, as it is in force."""
+    deletion: VaultDeletion | None = None
+    """Set while the Vault is deleted with its backups."""
     undeleted: str | None = None
     """The value of the annotation blockvault.dev/undelete that was obeyed last."""
     encrypted: bool | None = None

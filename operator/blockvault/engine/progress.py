@@ -13,6 +13,7 @@ COMMITTING = "Committing"
 VERIFYING = "Verifying"
 COMPACTING = "Compacting"
 COLLECTING = "Collecting"
+ERASING = "Erasing"
 
 
 @dataclass

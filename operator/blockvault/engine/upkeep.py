@@ -71,13 +71,18 @@ def _result(done: list[Collected], rewritten: int, errors: Errors) -> UpkeepResu
         sum(len(each.given_up) for each in done),
         len({name for name, _ in errors}),
         [f"{each.volume}: {words}" for each in done for words in each.warnings][:NAMED],
-        [
-            {
-                "volume": name,
-                "reason": error.reason,
-                "message": error.message[:500],
-                "remedy": error.remedy[:200],
-            }
-            for name, error in errors[:NAMED]
-        ],
+        rows_of(errors),
     )
+
+
+def rows_of(errors: Errors) -> list[dict[str, Any]]:
+    """The first few errors as {volume, reason, message, remedy}."""
+    return [
+        {
+            "volume": name,
+            "reason": error.reason,
+            "message": error.message[:500],
+            "remedy": error.remedy[:200],
+        }
+        for name, error in errors[:NAMED]
+    ]

@@ -22,11 +22,12 @@ from blockvault.engine import (
     memory,
 )
 from blockvault.engine.devices import Source
+from blockvault.engine.erasing import erase
 from blockvault.engine.exitcodes import OK
 from blockvault.engine.progress import LISTING
 from blockvault.engine.upkeep import upkeep
 from blockvault.mover import words
-from blockvault.mover.request import BACKUP, DEFAULT_PATH, UPKEEP, Request, load
+from blockvault.mover.request import BACKUP, DEFAULT_PATH, ERASE, UPKEEP, Request, load
 from blockvault.stores import BlockvaultError
 
 PROGRESS_SECONDS = 2.0
@@ -105,6 +106,8 @@ def _do(request: Request, note: Any) -> Any:
         )
     if request.operation == UPKEEP:
         return upkeep(repository, request.budget, note)
+    if request.operation == ERASE:
+        return erase(repository, note)
     memory.keep_reads()
     have = request.have if request.have and repository.holds(request.volume, request.have) else None
     return repository.restore(request.volume, request.device, request.backup_id, note, have=have, force=True)

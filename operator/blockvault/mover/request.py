@@ -20,7 +20,8 @@ PREVIOUS_KEY = "previous.key"
 BACKUP = "backup"
 RESTORE = "restore"
 UPKEEP = "upkeep"
-OPERATIONS = (BACKUP, RESTORE, UPKEEP)
+ERASE = "erase"
+OPERATIONS = (BACKUP, RESTORE, UPKEEP, ERASE)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _parse(data: Any) -> Request:
     operation = data["operation"]
     if operation not in OPERATIONS:
         raise TypeError(f"operation {operation!r} is none of {', '.join(OPERATIONS)}")
-    for key in ("operationId",) if operation == UPKEEP else ("operationId", "volume", "device"):
+    for key in ("operationId",) if operation in (UPKEEP, ERASE) else ("operationId", "volume", "device"):
         if not isinstance(data[key], str) or not data[key]:
             raise TypeError(f"{key} must be text")
     if not isinstance(data["store"], dict):
