@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from tests.scenario import manifests
-from tests.scenario.environment import Write, phase_is
+from tests.scenario.environment import Write, gone, phase_is
 from tests.scenario.incremental import MIB, check_nothing_is_left
 
 from .cluster import EmbeddedCluster
@@ -38,7 +39,14 @@ class Executioner:
 
     def run_until(self, kind: str, name: str, *phases: str) -> None:
         """Start the operator again after each blow, until the object has one of these phases."""
-        end, reached = time.monotonic() + 120, phase_is(*phases)
+        self._run(kind, name, phase_is(*phases))
+
+    def run_until_gone(self, kind: str, name: str) -> None:
+        """Start the operator again after each blow, until there is no such object."""
+        self._run(kind, name, gone)
+
+    def _run(self, kind: str, name: str, reached: Callable[[dict[str, Any] | None], bool]) -> None:
+        end = time.monotonic() + 120
         for _ in range(LIMIT):
             if not self._cluster.operator_runs:
                 self._cluster.kill_operator()

@@ -40,7 +40,7 @@ async def reconcile_catalogue(context: Context, namespace: str, name: str) -> fl
     if there is None:
         return None
     obj, vault = there
-    if vault.status is None or vault.status.phase != "Available":
+    if vault.status is None or vault.status.phase not in ("Available", "Locked"):
         return RETRY_SECONDS
     place = await vault_place(context, vault)
     if isinstance(place, Refusal | Missing):

@@ -93,6 +93,8 @@ class Context:
     deletions: dict[str, list[datetime]] = field(default_factory=lambda: defaultdict(list))
     # Namespaces and names of claims that wait for their data, by uid.
     populating: dict[str, tuple[str, str]] = field(default_factory=dict)
+    # Vaults that were deleted with their data: when, and in which namespace.
+    deleted_vaults: list[tuple[datetime, str]] = field(default_factory=list)
     # Namespaces of the Vaults, by uid.
     vaults: dict[str, str] = field(default_factory=dict)
     wakeups: Wakeups = field(default_factory=Wakeups)

@@ -1,6 +1,6 @@
 """Deleting a Backup: everything made for it goes, then its root into the store's trash, then the object.
 
-A namespace that is being deleted takes its Backup objects and not the stored data (F18): data goes by
+A namespace or a definition that is being deleted takes its Backup objects and not the stored data (F18): data goes by
 explicit intent only, and a namespace that hangs on our finalizer would be worse than an orphan.
 """
 
@@ -11,8 +11,9 @@ from blockvault.core.conditions import deleting_status
 from blockvault.core.decision import Missing, Refusal
 from blockvault.core.hold import Answer
 from blockvault.core.naming import volume_name
-from blockvault.core.objects import Object, deleting
+from blockvault.core.objects import Object
 from blockvault.core.plan_backup import next_cleaning
+from blockvault.core.plan_vault_deletion import deletes_data, own_backups
 from blockvault.engine import EngineError, OwnedElsewhere
 from blockvault.stores import StoreError
 
@@ -20,8 +21,9 @@ from . import operations
 from .backups import observe, owner_of, perform
 from .context import Context, catalogue_key
 from .hold import answer_for, counts, note_deletion
+from .leaving import is_leaving
 from .places import vault_place
-from .resources import BACKUPS, NAMESPACES, RESTORES
+from .resources import BACKUPS, RESTORES
 from .templates import Owner
 from .upkeep import want_upkeep
 
@@ -33,7 +35,7 @@ async def delete_backup(context: Context, obj: Object) -> float | None:
     """One step of a Backup's deletion. Returns seconds until the next step, None when it is done."""
     backup = Backup.model_validate(obj)
     owner = owner_of(backup)
-    leaving = await _namespace_is_leaving(context, owner.namespace)
+    leaving = await is_leaving(context, BACKUPS, owner.namespace)
     if not leaving:
         user = await _restore_in_progress(context, backup)
         if user:
@@ -41,8 +43,17 @@ async def delete_backup(context: Context, obj: Object) -> float | None:
             await _say(context, obj, "InUse", message)
             return RETRY_SECONDS
     view, found = await observe(context, backup, owner)
+    vault = view.vault
+    # With its Vault it goes when that says so, and its data with all the rest.
+    together = vault is not None and deletes_data(vault) and bool(own_backups(vault, [backup]))
     answer = Answer.GO_ON
-    if not leaving and view.vault is not None:
+    if together and not leaving and not (vault and vault.status and vault.status.deletion):
+        message = (
+            f"Vault {backup.spec.vault_ref.name} is being deleted: this Backup goes with it, not before."
+        )
+        await _say(context, obj, "VaultDeleting", message)
+        return RETRY_SECONDS
+    if not leaving and not together and view.vault is not None:
         answer, message = await _answer(context, backup, view.vault)
         if answer is Answer.WAIT:
             await _say(context, obj, "DeletionHeld", message)
@@ -53,7 +64,7 @@ async def delete_backup(context: Context, obj: Object) -> float | None:
             await _say(context, obj, "CleaningUp", "Removing what was made for this Backup in the cluster.")
         await perform(context, owner, view, found, action)
         return 1.0
-    if leaving:
+    if leaving or together:
         return None
     if view.vault is None:  # without its Vault there is no way to the data: it stays (F18)
         await _say(
@@ -88,6 +99,11 @@ async def _delete_stored(
             return None
         await _say(context, obj, place.reason, f"The stored data cannot be removed yet: {place.message}")
         return RETRY_SECONDS
+    if not own_backups(vault, [backup]):
+        # A Vault made again under the same name has a place of its own.
+        words = f"Only this object goes: its data at {backup.status and backup.status.location} is not this Vault's."
+        await _say(context, obj, "StoredElsewhere", words)
+        return None
     volumes = backup.status.volumes if backup.status else []
     volume = (volumes[0].lineage_volume if volumes else None) or volume_name(owner.namespace, owner.claim)
     keep = place.storage.trash_days * DAY_SECONDS
@@ -136,11 +152,6 @@ async def _restore_in_progress(context: Context, backup: Backup) -> str | None:
         if backup.metadata.name in (chosen, ref.name if ref else None) and started and not ended:
             return restore.metadata.name
     return None
-
-
-async def _namespace_is_leaving(context: Context, namespace: str) -> bool:
-    found = await context.gateway.get(NAMESPACES, namespace)
-    return found is None or deleting(found)
 
 
 async def _say(context: Context, obj: Object, reason: str, message: str) -> None:

@@ -21,6 +21,8 @@ Object = dict[str, Any]
 
 MERGE_PATCH = "application/merge-patch+json"
 PAGE = 500  # objects
+JSON = "application/json, */*"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, application/json"
 TIMEOUT = aiohttp.ClientTimeout(total=30)
 
 
@@ -78,17 +80,20 @@ class Gateway:
         *,
         labels: dict[str, str] | None = None,
         fields: dict[str, str] | None = None,
+        metadata_only: bool = False,
     ) -> list[Object]:
         """All objects of a kind, in one namespace or in all; by labels and by selectable fields when given.
 
-        An absent kind (its CRD is not installed) is an empty list.
+        With `metadata_only` a server that can leaves the rest out. An absent kind (its CRD is not installed) is an
+        empty list.
         """
         query = [
             (name, ",".join(f"{key}={value}" for key, value in wanted.items()))
             for name, wanted in (("labelSelector", labels), ("fieldSelector", fields))
             if wanted
         ]
-        answer = await self._optional("GET", resource.path(namespace), query=query)
+        accept = METADATA_LIST if metadata_only else JSON
+        answer = await self._optional("GET", resource.path(namespace), query=query, accept=accept)
         return list((answer or {}).get("items", []))
 
     async def pages(self, resource: Resource, namespace: str | None = None) -> AsyncIterator[list[Object]]:
@@ -191,6 +196,7 @@ class Gateway:
         body: Object | None = None,
         query: list[tuple[str, str]] | None = None,
         content: str = "application/json",
+        accept: str = JSON,
     ) -> str:
         what = f"{method} {path}"
         try:
@@ -198,7 +204,7 @@ class Gateway:
                 method,
                 path,
                 query_params=query or [],
-                header_params={"Content-Type": content, "Accept": "application/json, */*"},
+                header_params={"Content-Type": content, "Accept": accept},
                 body=body,
                 auth_settings=["BearerToken"],
             )

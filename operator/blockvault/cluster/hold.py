@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from blockvault.api import Backup, MassDeletion, Vault
 from blockvault.core.hold import Answer, HoldView, decide_hold
 from blockvault.core.naming import BY_RULE_ANNOTATION
+from blockvault.core.plan_vault_deletion import own_backups
 
 from . import operations
 from .context import Context
@@ -29,7 +30,7 @@ async def answer_for(context: Context, vault: Vault, place: Place) -> tuple[Answ
             *await operations.backups_of(context, vault, "Available"),
             *await operations.backups_of(context, vault, "Deleting"),
         ]
-        present = [b for b in found if counts(b)]
+        present = [b for b in own_backups(vault, found) if counts(b)]
         going = sum(bool(b.metadata.deletion_timestamp) for b in present)
         lately = recent(context, meta.uid, now, limit)
         current = Vault.model_validate(obj)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 from blockvault.api import UpkeepStatus, Vault
 from blockvault.core.conditions import timestamp
 from blockvault.core.decision import Missing, Refusal
 from blockvault.core.naming import job_name
-from blockvault.core.objects import Object, deleting
-from blockvault.core.plan_upkeep import BUDGET, Action, UpkeepView, decide_upkeep, due_at, next_cleaning
+from blockvault.core.plan_upkeep import BUDGET, Action, UpkeepView, decide_upkeep, due_at
 from blockvault.core.tasks import upkeep_tasks
 
 from . import operations
@@ -35,9 +34,9 @@ async def reconcile_upkeep(context: Context, namespace: str, name: str) -> float
     if there is None:
         return None
     _, vault = there
-    if vault.status is None or vault.status.phase != "Available":
+    if vault.status is None or vault.status.phase not in ("Available", "Locked"):
         return IDLE_SECONDS
-    view = await _observe(context, vault)
+    view = await observe_run(context, vault, (vault.status.upkeep or UpkeepStatus()).run)
     step = decide_upkeep(view)
     if step.status is not None:
         await context.gateway.patch_status(VAULTS, name, namespace, {"upkeep": step.status})
@@ -45,24 +44,11 @@ async def reconcile_upkeep(context: Context, namespace: str, name: str) -> float
         context.note_tasks(upkeep_tasks(vault, view.status.run, whole, context.clock()))
         return STEP_SECONDS
     if step.action is not None:
-        await _perform(context, vault, view, step.action)
+        await perform(context, vault, view, step.action, "upkeep", budget=BUDGET)
         return STEP_SECONDS
     if view.running:
         return RUNNING_SECONDS
     return min(IDLE_SECONDS, max(STEP_SECONDS, (due_at(view) - view.now).total_seconds()))
-
-
-async def end_upkeep(context: Context, obj: Object) -> float | None:
-    """What the deletion of a Vault does to its upkeep: nothing of it stays. Returns seconds until the next step."""
-    vault = Vault.model_validate(obj)
-    view = await _observe(context, vault)
-    # A pod on a dead node never ends: it is not waited for, as nothing may hang on our finalizer (F18).
-    view = replace(view, pods=[pod for pod in view.pods if not deleting(pod)])
-    action = next_cleaning(view)
-    if action is None:
-        return None
-    await _perform(context, vault, view, action)
-    return STEP_SECONDS
 
 
 async def want_upkeep(context: Context, vault: Vault) -> None:
@@ -73,38 +59,52 @@ async def want_upkeep(context: Context, vault: Vault) -> None:
     context.wakeups.wake(upkeep_key(meta.uid))
 
 
-async def _observe(context: Context, vault: Vault) -> UpkeepView:
+async def observe_run(context: Context, vault: Vault, run: int) -> UpkeepView:
+    """What is there of a run on a Vault's store; of run 0 nothing is."""
     meta, namespace = vault.metadata, context.settings.namespace
     status = (vault.status.upkeep if vault.status else None) or UpkeepStatus()
-    if not status.run:
+    if not run:
         return UpkeepView(context.clock(), meta.uid, meta.creation_timestamp, status)
     return UpkeepView(
         context.clock(),
         meta.uid,
         meta.creation_timestamp,
         status,
-        await context.gateway.get(JOBS, job_name(meta.uid, status.run), namespace),
+        await context.gateway.get(JOBS, job_name(meta.uid, run), namespace),
         await operations.own_pods(context, meta.uid),
         await operations.has_secret(context, meta.uid),
         utc_now(),
     )
 
 
-async def _perform(context: Context, vault: Vault, view: UpkeepView, action: Action) -> None:
+async def perform(
+    context: Context,
+    vault: Vault,
+    view: UpkeepView,
+    action: Action,
+    operation: str,
+    run: int | None = None,
+    **request: Any,
+) -> None:
+    """Carry out one action of a run of that operation; each may be repeated. `run`: as the status has it, if not given.
+
+    Raises GatewayError where the Vault's place cannot be told.
+    """
     gateway, namespace, owner = context.gateway, context.settings.namespace, owner_of(vault)
+    number = view.status.run if run is None else run
     match action:
         case Action.CREATE_SECRET:
             place = await vault_place(context, vault)
             if isinstance(place, Refusal | Missing):
                 raise GatewayError(0, f"Vault {vault.metadata.name}", place.message)
-            request = mover_request("upkeep", owner, place.access, budget=BUDGET)
-            await gateway.ensure(SECRETS, mover_secret(owner, namespace, request, place.access))
+            body = mover_request(operation, owner, place.access, **request)
+            await gateway.ensure(SECRETS, mover_secret(owner, namespace, body, place.access))
         case Action.CREATE_JOB:
             template = await mover_template(context, vault)
-            job = mover_job(owner, context.settings, template, run=view.status.run, device=False)
+            job = mover_job(owner, context.settings, template, run=number, device=False)
             await gateway.ensure(JOBS, job)
         case Action.DELETE_JOB:
-            await gateway.delete(JOBS, job_name(owner.uid, view.status.run), namespace)
+            await gateway.delete(JOBS, job_name(owner.uid, number), namespace)
         case Action.DELETE_PODS:
             await operations.delete_pods(context, view.pods)
         case Action.DELETE_SECRET:

@@ -48,11 +48,73 @@ def decide_hold(view: HoldView) -> tuple[Answer, DeletionHold | None]:
         if not _is_mass(view):
             return Answer.GO_ON, None
         hold = _new_hold(view)
-    given = view.vault.metadata.annotations.get(ALLOW_DELETION_ANNOTATION)
-    answer = {hold.token: Answer.GO_ON, f"{KEEP}{hold.token}": Answer.KEEP_DATA}.get(given or "", Answer.WAIT)
+    answer = _answer(view.vault, hold)
     if view.going == 0:
         return answer, None  # what was held is gone
     return answer, hold
+
+
+@dataclass(frozen=True)
+class VaultHoldView:
+    """A Vault that is being deleted with all that it stores: `stored` backups, those in the trash too.
+
+    `here`, `everywhere`: Vaults that are being deleted so, or were lately, this one too, in its namespace and in the
+    cluster; `vaults`: all of the cluster, with those that were deleted lately.
+    """
+
+    now: datetime
+    vault: Vault
+    limit: MassDeletion
+    stored: int
+    here: int = 1
+    everywhere: int = 1
+    vaults: int = 1
+
+
+def decide_vault_hold(view: VaultHoldView) -> tuple[Answer, DeletionHold | None]:
+    """Whether a Vault's data is deleted with it, and the hold that its status shows from now on.
+
+    The token follows from the deletion, so that no crash makes another one of it.
+    """
+    hold = standing_hold(view.vault)
+    if hold is None:
+        token = _vault_token(view.vault)
+        why = _why_held(view)
+        if why is None:
+            return Answer.GO_ON, None
+        command = _command(view.vault)
+        message = (
+            f"{why} It waits until somebody says that it is meant, as nothing of it can be brought back then. "
+            f"To go on: {command}={token}. To remove the Vault only and keep all data: {command}={KEEP}{token}."
+        )
+        hold = DeletionHold(token=token, since=timestamp(view.now), message=message)
+    return _answer(view.vault, hold), hold
+
+
+def standing_hold(vault: Vault) -> DeletionHold | None:
+    """The hold on this very deletion of the Vault that its status shows."""
+    hold = vault.status.deletion_hold if vault.status else None
+    return hold if hold is not None and hold.token == _vault_token(vault) else None
+
+
+def _vault_token(vault: Vault) -> str:
+    return _token(f"{vault.metadata.uid}/vault/{vault.metadata.deletion_timestamp}")
+
+
+def _why_held(view: VaultHoldView) -> str | None:
+    """A Vault that goes takes all it has: of five backups on that is many, whatever share the class allows but all."""
+    percent, minutes = view.limit.percent, view.limit.minutes
+    if not view.stored or percent == 100:
+        return None
+    if view.stored >= LEAST:
+        return f"The Vault is deleted with all of its {view.stored} backups."
+    if view.here > 1:
+        return (
+            f"{view.here} Vaults of this namespace are deleted with their backups within {minutes} minutes."
+        )
+    if view.everywhere >= LEAST and view.everywhere * 100 > percent * view.vaults:
+        return f"{view.everywhere} of {view.vaults} Vaults are deleted with their backups within {minutes} minutes."
+    return None
 
 
 def _is_mass(view: HoldView) -> bool:
@@ -60,13 +122,24 @@ def _is_mass(view: HoldView) -> bool:
     return wanted >= LEAST and wanted * 100 > view.limit.percent * total
 
 
+def _answer(vault: Vault, hold: DeletionHold) -> Answer:
+    given = vault.metadata.annotations.get(ALLOW_DELETION_ANNOTATION)
+    return {hold.token: Answer.GO_ON, f"{KEEP}{hold.token}": Answer.KEEP_DATA}.get(given or "", Answer.WAIT)
+
+
+def _token(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _command(vault: Vault) -> str:
+    meta = vault.metadata
+    return f"kubectl annotate vault {meta.name} -n {meta.namespace} --overwrite {ALLOW_DELETION_ANNOTATION}"
+
+
 def _new_hold(view: HoldView) -> DeletionHold:
-    meta = view.vault.metadata
-    token = hashlib.sha256(f"{meta.uid}/{view.now.timestamp()}".encode()).hexdigest()[:8]
+    token = _token(f"{view.vault.metadata.uid}/{view.now.timestamp()}")
     wanted, total = view.going + view.done, view.present + view.done
-    command = (
-        f"kubectl annotate vault {meta.name} -n {meta.namespace} --overwrite {ALLOW_DELETION_ANNOTATION}"
-    )
+    command = _command(view.vault)
     message = (
         f"{wanted} of {total} backups were deleted within {view.limit.minutes} minutes: the rest waits until somebody "
         f"says that it is meant. To go on: {command}={token}. To remove the objects only and keep all data, which is "

@@ -188,7 +188,7 @@ def refuse_shared(vault: Vault, storage: Storage, others: Iterable[tuple[Vault, 
             return Refusal(
                 "LocationInUse",
                 f"{storage.location} is the place of Vault {meta.namespace}/{meta.name}: use another prefix, or delete "
-                "that one first (its data stays).",
+                "that one first (its data stays unless its deletionPolicy is Delete).",
             )
     return None
 

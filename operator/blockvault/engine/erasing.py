@@ -1,7 +1,7 @@
 """Erasing what one cluster has in a store: all its volumes are ended, then all that they held is deleted.
 
-What is left are a few small objects that say so, by which a writer that slept through it is refused. Done again, it goes
-on where it was.
+What is left are a few small objects that say so, by which a writer that slept through it is refused. Done again, it
+goes on where it was.
 """
 
 from __future__ import annotations
@@ -14,13 +14,7 @@ from blockvault.engine.errors import EngineError, OwnedElsewhere
 from blockvault.engine.progress import ERASING, Progress, Report, quiet
 from blockvault.engine.repository import Repository
 from blockvault.engine.upkeep import NAMED, Errors, rows_of
-
-
-class NotErased(EngineError):  # noqa: N818 - named after its reason
-    """The store refused to delete some of it."""
-
-    reason = "NotErased"
-    remedy = "Let the vault's credentials delete objects."
+from blockvault.stores import AccessDenied, BlockvaultError
 
 
 @dataclass
@@ -74,9 +68,11 @@ def erase(repository: Repository, report: Report = quiet) -> EraseResult:
 
 def _result(done: list[Collected], errors: Errors) -> EraseResult:
     foreign = sorted({name for name, error in errors if isinstance(error, OwnedElsewhere)})
-    failures = [each for each in errors if not isinstance(each[1], OwnedElsewhere)]
+    failures: list[tuple[str, BlockvaultError]] = [
+        each for each in errors if not isinstance(each[1], OwnedElsewhere)
+    ]
     # What a store refuses to delete is said by a warning, and stays.
-    failures += [(each.volume, NotErased(words)) for each in done for words in each.warnings]
+    failures += [(each.volume, AccessDenied(words)) for each in done for words in each.warnings]
     return EraseResult(
         volumes=len({each.volume for each in done}),
         deleted_objects=sum(each.deleted_objects for each in done),

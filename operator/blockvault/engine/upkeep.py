@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from blockvault.engine.collect import Collected
 from blockvault.engine.errors import EngineError, OwnedElsewhere, StoredDataDamaged, VolumeNotFound
 from blockvault.engine.progress import COLLECTING, COMPACTING, Progress, Report, quiet
 from blockvault.engine.repository import Repository
+from blockvault.stores import BlockvaultError
 
 # Errors that a report spells out; all are counted.
 NAMED = 5
@@ -75,7 +76,7 @@ def _result(done: list[Collected], rewritten: int, errors: Errors) -> UpkeepResu
     )
 
 
-def rows_of(errors: Errors) -> list[dict[str, Any]]:
+def rows_of(errors: Sequence[tuple[str, BlockvaultError]]) -> list[dict[str, Any]]:
     """The first few errors as {volume, reason, message, remedy}."""
     return [
         {

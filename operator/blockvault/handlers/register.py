@@ -15,7 +15,8 @@ from blockvault.cluster.populate import waits_for_us
 from blockvault.cluster.restores import clean_restore, reconcile_restore
 from blockvault.cluster.runs import reconcile_runs
 from blockvault.cluster.turns import leave_turn
-from blockvault.cluster.upkeep import end_upkeep, reconcile_upkeep
+from blockvault.cluster.upkeep import reconcile_upkeep
+from blockvault.cluster.vault_deletion import delete_vault
 from blockvault.cluster.vaults import reconcile_vault
 from blockvault.core.naming import (
     GROUP,
@@ -128,8 +129,8 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
         await run_loop(context, "Vault", key, lambda: reconcile_catalogue(context, str(namespace), name))
 
     @kopf.on.delete(GROUP, VERSION, "vaults", registry=registry)
-    async def vault_deleted(*, body: kopf.Body, uid: str, **_: Any) -> None:
-        await run_loop(context, "Vault", upkeep_key(uid), lambda: end_upkeep(context, dict(body)))
+    async def vault_deleted(*, body: kopf.Body, namespace: str | None, name: str, uid: str, **_: Any) -> None:
+        await run_loop(context, "Vault", uid, lambda: delete_vault(context, str(namespace), name, uid))
         note_deleted(context, "Vault", body)
 
     @kopf.daemon(GROUP, VERSION, "backuppolicies", registry=registry, **STOPPING)

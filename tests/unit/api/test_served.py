@@ -35,7 +35,6 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("VaultClass", {"defaults": {"capacity": "1Ti"}}, "spec.defaults"),
     ("Vault", {"type": "Server"}, "spec.type"),
     ("Vault", {"type": "FileSystem"}, "spec.type"),
-    ("Vault", {"deletionPolicy": "Delete"}, "spec.deletionPolicy"),
     ("Vault", {"limits": {"bandwidth": "200Mi"}}, "spec.limits.bandwidth"),
     ("Backup", {"resource": GONE, "sharedFrom": {"namespace": "a", "name": "b"}}, "spec.sharedFrom"),
     ("Backup", {"sharedWith": ["team-b"]}, "spec.sharedWith"),

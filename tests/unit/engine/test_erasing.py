@@ -85,5 +85,5 @@ def test_what_a_store_refuses_to_delete_is_told(filled: MemoryStore) -> None:
     filled.before = refuse
     result = erase(Repository.open(filled, actor="one"))
     assert result.failed == 2
-    assert result.errors[0]["reason"] == "NotErased"
+    assert result.errors[0]["reason"] == "AccessDenied"
     assert "no deletion here" in result.errors[0]["message"]

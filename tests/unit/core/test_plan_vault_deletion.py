@@ -1,0 +1,268 @@
+"""The deletion of a Vault, step by step: nothing goes without intent, and no crash changes how it ends (A6, F11, F18)."""
+
+from __future__ import annotations
+
+import json
+import random
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blockvault.api import Backup, DeletionHold, MassDeletion, Vault, as_dict
+from blockvault.core.conditions import timestamp
+from blockvault.core.decision import Refusal
+from blockvault.core.hold import Answer, VaultHoldView, decide_vault_hold
+from blockvault.core.plan_vault_deletion import (
+    ERASED,
+    Action,
+    DeletionView,
+    Step,
+    decide_deletion,
+    deletes_data,
+    deletion_policy,
+    own_backups,
+)
+
+from . import world
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+DELETED = NOW - timedelta(minutes=1)
+DONE = {"volumes": 1, "deletedBytes": 5, "deletedObjects": 2, "errors": [], "failed": 0}
+
+
+def vault(spec: Any = "Delete", deleted: datetime | None = DELETED, **status: Any) -> Vault:
+    body = deepcopy(world.VAULT)
+    body["metadata"] |= {"generation": 2, "deletionTimestamp": timestamp(deleted) if deleted else None}
+    body["spec"]["deletionPolicy"] = spec
+    body["status"] = {
+        "phase": "Available",
+        "storeId": "s",
+        "location": "s3://b/v",
+        "observedGeneration": 1,
+    } | status
+    return Vault.model_validate(body)
+
+
+def backup(name: str, deleted: bool = False, location: str | None = "s3://b/v") -> Backup:
+    meta = {"name": name, "namespace": "shop", "uid": f"u-{name}", "creationTimestamp": timestamp(NOW)}
+    if deleted:
+        meta["deletionTimestamp"] = timestamp(NOW)
+    spec = {"vaultRef": {"name": "disks"}, "resource": {"kind": "PersistentVolumeClaim", "name": "db"}}
+    return Backup.model_validate(
+        {"metadata": meta, "spec": spec, "status": {"phase": "Available", "location": location}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "shown", "observed", "policy"),
+    [
+        ("Delete", None, 1, "Delete"),
+        ("Retain", "Delete", 1, "Retain"),
+        (None, None, 1, "Retain"),
+        (None, "Delete", 1, "Delete"),  # the class's default, as everybody could see it
+        (None, "Delete", 0, "Retain"),  # of a spec that was another one: somebody may have taken it out
+    ],
+)
+def test_f18_only_what_is_shown_or_written_deletes(spec: Any, shown: Any, observed: int, policy: str) -> None:
+    found = vault(spec, deletionPolicy=shown, observedGeneration=observed)
+    assert deletion_policy(found) == policy
+    assert deletes_data(found) == (policy == "Delete")
+    assert not deletes_data(vault(spec, None, deletionPolicy=shown))
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        DeletionView(NOW, vault("Retain"), backups=[backup("a")]),
+        DeletionView(NOW, vault(), leaving=True, backups=[backup("a")]),
+        DeletionView(NOW, vault(deletion={"total": 2, "left": 1}), leaving=True, backups=[backup("a")]),
+        DeletionView(NOW, vault("Retain", deletion={"total": 2, "left": 1}), backups=[backup("a")]),
+        DeletionView(NOW, vault(storeId=None), problem=Refusal("SecretInvalid", "x")),
+        DeletionView(NOW, vault(), problem=Refusal("LocationInUse", "x")),
+        DeletionView(NOW, vault(), hold=(Answer.KEEP_DATA, DeletionHold(token="t", since="s", message="m"))),
+    ],
+    ids=["Retain", "namespace", "namespace-late", "Retain-late", "never-stored", "anothers-place", "keep"],
+)
+def test_f18_what_is_not_meant_lets_go_at_once(view: DeletionView) -> None:
+    assert decide_deletion(view) == Step(done=True)
+
+
+def test_a_vault_made_again_does_not_own_the_former_ones_backups() -> None:
+    found = own_backups(
+        vault(), [backup("a"), backup("b", location="s3://b/old"), backup("c", location=None)]
+    )
+    assert [b.metadata.name for b in found] == ["a", "c"]
+
+
+def test_nothing_begins_before_the_others_of_a_prune_are_seen() -> None:
+    step = decide_deletion(DeletionView(DELETED + timedelta(seconds=2), vault(), backups=[backup("a")]))
+    assert (step.reason, step.deletion, step.action) == ("Deleting", None, None)
+    assert 0 < step.requeue <= 8.2
+
+
+def test_f18_a_store_that_does_not_answer_stops_it_before_it_begins() -> None:
+    problem = Refusal("StoreUnreachable", "s3://b/v: no answer.")
+    step = decide_deletion(DeletionView(NOW, vault(), problem=problem, backups=[backup("a")]))
+    assert (step.reason, step.deletion, step.action, step.stuck) == ("StoreUnreachable", None, None, True)
+    assert "no answer" in step.message
+    assert """'{"spec":{"deletionPolicy":"Retain"}}'""" in step.message
+
+
+@pytest.mark.parametrize(
+    ("stored", "here", "everywhere", "vaults", "percent", "held"),
+    [
+        (0, 3, 9, 9, 30, False),  # nothing is lost
+        (4, 1, 1, 1, 30, False),
+        (5, 1, 1, 100, 30, True),
+        (1, 2, 2, 100, 30, True),
+        (1, 1, 5, 16, 30, True),
+        (1, 1, 5, 17, 30, False),
+        (500, 9, 9, 9, 100, False),  # switched off
+    ],
+)
+def test_f11_a_vault_or_several_are_held(
+    stored: int, here: int, everywhere: int, vaults: int, percent: int, held: bool
+) -> None:
+    limit = MassDeletion(percent=percent)
+    view = VaultHoldView(NOW, vault(), limit, stored, here, everywhere, vaults)
+    answer, hold = decide_vault_hold(view)
+    assert (answer is Answer.WAIT, hold is not None) == (held, held)
+    if hold is not None:
+        shown = vault(deletionHold=as_dict(hold))
+        # It stays, also when the others are through, and its token is its own.
+        assert decide_vault_hold(VaultHoldView(NOW, shown, limit, 0)) == (Answer.WAIT, hold)
+        shown.metadata.annotations["blockvault.dev/allow-deletion"] = hold.token
+        assert decide_vault_hold(VaultHoldView(NOW, shown, limit, 0))[0] is Answer.GO_ON
+        later = vault("Delete", NOW, deletionHold=as_dict(hold))
+        later.metadata.annotations["blockvault.dev/allow-deletion"] = hold.token
+        assert decide_vault_hold(VaultHoldView(NOW, later, limit, 5))[0] is Answer.WAIT
+
+
+class World:
+    """A Vault that is being deleted: applies steps as the effects would, or not at all, or their status only."""
+
+    def __init__(self, backups: int, outcomes: list[dict[str, Any] | None]) -> None:
+        self.now = NOW
+        self.status: dict[str, Any] = {"upkeep": {"run": 4}}
+        self.backups = {f"b{n}": False for n in range(backups)}
+        self.secret, self.jobs, self.erased, self.runs = True, {4: "Running"}, False, 0
+        self.outcomes = outcomes
+        self.words: dict[str, Any] | None = None
+        self.pods = False
+
+    def view(self) -> DeletionView:
+        found = vault(**self.status)
+        run = (self.status.get("deletion") or {}).get("run") or 4
+        state = self.jobs.get(run)
+        job = None
+        if state:
+            conditions = [{"type": state, "status": "True"}] if state in ("Complete", "Failed") else []
+            job = {
+                "metadata": {"creationTimestamp": timestamp(self.now)},
+                "status": {"conditions": conditions},
+            }
+        pods = []
+        if job and state != "Running":
+            ended = {"terminated": {"message": json.dumps(self.words)}} if self.words else {"running": {}}
+            pods = [
+                {
+                    "metadata": {"name": "p", "creationTimestamp": timestamp(self.now)},
+                    "status": {"phase": "Succeeded", "containerStatuses": [{"state": ended}]},
+                }
+            ]
+        return DeletionView(
+            self.now,
+            found,
+            backups=[backup(name, deleted) for name, deleted in self.backups.items()],
+            job=job,
+            pods=pods if self.pods else [],
+            has_secret=self.secret,
+        )
+
+    def apply(self, step: Step, *, status: bool = True, effect: bool = True) -> None:
+        if status and step.deletion is not None:
+            self.status["deletion"] = {**(self.status.get("deletion") or {}), **step.deletion}
+        run = (self.status.get("deletion") or {}).get("run") or 4
+        if not effect or step.action is None:
+            return
+        if step.action is Action.DELETE_BACKUPS:
+            assert not self.erased
+            self.backups = dict.fromkeys(self.backups, True)
+        elif step.action is Action.CREATE_SECRET:
+            self.secret = True
+        elif step.action is Action.CREATE_JOB:
+            assert self.secret
+            assert run > 4
+            assert not self.backups, "the data goes last"
+            self.jobs.setdefault(run, "Running")
+            self.pods = True
+        elif step.action is Action.DELETE_JOB:
+            self.jobs.pop(run, None)
+            self.pods = False
+        elif step.action is Action.DELETE_SECRET:
+            self.secret = False
+        elif step.action is Action.DELETE_PODS:
+            self.pods = False
+
+    def happen(self, rng: random.Random) -> None:
+        """What others do: finalizers go, the mover ends."""
+        for name in [n for n, deleted in self.backups.items() if deleted and rng.random() < 0.5]:
+            del self.backups[name]
+        run = (self.status.get("deletion") or {}).get("run")
+        if run and self.jobs.get(run) == "Running" and rng.random() < 0.7:
+            self.words = self.outcomes.pop(0) if self.outcomes else {"ok": True, "result": DONE}
+            good = self.words is None or self.words["ok"]
+            self.jobs[run] = "Complete" if good else "Failed"
+            self.erased = self.erased or good
+            self.runs += 1
+        self.now += timedelta(seconds=rng.choice([1, 5, 70]))
+
+
+FAILED = {"ok": False, "error": {"reason": "StoreUnreachable", "message": "gone", "remedy": "Look."}}
+PARTLY = {
+    "ok": True,
+    "result": {"failed": 1, "errors": [{"volume": "shop/db", "reason": "StoredDataDamaged", "message": "m"}]},
+}
+
+
+@given(
+    st.integers(0, 2**32),
+    st.integers(0, 3),
+    st.lists(st.sampled_from([FAILED, PARTLY, None]), max_size=3),
+)
+def test_a6_it_ends_erased_whatever_is_lost_on_the_way(
+    seed: int, backups: int, outcomes: list[dict[str, Any] | None]
+) -> None:
+    """Steps are lost, done twice, or done without their status; runs fail, or lose their words."""
+    rng, made = random.Random(seed), World(backups, list(outcomes))
+    before = len(outcomes)
+    for _ in range(400):
+        step = decide_deletion(made.view())
+        if step.done:
+            break
+        luck = rng.random()
+        # The status is written first, so an effect never comes without it.
+        made.apply(step, status=luck > 0.1, effect=luck > 0.3)
+        if luck > 0.9:
+            made.apply(step)
+        made.happen(rng)
+    assert step.done
+    assert made.status["deletion"]["reason"] == ERASED
+    assert made.runs == before + 1, "it is erased when the mover says so, and not run again"
+    assert not made.secret
+    assert made.jobs.get(made.status["deletion"]["run"]) != "Running"
+
+
+def test_what_other_clusters_keep_is_told() -> None:
+    made = World(0, [{"ok": True, "result": DONE | {"foreign": 2, "foreignNames": ["a/b", "c/d"]}}])
+    rng = random.Random(1)
+    for _ in range(100):
+        step = decide_deletion(made.view())
+        made.apply(step)
+        made.happen(rng)
+    assert "2 volumes of other clusters stay: a/b, c/d." in made.status["deletion"]["message"]
+    assert made.status["deletion"]["deletedBytes"] == 5
