@@ -30,7 +30,7 @@ from .vault import (
     VaultSpec,
     VaultStatus,
 )
-from .vault_class import MassDeletion, MoverTemplate, VaultClass
+from .vault_class import MassDeletion, MoverTemplate, VaultClass, VaultDefaults
 
 __all__ = [
     "CHANGED_BLOCK_REASONS",
@@ -69,6 +69,7 @@ __all__ = [
     "UpkeepStatus",
     "Vault",
     "VaultClass",
+    "VaultDefaults",
     "VaultDeletion",
     "VaultSpec",
     "VaultStatus",

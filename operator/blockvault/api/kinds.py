@@ -62,6 +62,11 @@ ENCRYPTED = rule(
     "FieldValueForbidden",
 )
 
+BOUNDED = (
+    "(quantity(self.capacity).compareTo(quantity('10Gi')) >= 0 && "
+    "quantity(self.capacity).compareTo(quantity('10485760Gi')) <= 0)"
+)
+
 VAULT_CLASS = Kind(
     VaultClass,
     "vaultclasses",
@@ -82,6 +87,9 @@ VAULT_CLASS = Kind(
             fixed("persistentVolumeClaim", f"the claim cannot be changed, since vaults lie there: {NEW}"),
         ],
         "spec.storage.s3": PLACE,
+        "spec.defaults": [
+            rule(f"!has(self.capacity) || {BOUNDED}", "capacity must be between 10Gi and 10485760Gi."),
+        ],
     },
     selectable=[".status.phase"],
     namespaced=False,
@@ -94,7 +102,7 @@ VAULT = Kind(
     [
         PHASE,
         ("Type", "string", ".spec.type", 0),
-        ("Capacity", "string", ".spec.capacity", 0),
+        ("Capacity", "string", ".status.capacity", 0),
         ("Used%", "string", ".status.utilization", 0),
         ("Backups", "integer", ".status.backups", 0),
         AGE,
@@ -107,11 +115,20 @@ VAULT = Kind(
             ENCRYPTED,
             rule("self.type == oldSelf.type", f"spec.type cannot be changed: {NEW}", "FieldValueForbidden"),
             rule(
-                "quantity(self.capacity).compareTo(quantity('10Gi')) >= 0 && "
-                "quantity(self.capacity).compareTo(quantity('10485760Gi')) <= 0",
+                f"!has(self.capacity) || {BOUNDED}",
                 "spec.capacity must be between 10Gi and 10485760Gi.",
             ),
             rule(
+                "has(self.capacity) || !has(self.storage)",
+                "set spec.capacity: with storage of its own there is no class that has a default.",
+            ),
+            rule(
+                "has(self.capacity) || !has(oldSelf.capacity)",
+                "spec.capacity cannot be removed: it can only grow.",
+                "FieldValueForbidden",
+            ),
+            rule(
+                "!has(self.capacity) || !has(oldSelf.capacity) || "
                 "quantity(self.capacity).compareTo(quantity(oldSelf.capacity)) == 0 || "
                 "quantity(self.capacity).sub(quantity('1Gi')).compareTo(quantity(oldSelf.capacity)) >= 0",
                 "spec.capacity can only grow, and by at least 1Gi.",

@@ -51,7 +51,6 @@ def _vault_class(obj: VaultClass) -> list[NotServed]:
             (spec.object_lock is not None, "spec.objectLock", "object lock is not served yet."),
             (bool(spec.limits and spec.limits.bandwidth), "spec.limits.bandwidth",
              "limits of the bandwidth are not served yet."),
-            (spec.defaults is not None, "spec.defaults", "defaults of a class are not served yet."),
         ]
     )  # fmt: skip
 

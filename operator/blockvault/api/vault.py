@@ -67,8 +67,8 @@ class VaultSpec(Model):
 
     type: Literal["Disk", "Server", "FileSystem"] = "Disk"
     """What kind of resource it takes; never changes (A1)."""
-    capacity: Quantity
-    """Room for backups, 10Gi to 10485760Gi; grows only (A2)."""
+    capacity: Quantity | None = None
+    """Room for backups, 10Gi to 10485760Gi; grows only; the class's default when left out (A2)."""
     class_name: Name | None = None
     """A VaultClass; without it and without storage, the default class."""
     storage: VaultStorage | None = None
@@ -78,7 +78,7 @@ class VaultSpec(Model):
     encryption: Encryption | None = None
     """Encryption with a key of the tenant's."""
     policy_ref: LocalReference | None = None
-    """The BackupPolicy by which its resources are backed up."""
+    """The BackupPolicy by which its resources are backed up; the class's default when left out."""
     resources: Annotated[list[VaultResource], Field(max_length=256, json_schema_extra=BY_NAME)] | None = None
     """Resources by name (A3)."""
     resource_selector: LabelSelector | None = None
@@ -86,7 +86,7 @@ class VaultSpec(Model):
     dissociation: Literal["Delete", "Retain"] = "Delete"
     """What becomes of the backups of a resource that leaves the vault (A7)."""
     deletion_policy: DeletionPolicy | None = None
-    """What becomes of the stored data when this object is deleted; Retain when left out (F18)."""
+    """What becomes of the stored data when this object is deleted; the class's default, else Retain (F18)."""
     tags: Annotated[dict[TagKey, TagValue], Field(max_length=10)] | None = None
     """At most 10 tags (A9)."""
     limits: Limits | None = None
@@ -94,8 +94,8 @@ class VaultSpec(Model):
 
     @property
     def capacity_bytes(self) -> int:
-        """The capacity in bytes."""
-        return parse_quantity(self.capacity)
+        """The capacity in bytes; 0 where none is set."""
+        return parse_quantity(self.capacity) if self.capacity else 0
 
 
 class SkippedRun(Model):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from blockvault.api import Limits, MoverTemplate, Vault, VaultClass
 from blockvault.core.decision import Missing, Refusal
+from blockvault.core.defaults import in_force
 from blockvault.core.objects import Object, deleting
 from blockvault.core.plan_vault import (
     Rules,
@@ -35,11 +36,12 @@ class Place:
 
 
 async def vault_of(context: Context, namespace: str, name: str) -> tuple[Object, Vault] | None:
-    """A Vault as it is now, and its object; None when it is gone or on its way out."""
+    """A Vault as it counts now, with its class's defaults, and its object; None when it is gone or on its way out."""
     obj = await context.gateway.get(VAULTS, name, namespace)
     if obj is None or deleting(obj):
         return None
-    return obj, Vault.model_validate(obj)
+    vault = Vault.model_validate(obj)
+    return obj, in_force(vault, await class_of(context, vault))
 
 
 async def vault_place(context: Context, vault: Vault) -> Place | Refusal | Missing:

@@ -6,11 +6,13 @@ from typing import Any
 
 from blockvault.api import Vault
 from blockvault.core.decision import Missing, Refusal
+from blockvault.core.defaults import grows_from, refuse_endless
 from blockvault.core.vault_status import (
     CHECK_SECONDS,
     RETRY_SECONDS,
     Rotation,
     available_status,
+    locked_status,
     rotated_message,
     rotation_conditions,
     rotation_done,
@@ -37,6 +39,11 @@ async def reconcile_vault(context: Context, namespace: str, name: str) -> float 
         return None
     obj, vault = there
     before = vault.status.phase if vault.status else None
+    former = grows_from(vault)
+    if former is not None:
+        status = locked_status(vault, former, context.clock())
+        await operations.write_status(context, VAULTS, obj, status)
+        obj = {**obj, "status": {**(obj.get("status") or {}), **status}}
     place = await vault_place(context, vault)
     status = await _check(context, vault, place)
     await operations.write_status(context, VAULTS, obj, status)
@@ -55,6 +62,8 @@ async def reconcile_vault(context: Context, namespace: str, name: str) -> float 
 
 
 async def _check(context: Context, vault: Vault, place: Place | Refusal | Missing) -> dict[str, Any]:
+    if isinstance(place, Place):
+        place = refuse_endless(vault) or place
     if isinstance(place, Refusal | Missing):
         return waiting_status(vault, place, context.clock())
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from blockvault.api import Vault
+from blockvault.api import Vault, parse_quantity
 
 from .decision import QUEUED, Missing, Refusal
 from .naming import SNAPSHOT_CLASS_LABEL
@@ -47,7 +47,8 @@ def check_vault(name: str, vault: Vault | None) -> Refusal | Missing | None:
 
 def _check_capacity(vault: Vault) -> Refusal | None:
     status = vault.status
-    capacity, used = vault.spec.capacity_bytes, (status.used_bytes if status else None) or 0
+    shown = parse_quantity(status.capacity) if status and status.capacity else 0
+    capacity, used = max(vault.spec.capacity_bytes, shown), (status.used_bytes if status else None) or 0
     if capacity and used > capacity:
         return Refusal(
             "VaultFull",

@@ -38,9 +38,20 @@ def waiting_status(vault: Vault, problem: Refusal | Missing, now: datetime) -> d
         "phase": phase,
         "reason": problem.reason,
         "message": problem.message,
+        "deletionPolicy": vault.spec.deletion_policy,
         "observedGeneration": generation,
         "conditions": conditions,
     }
+
+
+def locked_status(vault: Vault, former: str, now: datetime) -> dict[str, Any]:
+    """The status of a Vault whose capacity grows from `former`: the new one is in force when its store has answered."""
+    message = f"The capacity grows from {former} to {vault.spec.capacity}. Backups and restores go on."
+    generation = vault.metadata.generation
+    conditions = ready_conditions(
+        _conditions(vault), "reconciling", "Enlarging", message, generation=generation, now=now
+    )
+    return {"phase": "Locked", "reason": "Enlarging", "message": message, "conditions": conditions}
 
 
 class Checked(Protocol):
@@ -113,6 +124,7 @@ def available_status(vault: Vault, storage: Storage, store: Checked, now: dateti
         "location": storage.location,
         "storeId": store.store_id,
         "capacity": vault.spec.capacity,
+        "deletionPolicy": vault.spec.deletion_policy,
         "usedBytes": used,
         "utilization": f"{100 * used / capacity:.1f}" if capacity else "0.0",
         "backups": store.backups,

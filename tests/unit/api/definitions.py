@@ -115,6 +115,7 @@ BAD = [
         ({"massDeletion": {"percent": 0}}, "spec.massDeletion.percent"),
         ({"objectLock": {"mode": "Governance"}}, "spec.objectLock.days: Required value"),
         ({"adoption": "Always"}, 'supported values: "Never"'),
+        ({"defaults": {"capacity": "9Gi"}}, "capacity must be between 10Gi and 10485760Gi"),
     ),
     *_fixed(
         "VaultClass",
@@ -131,7 +132,7 @@ BAD = [
     *_refused(
         "Vault",
         ({"type": "Tape"}, 'supported values: "Disk"'),
-        ({"capacity": GONE}, "spec.capacity: Required value"),
+        ({"capacity": GONE}, "set spec.capacity: with storage of its own"),
         ({"capacity": "9Gi"}, "between 10Gi and 10485760Gi"),
         ({"capacity": "10485761Gi"}, "between 10Gi and 10485760Gi"),
         ({"capacity": "much"}, "spec.capacity"),
@@ -175,6 +176,7 @@ BAD = [
         "Vault",
         (OWN, {"type": "Server"}, "spec.type cannot be changed"),
         (OWN, {"capacity": "99Gi"}, "spec.capacity can only grow"),
+        (CLASS, {"capacity": GONE}, "spec.capacity cannot be removed"),
         (OWN, {"capacity": "100.5Gi"}, "by at least 1Gi"),
         (OWN, {"storage.s3.bucket": "other"}, "the bucket cannot be changed"),
         (OWN, {"storage.s3.prefix": "b"}, "the prefix cannot be changed"),
@@ -339,6 +341,7 @@ TAKEN = [
         {"capacity": "10485760Gi"},
         {"storage": GONE},
         CLASS,
+        CLASS | {"capacity": GONE},
         {"storage.s3.endpoint": GONE},
         {"tags": {f"team-{i}": "a_B-9" for i in range(10)}},
         {"tags": {"k" * 36: "v" * 43, "empty": ""}},
@@ -359,6 +362,7 @@ TAKEN = [
     *_changed(
         "Vault",
         (OWN, {"capacity": "101Gi"}),
+        (CLASS | {"capacity": GONE}, {"capacity": "20Gi"}),
         (OWN, {"capacity": "1Ti", "tags": {"a": "b"}}),
         (OWN, {"capacity": "102400Mi"}),
         (OWN, {"storage.s3.endpoint": "https://new.example.com", "storage.s3.region": "eu"}),

@@ -13,15 +13,15 @@ MODELS = {"VaultClass": VaultClass, "Vault": Vault, "Backup": Backup, "Restore":
 
 # What is acted upon, or recorded and said in a condition, by path of the spec.
 SERVED = {
-    "VaultClass": {"storage", "encryption", "trashDays", "mover", "adoption", "massDeletion"},
+    "VaultClass": {"storage", "encryption", "trashDays", "mover", "adoption", "massDeletion", "defaults"},
     "Vault": {
         "type", "capacity", "className", "storage", "encryption", "adopt", "deletionPolicy", "tags",
-        "policyRef", "resources", "resourceSelector",
+        "policyRef", "resources", "resourceSelector", "dissociation",
     },
     "Backup": {"vaultRef", "resource", "full", "description", "startDeadlineSeconds", "cancel"},
     "Restore": {"backupRef", "target", "startDeadlineSeconds", "cancel", "rollback", "confirm", "rollbackWindow", "latestOf", "ifNone"},
 }  # fmt: skip
-IN_A_CONDITION = {"Vault": {"dissociation"}}
+IN_A_CONDITION: dict[str, set[str]] = {}
 
 LATEST = {"vaultRef": {"name": "v"}, "resource": {"name": "c"}}
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
@@ -32,7 +32,6 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("VaultClass", {"objectLock": {"mode": "Governance", "days": 30}}, "spec.objectLock"),
     ("VaultClass", {"limits": {"bandwidth": "200Mi"}}, "spec.limits.bandwidth"),
-    ("VaultClass", {"defaults": {"capacity": "1Ti"}}, "spec.defaults"),
     ("Vault", {"type": "Server"}, "spec.type"),
     ("Vault", {"type": "FileSystem"}, "spec.type"),
     ("Vault", {"limits": {"bandwidth": "200Mi"}}, "spec.limits.bandwidth"),
@@ -44,6 +43,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 
 HARMLESS: list[tuple[str, dict[str, Any]]] = [
     ("VaultClass", {}),
+    ("VaultClass", {"defaults": {"capacity": "1Ti", "policyRef": {"name": "nightly"}}}),
     ("VaultClass", {"adoption": "Any", "trashDays": 0}),
     ("VaultClass", {"massDeletion": {"percent": 50}}),
     ("VaultClass", {"trashDays": 7, "mover": {"nodeSelector": {"a": "b"}}}),
