@@ -21,6 +21,7 @@ from .task import Task, TaskPhase, TaskSpec, TaskType
 from .vault import (
     AppliedPolicy,
     DeletionHold,
+    LeavingResource,
     Removal,
     ResourceStatus,
     SkippedRun,
@@ -43,6 +44,7 @@ __all__ = [
     "Condition",
     "DeletionHold",
     "Keep",
+    "LeavingResource",
     "Limits",
     "MassDeletion",
     "MoverTemplate",

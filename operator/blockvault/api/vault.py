@@ -122,6 +122,8 @@ class ResourceStatus(Model):
     """Why it is not associated, in one word."""
     message: str | None = None
     """Why it is not associated and what to do, in a sentence."""
+    uid: str | None = None
+    """Of the claim that it held last."""
     since: str | None = None
     """Since when the vault holds it."""
     size: int | None = None
@@ -138,6 +140,21 @@ class ResourceStatus(Model):
     """When the policy backs it up next."""
     skipped: SkippedRun | None = None
     """The newest slot without a backup."""
+
+
+class LeavingResource(Model):
+    """A resource that the vault holds no more, and whose backups are to go (A7)."""
+
+    kind: str
+    """Kind."""
+    name: str
+    """Name."""
+    since: str
+    """When it left. Its backups go so many minutes later as the class's massDeletion has."""
+    allowed: bool = False
+    """Whether they go now."""
+    backups: int | None = None
+    """How many are left."""
 
 
 class Removal(Model):
@@ -277,6 +294,10 @@ class VaultStatus(BaseStatus):
     """How the store was last tidied up."""
     resources: Annotated[list[ResourceStatus], Field(max_length=1024)] | None = None
     """Each resource that it names or selects, with what holds it up."""
+    leaving: Annotated[list[LeavingResource], Field(max_length=512)] | None = None
+    """Resources that have left, and whose backups are to go."""
+    dissociation_hold: DeletionHold | None = None
+    """Set while that waits, as it is a mass deletion."""
     associated_bytes: int | None = None
     """Sizes of the associated resources together; they fit the capacity (A3)."""
     policy: AppliedPolicy | None = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from blockvault.api import Backup, BackupPolicy, Restore, Vault, as_dict, not_served
+from blockvault.api import Backup, BackupPolicy, MassDeletion, Restore, Vault, as_dict, not_served
 from blockvault.core.association import CLAIM, MOST_RESOURCES, Associations, associate
 from blockvault.core.conditions import timestamp
+from blockvault.core.dissociation import LeavingPlan, LeavingView, plan_leaving
 from blockvault.core.naming import BY_RULE_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, RUN_ANNOTATION
 from blockvault.core.objects import Object
 from blockvault.core.retention import Verdict
@@ -16,7 +17,7 @@ from blockvault.core.tasks import skipped_task
 from . import operations
 from .context import Context
 from .gateway import ConflictError, GatewayError
-from .places import limits_of, vault_of
+from .places import class_of, limits_of, vault_of
 from .resources import BACKUPS, CLAIMS, POLICIES, RESTORES, VAULTS
 
 # Numbers of one run's Backups; a vault holds no more resources than a quarter of these.
@@ -41,12 +42,29 @@ async def reconcile_runs(context: Context, namespace: str, name: str) -> float |
         words = f"{claim} at {skipped.slot}: {skipped.message}"
         await operations.tell_vault(context, obj["metadata"], skipped.reason, words)
         context.note_tasks([skipped_task(vault, claim, skipped, context.clock())])
-    for claim in held.left:
-        words = f"{CLAIM} {claim} has left the vault. Its backups stay: this version deletes none for that."
-        await operations.tell_vault(context, obj["metadata"], "Dissociated", words)
+    leaving = await _plan_leaving(context, vault, held, view)
+    for verdict in leaving.remove:
+        await _remove(context, verdict, view.backups)
+    for reason, words in leaving.told:
+        await operations.tell_vault(context, obj["metadata"], reason, words)
+    before = vault.status.dissociation_hold if vault.status else None
+    if leaving.hold is not None and leaving.hold != before:
+        await operations.tell_vault(context, obj["metadata"], "DeletionHeld", leaving.hold.message)
     # Last of all: what was not done for an error is decided again.
-    await operations.write_status(context, VAULTS, obj, _status(held, plan, view.backups))
-    return plan.next_look
+    status = _status(held, plan, view.backups)
+    status["leaving"] = [as_dict(each) for each in leaving.leaving]
+    status["dissociationHold"] = leaving.hold.model_dump(by_alias=True) if leaving.hold else None
+    await operations.write_status(context, VAULTS, obj, status)
+    if leaving.hold != before:
+        context.wakeups.wake(vault.metadata.uid)  # its condition says so
+    return min(plan.next_look, leaving.next_look or plan.next_look)
+
+
+async def _plan_leaving(context: Context, vault: Vault, held: Associations, view: RunView) -> LeavingPlan:
+    vault_class = await class_of(context, vault)
+    limit = (vault_class.spec.mass_deletion if vault_class else None) or MassDeletion()
+    names = [line.name for line in held.lines]
+    return plan_leaving(LeavingView(view.now, vault, limit, held.left, names, view.backups))
 
 
 async def _observe(context: Context, vault: Vault) -> tuple[Associations, RunView]:

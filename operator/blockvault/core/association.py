@@ -44,14 +44,19 @@ class Associations:
 def wanted(vault: Vault, claims: dict[str, Object]) -> list[str]:
     """Names of claims that a vault names or selects: named ones, then those that it holds, then the rest.
 
-    One that it holds and that is gone is wanted still if labels selected it: nobody can see its labels now.
+    One that it holds and that is gone is wanted still if labels selected it: nobody can see its labels now. So is one
+    that was made anew without them, as a restore makes it: taking labels away is said by the same claim only.
     """
     named = [r.name for r in vault.spec.resources or [] if r.kind == CLAIM]
     selector = vault.spec.resource_selector
     if selector is None:
         return named
     selected = sorted(name for name, claim in claims.items() if _matches(claim, selector.match_labels))
-    held = [n for n, line in _former(vault).items() if line.since and (n in selected or n not in claims)]
+    held = [
+        n
+        for n, line in _former(vault).items()
+        if line.since and (n in selected or n not in claims or _replaced(line, claims[n]))
+    ]
     return list(dict.fromkeys([*named, *held, *selected]))[:MOST_LINES]
 
 
@@ -67,10 +72,21 @@ def associate(
     order = sorted(
         names, key=lambda name: (former[name].since or "~" if name in former else "~", names.index(name))
     )
+    unlabelled = _unlabelled(vault, names, claims)
     lines: dict[str, ResourceStatus] = {}
     room, places = vault.spec.capacity_bytes, most
     for name in order:
         line = _line(vault, name, claims.get(name), former.get(name), holder_of(name, wants))
+        if line.since and name in unlabelled:
+            message = f"{CLAIM} {name} was made anew without the vault's labels; its backups stay. Label it to go on."
+            line = line.model_copy(
+                update={
+                    "state": "Gone",
+                    "reason": "ClaimReplaced",
+                    "message": message,
+                    "uid": former[name].uid,
+                }
+            )
         held = bool(line.since)
         if line.state == "Associated" and not held:
             problem = _no_room(vault, line.size or 0, room, places, most)
@@ -105,7 +121,10 @@ def _line(
     size = _size(claim) or line.size
     problem = check_claim(name, claim)
     if problem is None:
-        return line.model_copy(update={"state": "Associated", "reason": None, "message": None, "size": size})
+        uid = (claim or {}).get("metadata", {}).get("uid")
+        return line.model_copy(
+            update={"state": "Associated", "reason": None, "message": None, "size": size, "uid": uid}
+        )
     gone = line.since and (claim is None or deleting(claim))
     state = "Gone" if gone else "Waiting" if isinstance(problem, Missing) else "Refused"
     message = f"{CLAIM} {name} is gone; its backups stay." if gone else problem.message
@@ -153,6 +172,17 @@ def _matches(claim: Object, labels: dict[str, str]) -> bool:
     found = claim["metadata"].get("labels") or {}
     # An empty selector would take everything: nobody means that by leaving something out.
     return bool(labels) and all(found.get(key) == value for key, value in labels.items())
+
+
+def _replaced(line: ResourceStatus, claim: Object) -> bool:
+    return line.uid is not None and claim["metadata"].get("uid") != line.uid
+
+
+def _unlabelled(vault: Vault, names: list[str], claims: dict[str, Object]) -> set[str]:
+    """Of the names that it wants, those that are there and that it neither names nor selects any more."""
+    named = {r.name for r in vault.spec.resources or [] if r.kind == CLAIM}
+    labels = vault.spec.resource_selector.match_labels if vault.spec.resource_selector else {}
+    return {n for n in names if n in claims and n not in named and labels and not _matches(claims[n], labels)}
 
 
 def _size(claim: Object | None) -> int | None:

@@ -45,10 +45,10 @@ def decide_hold(view: HoldView) -> tuple[Answer, DeletionHold | None]:
     """Whether deletions of this vault go on, and the hold that its status shows from now on."""
     hold = view.vault.status.deletion_hold if view.vault.status else None
     if hold is None:
-        if not _is_mass(view):
+        if not counts_as_many(view.limit, view.going + view.done, view.present + view.done):
             return Answer.GO_ON, None
         hold = _new_hold(view)
-    answer = _answer(view.vault, hold)
+    answer = answer_of(view.vault, hold)
     if view.going == 0:
         return answer, None  # what was held is gone
     return answer, hold
@@ -82,13 +82,13 @@ def decide_vault_hold(view: VaultHoldView) -> tuple[Answer, DeletionHold | None]
         why = _why_held(view)
         if why is None:
             return Answer.GO_ON, None
-        command = _command(view.vault)
+        command = command_of(view.vault)
         message = (
             f"{why} It waits until somebody says that it is meant, as nothing of it can be brought back then. "
             f"To go on: {command}={token}. To remove the Vault only and keep all data: {command}={KEEP}{token}."
         )
         hold = DeletionHold(token=token, since=timestamp(view.now), message=message)
-    return _answer(view.vault, hold), hold
+    return answer_of(view.vault, hold), hold
 
 
 def standing_hold(vault: Vault) -> DeletionHold | None:
@@ -117,12 +117,13 @@ def _why_held(view: VaultHoldView) -> str | None:
     return None
 
 
-def _is_mass(view: HoldView) -> bool:
-    wanted, total = view.going + view.done, view.present + view.done
-    return wanted >= LEAST and wanted * 100 > view.limit.percent * total
+def counts_as_many(limit: MassDeletion, wanted: int, total: int) -> bool:
+    """Whether the deletion of so many of a vault's backups is held."""
+    return wanted >= LEAST and wanted * 100 > limit.percent * total
 
 
-def _answer(vault: Vault, hold: DeletionHold) -> Answer:
+def answer_of(vault: Vault, hold: DeletionHold) -> Answer:
+    """What the annotation says to a hold."""
     given = vault.metadata.annotations.get(ALLOW_DELETION_ANNOTATION)
     return {hold.token: Answer.GO_ON, f"{KEEP}{hold.token}": Answer.KEEP_DATA}.get(given or "", Answer.WAIT)
 
@@ -131,7 +132,8 @@ def _token(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _command(vault: Vault) -> str:
+def command_of(vault: Vault) -> str:
+    """The command that says something to a hold, up to the word."""
     meta = vault.metadata
     return f"kubectl annotate vault {meta.name} -n {meta.namespace} --overwrite {ALLOW_DELETION_ANNOTATION}"
 
@@ -139,7 +141,7 @@ def _command(vault: Vault) -> str:
 def _new_hold(view: HoldView) -> DeletionHold:
     token = _token(f"{view.vault.metadata.uid}/{view.now.timestamp()}")
     wanted, total = view.going + view.done, view.present + view.done
-    command = _command(view.vault)
+    command = command_of(view.vault)
     message = (
         f"{wanted} of {total} backups were deleted within {view.limit.minutes} minutes: the rest waits until somebody "
         f"says that it is meant. To go on: {command}={token}. To remove the objects only and keep all data, which is "

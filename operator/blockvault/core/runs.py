@@ -122,7 +122,7 @@ def plan_runs(view: RunView) -> RunPlan:
     applied = apply_policy(view.vault, view.policy, view.now)
     by_volume: dict[str, list[Backup]] = defaultdict(list)
     for backup in view.backups:
-        by_volume[_volume_of(backup)].append(backup)
+        by_volume[volume_of(backup)].append(backup)
     by_claim = {
         line.name: by_volume[volume_name(str(view.vault.metadata.namespace), line.name)]
         for line in view.lines
@@ -310,7 +310,7 @@ def _preview(view: RunView, policy: BackupPolicy, by_volume: dict[str, list[Back
     }
 
 
-def _volume_of(backup: Backup) -> str:
+def volume_of(backup: Backup) -> str:
     """The volume of the store that a Backup is of: claims of one name in two namespaces are two."""
     stored = backup.status.volumes if backup.status else []
     return (stored[0].lineage_volume if stored else None) or volume_name(

@@ -106,10 +106,13 @@ def available_status(vault: Vault, storage: Storage, store: Checked, now: dateti
         )
     else:
         conditions = remove_condition(conditions, "VolumesReadable")
-    hold = vault.status.deletion_hold if vault.status else None
+    status = vault.status
+    hold, cause = (status.deletion_hold if status else None), "MassDeletion"
+    if hold is None:
+        hold, cause = (status.dissociation_hold if status else None), "Dissociation"
     if hold is not None:
         conditions = set_condition(
-            conditions, "DeletionHeld", "True", "MassDeletion", hold.message, generation=generation, now=now
+            conditions, "DeletionHeld", "True", cause, hold.message, generation=generation, now=now
         )
     else:
         conditions = remove_condition(conditions, "DeletionHeld")

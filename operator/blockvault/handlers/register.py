@@ -19,6 +19,7 @@ from blockvault.cluster.upkeep import reconcile_upkeep
 from blockvault.cluster.vault_deletion import delete_vault
 from blockvault.cluster.vaults import reconcile_vault
 from blockvault.core.naming import (
+    ALLOW_DELETION_ANNOTATION,
     GROUP,
     OPERATION_LABEL,
     POPULATES_ANNOTATION,
@@ -157,7 +158,8 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
         elif not observed(body):
             context.wakeups.wake(str(body.meta.uid))
             context.wakeups.wake(upkeep_key(str(body.meta.uid)))
-        if wants(body, RUN_NOW_ANNOTATION, "lastRunNow"):
+        said = ALLOW_DELETION_ANNOTATION in body.meta.annotations and body.status.get("dissociationHold")
+        if said or wants(body, RUN_NOW_ANNOTATION, "lastRunNow"):
             context.wakeups.wake(runs_key(str(body.meta.uid)))
         if wants(body, TAKE_OVER_ANNOTATION, "tookOver") or wants(body, UNDELETE_ANNOTATION, "undeleted"):
             context.wakeups.wake(catalogue_key(str(body.meta.uid)))

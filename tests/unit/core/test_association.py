@@ -166,3 +166,18 @@ def test_a3_no_claim_is_ever_in_two_vaults(steps: list[tuple[int, list[str], lis
         assert len({name for name, _ in holders}) == len(holders), holders
         # Looking again changes nothing.
         assert associate(vaults[index], claims, vaults, NOW).lines == held.lines
+
+
+def test_a7_a_claim_made_anew_without_the_labels_has_not_left() -> None:
+    """As a restore makes it: only the claim that was held can say by its labels that it leaves (F18)."""
+    one = vault(selector={"backup": "true"})
+    old = {**claim("a", backup="true"), "metadata": {"name": "a", "uid": "1", "labels": {"backup": "true"}}}
+    one = again(one, associate(one, {"a": old}, [one], NOW))
+    new = {**claim("a"), "metadata": {"name": "a", "uid": "2", "labels": {}}}
+    for _ in range(2):
+        found = associate(one, {"a": new}, [one], NOW)
+        assert (states(found), found.left) == ({"a": ("Gone", "ClaimReplaced")}, [])
+        one = again(one, found)
+    back = {**new, "metadata": {"name": "a", "uid": "2", "labels": {"backup": "true"}}}
+    one = again(one, associate(one, {"a": back}, [one], NOW))
+    assert associate(one, {"a": new}, [one], NOW).left == ["a"], "it says so itself now"
