@@ -19,6 +19,8 @@ from .restore import NewClaim, Restore, RestoreSpec, RestoreStatus, StoppedWorkl
 from .served import NotServed, not_served
 from .task import Task, TaskPhase, TaskSpec, TaskType
 from .vault import (
+    Activity,
+    Anomaly,
     AppliedPolicy,
     DeletionHold,
     LeavingResource,
@@ -35,6 +37,8 @@ from .vault_class import MassDeletion, MoverTemplate, VaultClass, VaultDefaults
 
 __all__ = [
     "CHANGED_BLOCK_REASONS",
+    "Activity",
+    "Anomaly",
     "AppliedPolicy",
     "Backup",
     "BackupPolicy",

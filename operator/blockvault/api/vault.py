@@ -109,6 +109,19 @@ class SkippedRun(Model):
     """Why, in a sentence."""
 
 
+class Activity(Model):
+    """How much of a resource changes from backup to backup, by which a new one is judged (F20). In bytes."""
+
+    used: int = 0
+    """About how much is in use: what the last full backup held, or an incremental one has changed since."""
+    changes: Annotated[list[int], Field(max_length=10)] = Field(default_factory=list)
+    """What the last incremental backups have changed."""
+    until: str | None = None
+    """When the last backup ended that counts in this."""
+    last: str | None = None
+    """Its name."""
+
+
 class ResourceStatus(Model):
     """One resource that the vault names or selects."""
 
@@ -140,6 +153,8 @@ class ResourceStatus(Model):
     """When the policy backs it up next."""
     skipped: SkippedRun | None = None
     """The newest slot without a backup."""
+    activity: Activity | None = None
+    """How much of it changes."""
 
 
 class LeavingResource(Model):
@@ -164,6 +179,21 @@ class Removal(Model):
     """The Backup."""
     reason: str
     """Why, in one word."""
+
+
+class Anomaly(Model):
+    """A Backup that is suddenly nearly empty or nearly wholly rewritten (F20)."""
+
+    backup: str
+    """The Backup."""
+    token: str
+    """What blockvault.dev/acknowledge must say, on the Vault or on the Backup."""
+    reason: Literal["NearlyEmpty", "NearlyRewritten"]
+    """What is odd, in one word."""
+    message: str
+    """What is odd and what to do, in a sentence."""
+    acknowledged: bool = False
+    """Whether somebody has looked."""
 
 
 class AppliedPolicy(Model):
@@ -304,6 +334,8 @@ class VaultStatus(BaseStatus):
     """The policy as it is applied."""
     next_run: str | None = None
     """When the policy runs next."""
+    anomalies: Annotated[list[Anomaly], Field(max_length=64)] | None = None
+    """Backups that hold expiry up until somebody has looked, and those that somebody has looked at."""
     last_run_now: str | None = None
     """The value of the annotation blockvault.dev/run-now that was obeyed last."""
     took_over: str | None = None

@@ -51,11 +51,14 @@ async def reconcile_runs(context: Context, namespace: str, name: str) -> float |
     if leaving.hold is not None and leaving.hold != before:
         await operations.tell_vault(context, obj["metadata"], "DeletionHeld", leaving.hold.message)
     # Last of all: what was not done for an error is decided again.
+    for found in plan.anomalies.new:
+        await operations.tell_vault(context, obj["metadata"], found.reason, found.message, phase="Error")
     status = _status(held, plan, view.backups)
     status["leaving"] = [as_dict(each) for each in leaving.leaving]
     status["dissociationHold"] = leaving.hold.model_dump(by_alias=True) if leaving.hold else None
     await operations.write_status(context, VAULTS, obj, status)
-    if leaving.hold != before:
+    shown = (vault.status.anomalies if vault.status else None) or []
+    if leaving.hold != before or plan.anomalies.entries != shown:
         context.wakeups.wake(vault.metadata.uid)  # its condition says so
     return min(plan.next_look, leaving.next_look or plan.next_look)
 
@@ -154,5 +157,6 @@ def _status(held: Associations, plan: RunPlan, backups: list[Backup]) -> dict[st
         "policy": policy,
         "nextRun": timestamp(plan.next_run) if plan.next_run else None,
         "lastRunNow": plan.last_run_now,
+        "anomalies": [each.model_dump(by_alias=True, mode="json") for each in plan.anomalies.entries],
         **({} if any(b.metadata.deletion_timestamp for b in backups) else {"deletionHold": None}),
     }

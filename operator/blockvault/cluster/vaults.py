@@ -55,6 +55,7 @@ async def reconcile_vault(context: Context, namespace: str, name: str) -> float 
         status.get("usedBytes", vault.status.used_bytes if vault.status else None),
         vault.spec.capacity_bytes,
         status.get("backups", vault.status.backups if vault.status else None),
+        sum(not each.acknowledged for each in (vault.status.anomalies if vault.status else None) or []),
     )
     if status["phase"] != before:
         context.wakeups.wake_all()  # Backups and Restores may wait for exactly this

@@ -24,6 +24,7 @@ from blockvault.api import (
     as_dict,
 )
 
+from .anomaly import NO_ANOMALIES, Anomalies, find_anomalies, hold_up
 from .automatic import annotations_of, made_of, origin_of
 from .conditions import parse_timestamp, timestamp
 from .naming import RUN_ANNOTATION, RUN_NOW_ANNOTATION, volume_name
@@ -68,6 +69,7 @@ class RunPlan:
     last_run_now: str | None = None
     next_run: datetime | None = None
     next_look: float = IDLE_SECONDS
+    anomalies: Anomalies = NO_ANOMALIES
 
 
 @dataclass(frozen=True)
@@ -148,9 +150,11 @@ def plan_runs(view: RunView) -> RunPlan:
             if due.skipped is not None:
                 skipped.append((line.name, due.skipped))
         lines.append(updated)
-    verdicts, expiry = _verdicts(view, applied, by_volume)
+    anomalies = find_anomalies(view.vault, lines, by_claim)
+    lines = [line.model_copy(update={"activity": anomalies.activity[line.name]}) for line in lines]
+    verdicts, expiry = _verdicts(view, applied, by_volume, anomalies)
     if applied is not None and view.policy is not None and applied.state in ("Applied", "Disabled"):
-        applied = applied.model_copy(update=_preview(view, view.policy, by_volume))
+        applied = applied.model_copy(update=_preview(view, view.policy, by_volume, anomalies))
     waits = any(line.state == "Waiting" for line in lines) or bool(applied and applied.state == "Waiting")
     ahead = [moment for moment in (min(starts, default=None), expiry) if moment is not None]
     seconds = min([(moment - view.now).total_seconds() + 0.5 for moment in ahead], default=IDLE_SECONDS)
@@ -163,6 +167,7 @@ def plan_runs(view: RunView) -> RunPlan:
         last_run_now,
         min(starts, default=None),
         max(1.0, min(seconds, WAITING_SECONDS if waits else IDLE_SECONDS)),
+        anomalies,
     )
 
 
@@ -273,7 +278,10 @@ def _run_now(view: RunView, by_claim: dict[str, list[Backup]]) -> tuple[list[New
 
 
 def _verdicts(
-    view: RunView, applied: AppliedPolicy | None, by_volume: dict[str, list[Backup]]
+    view: RunView,
+    applied: AppliedPolicy | None,
+    by_volume: dict[str, list[Backup]],
+    anomalies: Anomalies,
 ) -> tuple[list[Verdict], datetime | None]:
     """What becomes of all ended Backups, and when the next one expires."""
     if applied is not None and applied.state != "Applied":
@@ -284,23 +292,31 @@ def _verdicts(
         rule = Rule(applied.retention, parse_timestamp(applied.retention_since or ""), zone)
     verdicts: list[Verdict] = []
     ends: list[datetime] = []
-    for backups in by_volume.values():
+    for volume, backups in by_volume.items():
         made: list[Made] = [m for b in backups if (m := made_of(b, busy=b.metadata.name in view.busy))]
         found = judge(made, rule, view.now)
+        if volume in anomalies.held:
+            # The time of what is held is over already: nothing is waited for but a word.
+            found, made = [hold_up(each) for each in found], []
         verdicts += found
         going = {v.name for v in found if v.goes}
         ends += [end for m in made if m.name not in going and (end := expires_at(m)) and end > view.now]
     return verdicts, min(ends, default=None)
 
 
-def _preview(view: RunView, policy: BackupPolicy, by_volume: dict[str, list[Backup]]) -> dict[str, object]:
+def _preview(
+    view: RunView, policy: BackupPolicy, by_volume: dict[str, list[Backup]], anomalies: Anomalies
+) -> dict[str, object]:
     """What the policy's rule would remove after the next run, if that were now (F20)."""
     spec = policy.spec
     rule = Rule(spec.retention, view.now, spec.schedule.time_zone)
     coming = Made("", view.now, view.now, spec.retention, spec.schedule.time_zone)
     going: list[tuple[datetime, Verdict]] = []
     for line in view.lines:
-        backups = by_volume[volume_name(str(view.vault.metadata.namespace), line.name)]
+        volume = volume_name(str(view.vault.metadata.namespace), line.name)
+        if volume in anomalies.held:
+            continue
+        backups = by_volume[volume]
         made = {m.name: m for b in backups if (m := made_of(b, busy=b.metadata.name in view.busy))}
         going += [(made[v.name].taken, v) for v in judge([*made.values(), coming], rule, view.now) if v.goes]
     going.sort(key=lambda each: (each[0], each[1].name))

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from blockvault.api import Vault, VaultClass, not_served
 
+from .anomaly import expiry_words
 from .conditions import State, find_condition, ready_conditions, remove_condition, set_condition, timestamp
 from .decision import Missing, Refusal, refuse_unserved
 from .plan_vault import Storage
@@ -116,6 +117,13 @@ def available_status(vault: Vault, storage: Storage, store: Checked, now: dateti
         )
     else:
         conditions = remove_condition(conditions, "DeletionHeld")
+    words = expiry_words((status.anomalies if status else None) or [])
+    if words is not None:
+        conditions = set_condition(
+            conditions, "ExpiryHeld", "True", "Anomaly", words, generation=generation, now=now
+        )
+    else:
+        conditions = remove_condition(conditions, "ExpiryHeld")
     conditions = ready_conditions(conditions, "ready", "Available", message, generation=generation, now=now)
     conditions = remove_condition(
         conditions, "AssociationServed"

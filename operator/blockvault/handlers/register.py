@@ -19,6 +19,7 @@ from blockvault.cluster.upkeep import reconcile_upkeep
 from blockvault.cluster.vault_deletion import delete_vault
 from blockvault.cluster.vaults import reconcile_vault
 from blockvault.core.naming import (
+    ACKNOWLEDGE_ANNOTATION,
     ALLOW_DELETION_ANNOTATION,
     GROUP,
     OPERATION_LABEL,
@@ -158,7 +159,13 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
         elif not observed(body):
             context.wakeups.wake(str(body.meta.uid))
             context.wakeups.wake(upkeep_key(str(body.meta.uid)))
-        said = ALLOW_DELETION_ANNOTATION in body.meta.annotations and body.status.get("dissociationHold")
+        said = any(
+            annotation in body.meta.annotations and body.status.get(what)
+            for annotation, what in (
+                (ALLOW_DELETION_ANNOTATION, "dissociationHold"),
+                (ACKNOWLEDGE_ANNOTATION, "anomalies"),
+            )
+        )
         if said or wants(body, RUN_NOW_ANNOTATION, "lastRunNow"):
             context.wakeups.wake(runs_key(str(body.meta.uid)))
         if wants(body, TAKE_OVER_ANNOTATION, "tookOver") or wants(body, UNDELETE_ANNOTATION, "undeleted"):
@@ -172,11 +179,12 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
 
     @kopf.on.event(GROUP, VERSION, "backups", registry=registry)
     async def backup_changed(
-        *, type: str | None, namespace: str | None, uid: str, status: kopf.Status, **_: Any
+        *, type: str | None, body: kopf.Body, namespace: str | None, uid: str, status: kopf.Status, **_: Any
     ) -> None:
+        if type == "DELETED" or ACKNOWLEDGE_ANNOTATION in body.meta.annotations:
+            wake_runs(context, namespace)  # a hold may be over
         if type == "DELETED":
             context.figures.remove_backup(uid)
-            wake_runs(context, namespace)  # a hold may be over
         else:
             context.figures.set_backup(uid, str(namespace), str(status.get("phase") or "Pending"))
 

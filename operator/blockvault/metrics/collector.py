@@ -63,6 +63,13 @@ VAULT_UP = Description(
 VAULT_BACKUPS = Description(
     "blockvault_vault_backups", "gauge", _VAULT, "Number of backups that lie in the vault's store."
 )
+VAULT_ANOMALIES = Description(
+    "blockvault_vault_anomalies",
+    "gauge",
+    _VAULT,
+    "Backups that are suddenly nearly empty or nearly wholly rewritten, and that nobody has acknowledged: no rule"
+    " removes backups of their claims.",
+)
 BACKUPS = Description(
     "blockvault_backups",
     "gauge",
@@ -137,6 +144,7 @@ DESCRIPTIONS = (
     CAPACITY_BYTES,
     VAULT_UP,
     VAULT_BACKUPS,
+    VAULT_ANOMALIES,
     BACKUPS,
     BACKUP_RUNS,
     BACKUP_SCANNED,
@@ -182,6 +190,7 @@ def _vault_metrics(vaults: list[VaultFigures]) -> Iterator[Metric]:
     yield _by_vault(CAPACITY_BYTES, vaults, lambda v: v.capacity_bytes)
     yield _by_vault(VAULT_UP, vaults, lambda v: v.up)
     yield _by_vault(VAULT_BACKUPS, vaults, lambda v: v.backups)
+    yield _by_vault(VAULT_ANOMALIES, vaults, lambda v: v.anomalies)
 
 
 def _utilization(vault: VaultFigures) -> float | None:

@@ -41,6 +41,7 @@ class VaultFigures:
     used_bytes: int | None
     capacity_bytes: int | None
     backups: int | None
+    anomalies: int = 0
 
     @property
     def up(self) -> bool:
@@ -126,9 +127,13 @@ class Figures:
         used_bytes: int | None,
         capacity_bytes: int | None,
         backups: int | None,
+        anomalies: int = 0,
     ) -> None:
-        """Say how a vault is now; in place of what was said of a vault of this name before."""
-        vault = VaultFigures(namespace, name, uid, phase, used_bytes, capacity_bytes, backups)
+        """Say how a vault is now; in place of what was said of a vault of this name before.
+
+        `anomalies`: backups that hold expiry up until somebody has looked.
+        """
+        vault = VaultFigures(namespace, name, uid, phase, used_bytes, capacity_bytes, backups, anomalies)
         with self._lock:
             self._vaults[namespace, name] = vault
 

@@ -96,7 +96,7 @@ async def test_what_is_not_known_has_no_series(serving: Serving) -> None:
     """A zero would say that the vault is empty."""
     serving.figures.set_vault("shop", "disks", "uid-1", "Pending", None, None, None)
     names = {name for name, labels in await serving.scrape() if labels == vault()}
-    assert names == {"blockvault_vault_up"}
+    assert names == {"blockvault_vault_up", "blockvault_vault_anomalies"}
 
 
 async def test_a_removed_vault_leaves_no_series(serving: Serving) -> None:
