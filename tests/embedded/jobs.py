@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +44,7 @@ class JobController(Controller):
         super().__init__(store, files, faults)
         self._directory = directory
         self.processes: dict[str, asyncio.subprocess.Process] = {}
+        self._mounted: dict[str, Callable[[], None]] = {}
         for name in ("logs", "pods"):
             (directory / name).mkdir(parents=True, exist_ok=True)
 
@@ -54,6 +56,8 @@ class JobController(Controller):
                 self.begin(f"job {uid}", self._run(job))
             elif _ended(job) and (seconds := job["spec"].get("ttlSecondsAfterFinished")) is not None:
                 self.begin(f"ttl {uid}", self._expire(job, seconds))
+        for mount in list(self._mounted.values()):
+            mount()
         for pod in self.store.list(PODS):
             owner = (pod["metadata"].get("ownerReferences") or [{}])[0]
             if owner.get("kind") == "Job" and f"job {owner['uid']}" not in self._busy:
@@ -75,6 +79,7 @@ class JobController(Controller):
                 ended = await self._run_pod(job, pod)
             finally:
                 self.processes.pop(pod["metadata"]["name"], None)
+                self._mounted.pop(pod["metadata"]["name"], None)
             if self.store.find(JOBS, job["metadata"]["namespace"], job["metadata"]["name"]) is None:
                 return
             if ended.code == 0 and not ended.deleted:
@@ -212,18 +217,10 @@ class JobController(Controller):
             volume = self.store.get(VOLUMES, None, claim["spec"]["volumeName"])
             devices[device["devicePath"]] = str(self.files.volume(volume["spec"]["csi"]["volumeHandle"]))
         tokens = _write_tokens(pod, folder)
-        for name in _secrets(pod):
-            for key, value in self.store.get(SECRETS, namespace, name).get("data", {}).items():
-                data = base64.b64decode(value)
-                if key == "request.json":
-                    request = json.loads(data)
-                    if "device" in request:
-                        request["device"] = devices.get(request["device"], request["device"])
-                    if "tokenPath" in (request.get("changedBlocks") or {}):
-                        path = request["changedBlocks"]["tokenPath"]
-                        request["changedBlocks"]["tokenPath"] = tokens.get(path, path)
-                    data = json.dumps(request).encode()
-                (folder / "request" / key).write_bytes(data)
+        self._mount(pod, folder / "request", devices, tokens)
+        self._mounted[pod["metadata"]["name"]] = lambda: self._mount(
+            pod, folder / "request", devices, tokens
+        )
         command = container.get("command") or ["python", "-m", "blockvault"]  # the image's entry point
         command = [
             sys.executable if command[0] == "python" else command[0],
@@ -249,6 +246,26 @@ class JobController(Controller):
                 stdin=asyncio.subprocess.DEVNULL,
             )
         return process, folder
+
+    def _mount(self, pod: Object, folder: Path, devices: dict[str, str], tokens: dict[str, str]) -> None:
+        """Write the files of the pod's Secrets; those that have changed take the place of the former ones whole."""
+        for name in _secrets(pod):
+            secret = self.store.find(SECRETS, pod["metadata"]["namespace"], name)
+            for key, value in (secret or {}).get("data", {}).items():
+                data = base64.b64decode(value)
+                if key == "request.json":
+                    request = json.loads(data)
+                    if "device" in request:
+                        request["device"] = devices.get(request["device"], request["device"])
+                    if "tokenPath" in (request.get("changedBlocks") or {}):
+                        place = request["changedBlocks"]["tokenPath"]
+                        request["changedBlocks"]["tokenPath"] = tokens.get(place, place)
+                    data = json.dumps(request).encode()
+                path = folder / key
+                if not path.exists() or path.read_bytes() != data:
+                    new = folder / f"{key}.new"
+                    new.write_bytes(data)
+                    new.replace(path)
 
     async def _wait(self, job: Object, pod: Object, process: asyncio.subprocess.Process) -> Ended:
         exited = asyncio.create_task(process.wait())

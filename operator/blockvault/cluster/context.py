@@ -95,6 +95,8 @@ class Context:
     populating: dict[str, tuple[str, str]] = field(default_factory=dict)
     # Vaults that were deleted with their data: when, and in which namespace.
     deleted_vaults: list[tuple[datetime, str]] = field(default_factory=list)
+    # Fingerprints of the Vaults' credentials, by uid, and at how many more looks movers' Secrets are compared.
+    credentials: dict[str, tuple[str, int]] = field(default_factory=dict)
     # Namespaces of the Vaults, by uid.
     vaults: dict[str, str] = field(default_factory=dict)
     wakeups: Wakeups = field(default_factory=Wakeups)

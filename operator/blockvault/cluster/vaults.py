@@ -23,6 +23,7 @@ from blockvault.stores import StoreError
 
 from . import operations
 from .context import Context
+from .credentials import renew_movers
 from .places import Place, vault_of, vault_place
 from .resources import VAULTS
 from .upkeep import want_upkeep
@@ -67,6 +68,7 @@ async def _check(context: Context, vault: Vault, place: Place | Refusal | Missin
         place = refuse_endless(vault) or place
     if isinstance(place, Refusal | Missing):
         return waiting_status(vault, place, context.clock())
+    await renew_movers(context, vault, place)
     try:
         store = await context.stores.check(place.access)
         over = store.trash_bytes and store.used_bytes > vault.spec.capacity_bytes

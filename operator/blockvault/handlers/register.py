@@ -156,6 +156,7 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
         if type == "DELETED":
             context.figures.remove_vault(str(namespace), name)
             context.vaults.pop(str(body.meta.uid), None)
+            context.credentials.pop(str(body.meta.uid), None)
         elif not observed(body):
             context.wakeups.wake(str(body.meta.uid))
             context.wakeups.wake(upkeep_key(str(body.meta.uid)))

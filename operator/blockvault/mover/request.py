@@ -8,7 +8,8 @@ from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from blockvault.engine import LATEST, Access, BadRequest
-from blockvault.stores import Credentials, StoreLocation
+from blockvault.stores import StoreLocation
+from blockvault.stores.secret_files import SecretFiles
 
 DEFAULT_PATH = "/var/run/blockvault/request.json"
 VERSION = 1
@@ -129,17 +130,16 @@ def _asked(changed: Any) -> Asked:
 
 def _with_secrets(access: Access, folder: str) -> Access:
     """The keys are files, as a mounted Secret shows them; without them, the pod's own identity counts."""
-    key, secret = _text(folder, "AWS_ACCESS_KEY_ID"), _text(folder, "AWS_SECRET_ACCESS_KEY")
-    credentials = Credentials(key, secret, _text(folder, "AWS_SESSION_TOKEN")) if key and secret else None
-    location = replace(access.location, credentials=credentials, ca_bundle=_text(folder, "ca.crt"))
+    try:
+        location = SecretFiles(folder).applied(access.location)
+    except OSError as error:
+        raise BadRequest(f"{error.filename}: {error.strerror}") from error
+    if location.credentials or location.ca_bundle:
+        # They may be exchanged while this runs.
+        location = replace(location, secrets_folder=folder)
     return replace(
         access, location=location, key=_read(folder, VAULT_KEY), previous_key=_read(folder, PREVIOUS_KEY)
     )
-
-
-def _text(folder: str, name: str) -> str | None:
-    data = _read(folder, name)
-    return data.decode(errors="replace").strip() or None if data else None
 
 
 def _read(folder: str, name: str) -> bytes | None:

@@ -42,7 +42,8 @@ class StoreLocation:
     """`url` is `s3://bucket[/prefix]` or `file:///directory`; the rest is meant for S3 only.
 
     `credentials` None means what AWS tools use: environment, web identity, instance role.
-    `ca_bundle` is PEM text, trusted in addition to the system's roots.
+    `ca_bundle` is PEM text, trusted in addition to the system's roots. `secrets_folder`: where both lie as files of a
+    mounted Secret; when those change, they count from the next request on.
     """
 
     url: str
@@ -54,6 +55,7 @@ class StoreLocation:
     object_lock: ObjectLock | None = None
     ca_bundle: str | None = field(default=None, repr=False)
     credentials: Credentials | None = field(default=None, repr=False)
+    secrets_folder: str | None = None
 
     def __post_init__(self) -> None:
         if self.addressing not in ("auto", "path", "virtual"):

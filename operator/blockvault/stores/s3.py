@@ -13,6 +13,7 @@ versions are deleted one by one. With object lock, the oldest version is what co
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -30,6 +31,7 @@ from blockvault.stores.base import RECORD, UNLOCKED, Data, ObjectInfo, Patience,
 from blockvault.stores.errors import (
     AccessDenied,
     AlreadyExists,
+    InvalidCredentials,
     NoConditionalCreate,
     ObjectLocked,
     ObjectNotFound,
@@ -43,6 +45,7 @@ from blockvault.stores.s3_answers import RAISED, past_the_end, translate
 from blockvault.stores.s3_clients import obstore_options
 from blockvault.stores.s3_firsts import Firsts, for_each
 from blockvault.stores.s3_versions import Lock, Versions
+from blockvault.stores.secret_files import SecretFiles
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -79,10 +82,26 @@ class S3Store:
         # hands out ids and keeps no versions.
         self._versioned: bool | None = True if location.object_lock else None
         self._saw_ids = False
+        self._files = SecretFiles(location.secrets_folder) if location.secrets_folder else None
+        self._renewing = threading.Lock()
+        self._worked = False
+        self._store = self._client(location)
+
+    def _client(self, location: StoreLocation) -> ObstoreS3:
         try:
-            self._store = ObstoreS3(location.bucket, **obstore_options(location))
+            return ObstoreS3(location.bucket, **obstore_options(location))
         except (obx.BaseError, ValueError) as error:
             raise StoreRefused(f"{self.url}: {error}", remedy="Correct the store's options.") from error
+
+    def _renew(self) -> None:
+        """Use new credentials and CA from this request on, if their files have changed."""
+        if self._files is None:
+            return
+        with self._renewing:
+            if self._files.changed():
+                self._location = self._files.applied(self._location)
+                self._store = self._client(self._location)
+                self._versions.renew(self._location)
 
     @property
     def requests(self) -> dict[str, int]:
@@ -401,10 +420,16 @@ class S3Store:
         self.traffic.count(kind, up=up)
         if self._limit is not None:
             self._limit.take(up)
+        self._renew()
         try:
-            return work()
+            done = work()
         except RAISED as error:
-            raise translate(error, f"{self.url}/{key}") from error
+            found = translate(error, f"{self.url}/{key}")
+            if isinstance(found, InvalidCredentials) and self._files is not None and self._worked:
+                found.retryable = True  # they were right a moment ago: the new ones are on their way
+            raise found from error
+        self._worked = True
+        return done
 
 
 def _tag(meta: ObjectMeta) -> str | None:

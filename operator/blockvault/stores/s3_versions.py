@@ -51,6 +51,11 @@ class Versions:
         self._location = location
         self._bucket = location.bucket
 
+    def renew(self, location: StoreLocation) -> None:
+        """Use another client from now on: credentials or CA have changed."""
+        self._location = location
+        self.__dict__.pop("_client", None)
+
     @cached_property
     def _client(self) -> S3Client:
         return boto_client(self._location)
