@@ -42,7 +42,7 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Kube
     # The first pod is refused until it is there.
     kube.within(kube.namespace).wait("serviceaccount", "default", bool, 30)
     yield kube
-    cluster.kubectl("delete", "namespace", kube.namespace, "--wait=false")
+    cluster.kubectl("delete", "namespace", kube.namespace, "--wait=false", "--ignore-not-found")
 
 
 class Operator:

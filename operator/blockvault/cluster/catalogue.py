@@ -109,7 +109,7 @@ async def show_stored(context: Context, obj: Object, backup: Backup, stored: Sto
     """Fill the status of an object that shows a stored backup. Returns seconds until the next try, None when done."""
     found = await context.gateway.get(VAULTS, backup.spec.vault_ref.name, backup.metadata.namespace)
     vault = Vault.model_validate(found) if found else None
-    if vault is None or vault.status is None or vault.status.phase != "Available":
+    if vault is None or vault.status is None or vault.status.phase not in ("Available", "Locked"):
         return RETRY_SECONDS
     place = await vault_place(context, vault)
     if isinstance(place, Refusal | Missing):

@@ -69,6 +69,7 @@ def test_f20_what_is_always_so_is_not_odd() -> None:
 def test_f20_afterwards_the_new_state_is_what_counts() -> None:
     """Once empty it is not empty again, and what fills it is no anomaly."""
     assert signs(*USUAL, ("I", 100, 0.0001), ("I", 0.001, 0), ("I", 0.5, 0.2)) == [("b4", EMPTY)]
+    assert signs(*USUAL, ("I", 100, 0.0001), ("I", 90, 60)) == [("b4", EMPTY)]
     assert signs(*USUAL, ("F", 1, 0.5), ("F", 1, 0.5)) == [("b4", EMPTY)]
 
 
