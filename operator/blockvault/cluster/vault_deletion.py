@@ -43,6 +43,8 @@ async def delete_vault(context: Context, namespace: str, name: str, uid: str) ->
     view = await _observe(context, vault)
     step = decide_deletion(view)
     if step.done:
+        if step.reason:
+            await operations.write_status(context, VAULTS, obj, _status(vault, step))
         if vault.status and vault.status.deletion:
             context.deleted_vaults.append((utc_now(), namespace))
         context.wakeups.wake_all()  # others may have waited for its place

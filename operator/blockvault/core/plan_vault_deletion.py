@@ -139,7 +139,7 @@ def decide_deletion(view: DeletionView) -> Step:
     another = view.problem is not None and view.problem.reason == "LocationInUse"
     keeps = view.hold[0] is Answer.KEEP_DATA and view.deletion is None
     if view.leaving or another or keeps or not deletes_data(view.vault):
-        return _clean(view) or Step(done=True)
+        return _clean(view) or _let_go(view)
     deletion = view.deletion
     if deletion is None:
         return _begin(view)
@@ -152,6 +152,18 @@ def decide_deletion(view: DeletionView) -> Step:
     if deletion.reason == ERASED:
         return _clean(view) or Step(done=True)
     return _start_run(view, deletion)
+
+
+def _let_go(view: DeletionView) -> Step:
+    """The end where data stays. In a namespace that goes, nothing can be said any more."""
+    status = view.vault.status
+    place = status.location if status else None
+    if view.leaving or not place or not status or not status.store_id:
+        return Step(done=True)
+    if view.problem is not None and view.problem.reason == "LocationInUse":
+        return Step(done=True)
+    message = f"Only this object goes, what is stored stays at {place}: a Vault with that in spec.adopt shows it again."
+    return Step("DataKept", message, done=True)
 
 
 def words_of_exit(vault: Vault) -> str:

@@ -61,15 +61,20 @@ VAULT = {
     "AdoptionForbidden": stopped("Vault", "the class's `adoption` does not allow the place in `spec.adopt`", "Ask an administrator to set `adoption` in the VaultClass, or leave `spec.adopt` out."),
     "AdoptionInvalid": stopped("Vault", "`spec.adopt` is no place below that of the class", "Write a former Vault's `status.location`, as it stood there."),
     "AmbiguousClass": stopped("Vault", "several VaultClasses are marked as the default one", "Keep the annotation `blockvault.dev/is-default-class` on one of them only, or set `spec.className`."),
+    "Anomaly": stopped("Vault", "a backup is suddenly nearly empty or nearly all new, and no rule removes others of its claim", "Look at the backup that the message names, and at its claim: a wiped disk, or files that somebody encrypted? Restore an older one if so. Then `blockvault.dev/acknowledge` with the token lets rules go on."),
     "Available": told("Vault", "the store has been tried: backups and restores run"),
     "CanaryPassed": told("Vault", "an object could be created once, read back and deleted"),
     "ClassNotFound": waits("Vault", "there is no VaultClass of that name", "`kubectl get vaultclass` lists them: have it created, or make the Vault anew with another `spec.className`."),
     "EndpointForbidden": stopped("Vault", "the endpoint is a loopback or link-local address, which is not for tenants", "Use an address of the store that is routed."),
+    "Enlarging": works("Vault", "its capacity grows; backups and restores go on"),
     "Expanded": told("Task", "the Vault's capacity grew"),
     "KeyInvalid": stopped("Vault", "the Secret with the vault's key holds none", "Put 32 random bytes (raw, or in base64) under the key that the message names. Never put in another key than the one that the data was encrypted under."),
     "KeyNotFound": waits("Vault", "the Secret with the vault's key is absent", "Create it, with the key that the data was encrypted under: without it nothing can be restored."),
-    "LocationInUse": stopped("Vault", "another Vault lies at this place", "Delete that Vault first (its data stays), or choose another prefix."),
+    "LocationInUse": stopped("Vault", "another Vault lies at this place", "Choose another prefix, or delete that Vault first (its data stays unless its `deletionPolicy` is Delete)."),
     "MassDeletion": waits("Vault", "many backups were deleted at once, and the rest waits for a word", "`kubectl get vault NAME -o jsonpath='{.status.deletionHold.message}'` has the commands to go on, or to keep the data."),
+    "NearlyEmpty": stopped("Vault", "a backup holds next to nothing of what was in use before, and no rule removes others of its claim", "Look whether the disk was wiped. Restore an older backup if so; then acknowledge with the token in `status.anomalies`."),
+    "NearlyRewritten": stopped("Vault", "nearly all that is in use changed at once, and no rule removes other backups of the claim", "Look whether somebody encrypted the files. Restore an older backup if so; then acknowledge with the token in `status.anomalies`."),
+    "NoCapacity": stopped("Vault", "neither the Vault nor its class says how large it is", "Set `spec.capacity`, or have the class given a default."),
     "NoCredentials": stopped("Vault", "storage of its own needs credentials", "Set `credentialsSecretRef`."),
     "NoDefaultClass": waits("Vault", "neither `className` nor `storage` is set, and no VaultClass is the default one", "Make the Vault anew with `spec.className`, or have an administrator mark a default class."),
     "NoStorage": stopped("Vault", "the class names no S3 storage", "Ask an administrator to mend the VaultClass, or name another one."),
@@ -85,14 +90,19 @@ VAULT = {
 }  # fmt: skip
 
 ASSOCIATION = {
+    "BackupsKept": told("Vault", "the backups of a resource that has left stay, as the hold was answered so"),
+    "ClaimReplaced": told("Vault", "a claim was made anew without the vault's labels; its backups stay", "Give it the labels, and it is associated again; or name it in `spec.resources`."),
     "ClaimGone": told("Vault", "a claim of the Vault is gone; its backups stay", "Nothing: it is associated again when it comes back. To bring it back, restore its newest Backup to a new claim of its name."),
-    "Dissociated": told("Vault", "a claim is no longer named or selected by the Vault"),
+    "Dissociated": told("Vault, Backup", "a claim is no longer named or selected by the Vault; under `dissociation: Delete` its backups go", "Where it was a mistake: name or select it again within the class's `massDeletion.minutes`; after that, `blockvault.dev/undelete` brings single ones back."),
+    "Dissociation": waits("Vault", "resources with many backups have left the Vault, and these wait for a word", "`kubectl get vault NAME -o jsonpath='{.status.dissociationHold.message}'` has the commands to go on, or to keep them; or name or select the resources again."),
     "HeldElsewhere": stopped("Vault", "another Vault holds the claim", "Take it out of one of them: a claim is in one Vault at most."),
+    "Returned": told("Vault", "a resource that had left is back; its backups stay"),
     "NoRoom": stopped("Vault", "the claim's size does not fit what is left of the capacity", "Raise `spec.capacity`, or take other resources out."),
     "TooManyResources": stopped("Vault", "the Vault holds as many resources as it may", "Use another Vault, or have `limits.resources` raised."),
 }  # fmt: skip
 
 POLICY = {
+    "AnomalyHeld": told("Backup", "its time is over, and it stays until an odd backup of its claim is acknowledged", "See `status.anomalies` of the Vault."),
     "Accepted": told("VaultClass", "Vaults may name the class"),
     "BackupSkipped": told("event of the claim", "a slot of the policy made no backup of it; the message says why"),
     "Disabled": told("BackupPolicy", "`spec.enabled` is false", "Set it to true when it is to run again."),
@@ -174,18 +184,24 @@ BOTH = {
     "MoverFailed": stopped("Backup, Restore", "the mover ended without a word: killed, out of memory, or its node is gone", "`status.mover.lastWords` has the end of its log, `kubectl describe job JOB -n OPERATOR-NAMESPACE` the rest (`status.mover.job`). Out of memory: raise `mover.resources` of the VaultClass."),
     "MoverNotStarted": stopped("Backup, Restore", "the mover's pod could not be started; the message has the cluster's words", "Mostly no node fits (`mover.nodeSelector`, `tolerations`, resources of the VaultClass), or the image cannot be pulled."),
     "NotServed": stopped("all", "the object asks for what this version does not do; the message names the field", "Leave the field out, or wait for a later version."),
-    "VaultDeleting": stopped("Backup, Restore", "the Vault is being deleted", "Name another Vault."),
+    "VaultDeleting": stopped("Backup, Restore", "the Vault is being deleted; a Backup that is deleted meanwhile goes with it", "Name another Vault."),
     "VaultError": stopped("Backup, Restore", "the Vault is in phase Error; the message has its cause", "Mend the Vault first: `kubectl describe vault NAME`."),
     "VaultNotAvailable": waits("Backup, Restore", "the Vault is not Available; the message has its cause", "`kubectl describe vault NAME`; this goes on when it is Available again."),
     "VaultNotFound": waits("Backup, Restore", "there is no such Vault in this namespace", f"Create it, or {NEW} that names another."),
 }  # fmt: skip
 
 DELETION = {
-    "DataKept": told("Backup, Task", "only the object goes, the stored data stays: its Vault is gone, or a held mass deletion was answered so", "Nothing; to have it deleted, make a Vault that adopts the place, and delete the Backup that it shows."),
+    "DataKept": told("Backup, Vault, Task", "only the object goes, the stored data stays: its Vault is gone, or a held mass deletion was answered so", "Nothing; to have it deleted, make a Vault that adopts the place, and delete the Backup that it shows."),
     "Deleted": told("Task", "it was deleted"),
     "DeletedMeanwhile": told("Task", "its object was deleted before it had ended", f"Nothing, if that was meant; else {NEW}."),
     "DeletionHeld": waits("Backup, Vault", "too many backups are deleted at once; the rest waits for a word", "`kubectl get vault NAME -o jsonpath='{.status.deletionHold.message}'` has the commands to go on, or to keep the data."),
+    "Deleting": works("Vault", "it is deleted with its backups in a few seconds"),
+    "Erased": told("Vault", "all that it had stored is gone"),
+    "Erasing": works("Vault", "a mover deletes all that is stored"),
     "EndNotSeen": told("Task", "its object is gone, and the operator did not see how that ended", "`kubectl get backups`, and the Vault's `status.trash`, show what is there."),
+    "ObjectsLocked": waits("Vault", "some of what is to be deleted is locked until the time that the message has", "Wait, as it is tried each hour; or set `deletionPolicy: Retain` to let the Vault go and leave what is stored."),
+    "RemovingBackups": works("Vault", "its Backups go before what is stored; Restores at work are waited for"),
+    "StoredElsewhere": told("Backup, Task", "only the object goes: its data lies at the place of a former Vault of that name, and stays"),
     "InUse": waits("Backup", "a Restore reads the Backup that is to be deleted", "Nothing: it is deleted when the Restore has ended. Cancel the Restore to have it at once."),
 }  # fmt: skip
 

@@ -37,7 +37,7 @@ OVER = {
     "Restore": (*ENDED, RESTORED, ROLLING_BACK, ROLLED_BACK, "Deleting"),
 }
 # Deletions that take the object and leave the data, as they have said themselves.
-DATA_STAYS = ("DataKept", "OwnedElsewhere")
+DATA_STAYS = ("DataKept", "OwnedElsewhere", "StoredElsewhere")
 
 
 def tasks_of(kind: str, obj: Object, status: dict[str, Any], now: datetime) -> list[Record]:

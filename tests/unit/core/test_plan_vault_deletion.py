@@ -88,7 +88,12 @@ def test_f18_only_what_is_shown_or_written_deletes(spec: Any, shown: Any, observ
     ids=["Retain", "namespace", "namespace-late", "Retain-late", "never-stored", "anothers-place", "keep"],
 )
 def test_f18_what_is_not_meant_lets_go_at_once(view: DeletionView) -> None:
-    assert decide_deletion(view) == Step(done=True)
+    step = decide_deletion(view)
+    assert (step.done, step.action, step.deletion) == (True, None, None)
+    # Where the data is, is said; unless nothing can be, or nothing is there.
+    stays = not view.leaving and view.vault.status and view.vault.status.store_id and view.problem is None
+    assert step.reason == ("DataKept" if stays else "")
+    assert not stays or "s3://b/v" in step.message
 
 
 def test_a_vault_made_again_does_not_own_the_former_ones_backups() -> None:
