@@ -266,7 +266,9 @@ def test_a6_killed_at_every_write_the_deletion_goes_on(env: EmbeddedEnvironment)
     assert len(jobs) == len(set(jobs))
 
 
-@pytest.mark.parametrize(("status_code", "after_effect"), [(500, False), (0, True)])
+@pytest.mark.parametrize(
+    ("status_code", "after_effect"), [pytest.param(500, False, marks=pytest.mark.soak), (0, True)]
+)
 def test_a6_every_write_of_a_deletion_fails_once(
     env: EmbeddedEnvironment, status_code: int, after_effect: bool
 ) -> None:

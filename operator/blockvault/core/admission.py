@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from blockvault.api import Vault, parse_quantity
+from blockvault.api import Backup, Vault, parse_quantity
 
 from .decision import QUEUED, Missing, Refusal
 from .naming import SNAPSHOT_CLASS_LABEL
@@ -43,6 +43,21 @@ def check_vault(name: str, vault: Vault | None) -> Refusal | Missing | None:
     if phase == "Deleting":
         return Refusal("VaultDeleting", f"Vault {name} is being deleted: name another one.")
     return Missing("VaultNotAvailable", f"Vault {name} is not Available: {cause}")
+
+
+def check_place(backup: Backup, vault: Vault | None) -> Refusal | Missing | None:
+    """Whether a Backup's data lies in the Vault of that name, or in a former one's that is gone (F18)."""
+    name, place = backup.spec.vault_ref.name, backup.status.location if backup.status else None
+    here = vault.status.location if vault and vault.status else None
+    if not place or here == place or (vault is not None and here is None):
+        return None
+    words = f"Backup {backup.metadata.name} lies at {place}"
+    adopt = "a Vault with that in spec.adopt shows it again, where its VaultClass allows adoption"
+    if vault is None:
+        return Missing(
+            "VaultNotFound", f"{words}, and Vault {name} does not exist in this namespace: {adopt}."
+        )
+    return Refusal("StoredElsewhere", f"{words}, where a former Vault {name} was: {adopt}.")
 
 
 def _check_capacity(vault: Vault) -> Refusal | None:

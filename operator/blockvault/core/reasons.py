@@ -201,7 +201,7 @@ DELETION = {
     "EndNotSeen": told("Task", "its object is gone, and the operator did not see how that ended", "`kubectl get backups`, and the Vault's `status.trash`, show what is there."),
     "ObjectsLocked": waits("Vault", "some of what is to be deleted is locked until the time that the message has", "Wait, as it is tried each hour; or set `deletionPolicy: Retain` to let the Vault go and leave what is stored."),
     "RemovingBackups": works("Vault", "its Backups go before what is stored; Restores at work are waited for"),
-    "StoredElsewhere": told("Backup, Task", "only the object goes: its data lies at the place of a former Vault of that name, and stays"),
+    "StoredElsewhere": stopped("Backup, Restore, Task", "a Backup's data lies at the place of a former Vault of that name; where it is deleted, only the object goes", "A Vault with `status.location` of the Backup in `spec.adopt` shows it again, where its class allows that."),
     "InUse": waits("Backup", "a Restore reads the Backup that is to be deleted", "Nothing: it is deleted when the Restore has ended. Cancel the Restore to have it at once."),
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from blockvault.api import Backup, Restore, Vault
 
-from .admission import Rival, check_vault
+from .admission import Rival, check_place, check_vault
 from .conditions import parse_timestamp
 from .decision import Decision, Missing, Outcome, Refusal, failed, recorded_outcome, still_waiting
 from .latest import Never
@@ -211,6 +211,8 @@ def check_source(view: RestoreView) -> Refusal | Missing | None:
     problem: Refusal | Missing | None = None
     if view.backup is not None or view.restore.spec.latest_of is None:
         problem = _check_backup(view)
+    if problem is None and view.backup is not None:
+        problem = check_place(view.backup, view.vault)
     problem = problem or check_vault(view.vault_name, view.vault)
     if problem is not None and problem.reason != "VaultFull":  # a full vault restores all the same
         return problem

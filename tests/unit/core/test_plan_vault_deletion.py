@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockvault.api import Backup, DeletionHold, MassDeletion, Vault, as_dict
+from blockvault.core.admission import check_place
 from blockvault.core.conditions import timestamp
-from blockvault.core.decision import Refusal
+from blockvault.core.decision import Missing, Refusal
 from blockvault.core.hold import Answer, VaultHoldView, decide_vault_hold
 from blockvault.core.plan_vault_deletion import (
     ERASED,
@@ -271,3 +272,15 @@ def test_what_other_clusters_keep_is_told() -> None:
         made.happen(rng)
     assert "2 volumes of other clusters stay: a/b, c/d." in made.status["deletion"]["message"]
     assert made.status["deletion"]["deletedBytes"] == 5
+
+
+def test_f18_a_backup_of_a_former_vault_says_where_it_lies() -> None:
+    found = check_place(backup("a", location="s3://b/old"), vault(deleted=None))
+    assert isinstance(found, Refusal)
+    assert found.reason == "StoredElsewhere"
+    assert "lies at s3://b/old" in found.message
+    gone = check_place(backup("a"), None)
+    assert isinstance(gone, Missing)
+    assert (gone.reason, "spec.adopt" in gone.message) == ("VaultNotFound", True)
+    assert check_place(backup("a"), vault(deleted=None)) is None
+    assert check_place(backup("a", location=None), None) is None
