@@ -218,9 +218,7 @@ class JobController(Controller):
             devices[device["devicePath"]] = str(self.files.volume(volume["spec"]["csi"]["volumeHandle"]))
         tokens = _write_tokens(pod, folder)
         self._mount(pod, folder / "request", devices, tokens)
-        self._mounted[pod["metadata"]["name"]] = lambda: self._mount(
-            pod, folder / "request", devices, tokens
-        )
+        self._mounted[pod["metadata"]["name"]] = lambda: self._mount(pod, folder / "request", devices, tokens)
         command = container.get("command") or ["python", "-m", "blockvault"]  # the image's entry point
         command = [
             sys.executable if command[0] == "python" else command[0],
