@@ -29,7 +29,7 @@ set -e
 chown postgres /data
 {AS} sh -ec '
   test -f /data/pg/PG_VERSION || initdb --data-checksums -A trust /data/pg >/dev/null
-  exec postgres -D /data/pg -k /tmp -c listen_addresses= -c shared_buffers=64MB -c checkpoint_timeout=30s
+  exec postgres -D /data/pg -k /tmp -c listen_addresses= -c shared_buffers=64MB -c checkpoint_timeout=30s -c max_wal_size=192MB
 '
 """
 LOG = """
@@ -115,7 +115,7 @@ def test_c8_every_backup_of_a_working_database_is_a_database(
     kube.apply(claim("data", size="1Gi", storage_class="bv-wait", mode="Filesystem"), database("data"))
     original = Postgres(kube, "db-0")
     original.ready()
-    scale = 2 if rounds < 10 else 10
+    scale = 2 if rounds < 10 else 8
     original.shell(f"pgbench -iq -s {scale} postgres 2>/dev/null")
     original.sql("CREATE TABLE log(client int, n int, PRIMARY KEY (client, n));")
     original.sql("".join(f"INSERT INTO log VALUES ({client}, 1);" for client in range(CLIENTS)))
