@@ -334,7 +334,7 @@ class VaultStatus(BaseStatus):
     """The policy as it is applied."""
     next_run: str | None = None
     """When the policy runs next."""
-    anomalies: Annotated[list[Anomaly], Field(max_length=64)] | None = None
+    anomalies: Annotated[list[Anomaly], Field(max_length=1024)] | None = None
     """Backups that hold expiry up until somebody has looked, and those that somebody has looked at."""
     last_run_now: str | None = None
     """The value of the annotation blockvault.dev/run-now that was obeyed last."""

@@ -42,7 +42,7 @@ async def reconcile_runs(context: Context, namespace: str, name: str) -> float |
         words = f"{claim} at {skipped.slot}: {skipped.message}"
         await operations.tell_vault(context, obj["metadata"], skipped.reason, words)
         context.note_tasks([skipped_task(vault, claim, skipped, context.clock())])
-    leaving = await _plan_leaving(context, vault, held, view)
+    leaving = await _plan_leaving(context, vault, held, view, plan.anomalies.held)
     for verdict in leaving.remove:
         await _remove(context, verdict, view.backups)
     for reason, words in leaving.told:
@@ -63,11 +63,13 @@ async def reconcile_runs(context: Context, namespace: str, name: str) -> float |
     return min(plan.next_look, leaving.next_look or plan.next_look)
 
 
-async def _plan_leaving(context: Context, vault: Vault, held: Associations, view: RunView) -> LeavingPlan:
+async def _plan_leaving(
+    context: Context, vault: Vault, held: Associations, view: RunView, odd: frozenset[str]
+) -> LeavingPlan:
     vault_class = await class_of(context, vault)
     limit = (vault_class.spec.mass_deletion if vault_class else None) or MassDeletion()
     names = [line.name for line in held.lines]
-    return plan_leaving(LeavingView(view.now, vault, limit, held.left, names, view.backups))
+    return plan_leaving(LeavingView(view.now, vault, limit, held.left, names, view.backups, odd))
 
 
 async def _observe(context: Context, vault: Vault) -> tuple[Associations, RunView]:

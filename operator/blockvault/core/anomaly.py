@@ -8,7 +8,7 @@ figures and what is known of those before it, which may be gone since.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
@@ -32,8 +32,9 @@ EMPTY_CHANGED, EMPTY_STORED, EMPTY_STORED_BYTES = 0.5, 1 / 2000, 16 * 2**10
 REWRITTEN_CHANGED, GROWN, REWRITTEN_STORED, UNUSUAL = 0.8, 2.5, 0.25, 4
 # What is usual is said by the last backups before it, and by no fewer than so many.
 USUAL, LEAST_USUAL = 10, 2
-# Entries that a status has.
-MOST = 64
+# Entries that a status has: four for each claim that a vault may hold. What is dropped holds nothing any more, so each
+# volume keeps one of its own before any has two.
+MOST = 1024
 
 
 @dataclass(frozen=True)
@@ -145,25 +146,39 @@ def hold_up(verdict: Verdict) -> Verdict:
 
 
 def find_anomalies(
-    vault: Vault, lines: Iterable[ResourceStatus], by_claim: dict[str, list[Backup]]
+    vault: Vault, lines: Iterable[ResourceStatus], by_volume: Mapping[str, list[Backup]]
 ) -> Anomalies:
-    """Judge the Backups that are new, and remember those that were odd until they are acknowledged or gone."""
-    present = {b.metadata.name: (b, claim) for claim, found in by_claim.items() for b in found}
+    """Judge the Backups that are new, and remember those that were odd until they are acknowledged or gone.
+
+    `by_volume`: all of the vault's, also those of claims that it does not name any more: leaving lifts no hold.
+    """
+    namespace = str(vault.metadata.namespace)
+    present = {b.metadata.name: (b, volume) for volume, found in by_volume.items() for b in found}
     former = (vault.status.anomalies if vault.status else None) or []
     kept = {each.backup: each for each in former if _is_there(each, present)}
     new: list[Anomaly] = []
     activity: dict[str, Activity] = {}
     for line in lines:
-        runs = [run for b in by_claim[line.name] if (run := run_of(b)) is not None]
+        backups = by_volume.get(volume_name(namespace, line.name), [])
+        runs = [run for b in backups if (run := run_of(b)) is not None]
         signs, activity[line.name] = judge_runs(runs, line.activity)
         new += [_entry(vault, sign, present[sign.name][0]) for sign in signs if sign.name not in kept]
     entries = [_acknowledged(each, vault, present[each.backup][0]) for each in [*kept.values(), *new]]
-    entries.sort(key=lambda each: each.acknowledged)  # what waits for somebody comes first
-    namespace = str(vault.metadata.namespace)
-    held = frozenset(
-        volume_name(namespace, present[each.backup][1]) for each in entries if not each.acknowledged
-    )
+    volume = {each.backup: present[each.backup][1] for each in entries}
+    entries = _by_need(entries, volume)
+    held = frozenset(volume[each.backup] for each in entries if not each.acknowledged)
     return Anomalies(entries[:MOST], [each for each in entries if each in new], activity, held)
+
+
+def _by_need(entries: list[Anomaly], volume: dict[str, str]) -> list[Anomaly]:
+    """What waits for somebody comes first, and of that the first of each volume."""
+    firsts: dict[str, str] = {}
+    for each in entries:
+        if not each.acknowledged:
+            firsts.setdefault(volume[each.backup], each.backup)
+    return sorted(
+        entries, key=lambda each: (each.acknowledged, firsts.get(volume[each.backup]) != each.backup)
+    )
 
 
 def expiry_words(entries: Iterable[Anomaly]) -> str | None:

@@ -30,7 +30,10 @@ MOST_LEAVING = 512
 
 @dataclass(frozen=True)
 class LeavingView:
-    """`left`: names that the vault held until now; `wanted`: those that it names or selects. `backups`: all of its."""
+    """`left`: names that the vault held until now; `wanted`: those that it names or selects. `backups`: all of its.
+
+    `odd`: volumes of which nothing is removed, as an odd backup of theirs waits for somebody to look (core.anomaly).
+    """
 
     now: datetime
     vault: Vault
@@ -38,6 +41,7 @@ class LeavingView:
     left: list[str]
     wanted: Iterable[str]
     backups: list[Backup]
+    odd: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def plan_leaving(view: LeavingView) -> LeavingPlan:
             f"{CLAIM} {each.name} has left the vault: its backups go.",
         )
         for each in leaving
-        if each.allowed
+        if each.allowed and _volume(view, each) not in view.odd
         for backup in theirs[each.name]
         if not backup.metadata.deletion_timestamp and _ended(backup)
     ]
@@ -108,6 +112,10 @@ def backups_of(vault: Vault, resource: LeavingResource, backups: Iterable[Backup
         and b.metadata.creation_timestamp <= since
         and not (b.status and b.status.cluster)
     ]
+
+
+def _volume(view: LeavingView, resource: LeavingResource) -> str:
+    return volume_name(str(view.vault.metadata.namespace), resource.name)
 
 
 def _ended(backup: Backup) -> bool:
@@ -158,9 +166,9 @@ def _due(each: LeavingResource, limit: MassDeletion) -> datetime:
 
 
 def _next_look(view: LeavingView, leaving: list[LeavingResource], hold: DeletionHold | None) -> float | None:
-    if hold is not None or any(each.allowed for each in leaving):
+    if hold is not None or any(each.allowed and _volume(view, each) not in view.odd for each in leaving):
         return LOOK_SECONDS
-    waits = [(_due(each, view.limit) - view.now).total_seconds() for each in leaving]
+    waits = [(_due(each, view.limit) - view.now).total_seconds() for each in leaving if not each.allowed]
     return max(1.0, min(waits) + 0.5) if waits else None
 
 

@@ -150,7 +150,7 @@ def plan_runs(view: RunView) -> RunPlan:
             if due.skipped is not None:
                 skipped.append((line.name, due.skipped))
         lines.append(updated)
-    anomalies = find_anomalies(view.vault, lines, by_claim)
+    anomalies = find_anomalies(view.vault, lines, by_volume)
     lines = [line.model_copy(update={"activity": anomalies.activity[line.name]}) for line in lines]
     verdicts, expiry = _verdicts(view, applied, by_volume, anomalies)
     if applied is not None and view.policy is not None and applied.state in ("Applied", "Disabled"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockvault.core.anomaly import EMPTY, LEAST_USED, REWRITTEN, Run, judge_runs
+from blockvault.core.conditions import timestamp
 
 from .runs import World, policy
 
@@ -176,3 +178,50 @@ def test_f20_each_is_judged_once() -> None:
     for name in sorted(world.backups, key=lambda n: world.backups[n]["status"]["slot"])[1:3]:
         del world.backups[name]
     assert world.look().anomalies.entries == []
+
+
+def test_f20_no_claim_of_many_is_forgotten_at_the_second_look() -> None:
+    claims = tuple(f"db{n}" for n in range(256))
+    world = Recording(policy({"count": 2}), claims)
+    world.turn()
+    for day, (changed, stored) in enumerate([(100, 50), (3, 1), (3, 1), (100, 90)], start=7):
+        world.at(f"07-{day:02} 02:00")
+        for name in world.turn(end=False):
+            world.end(name, kind="Full" if day == 7 else "Incremental")
+            figures = {"bytesChanged": int(changed * GIB), "bytesStored": int(stored * GIB)}
+            world.backups[name]["status"]["volumes"] = [{"claim": "db", **figures}]
+    plan = world.look()
+    assert len(plan.anomalies.held) == 256
+    world.record(plan)
+    plan = world.look()
+    assert (len(plan.anomalies.held), plan.remove) == (256, [])
+
+
+def test_f20_beyond_all_bounds_each_volume_keeps_a_hold() -> None:
+    world = Recording(policy({"count": 99}), ("a",))
+    history(world)
+    world.status["anomalies"] = []
+    for number in range(1024):
+        name = f"x-{number}"
+        meta = {"name": name, "namespace": "shop", "uid": name, "creationTimestamp": timestamp(START)}
+        spec = {"vaultRef": {"name": "disks"}, "resource": {"kind": "PersistentVolumeClaim", "name": "b"}}
+        world.backups[name] = {"metadata": meta, "spec": spec, "status": {"phase": "Available"}}
+        token = hashlib.sha256(f"anomaly/{name}".encode()).hexdigest()[:8]
+        entry = {"backup": name, "token": token, "reason": EMPTY, "message": "m"}
+        world.status["anomalies"].append(entry)
+    back_up(world, 10, 100, 90)
+    assert len(world.status["anomalies"]) == 1024
+    assert world.look().anomalies.held == {"shop/a", "shop/b"}
+
+
+def test_f20_taking_a_claim_out_of_its_vault_lifts_no_hold() -> None:
+    world = Recording(policy({"count": 2}), ("db", "web"), states={"web": "Waiting"})
+    history(world)
+    odd = back_up(world, 10, 100, 90)
+    world.turn()
+    world.status["resources"] = [r for r in world.status["resources"] if r["name"] == "web"]
+    for _ in range(2):
+        plan = world.look()
+        assert [each.backup for each in plan.anomalies.entries] == [odd]
+        assert len(plan.anomalies.held) == 1
+        world.record(plan)

@@ -30,6 +30,7 @@ class World:
     removed: set[str] = field(default_factory=set)
     told: list[str] = field(default_factory=list)
     backups: dict[str, Backup] = field(default_factory=dict)
+    odd: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.named = set(self.counts)
@@ -58,7 +59,9 @@ class World:
         vault = Vault.model_validate({"metadata": meta, "spec": spec, "status": self.status})
         self.named -= left
         plan = plan_leaving(
-            LeavingView(self.now, vault, LIMIT, sorted(left), self.named, list(self.backups.values()))
+            LeavingView(
+                self.now, vault, LIMIT, sorted(left), self.named, list(self.backups.values()), self.odd
+            )
         )
         for verdict in plan.remove:
             self.removed.add(verdict.name)
@@ -207,3 +210,15 @@ def test_a7_what_the_vault_wants_never_loses_a_backup(counts: list[int], acts: l
             assert len(now) * 100 <= 30 * here, "many are held"
         assert plan.hold is None or plan.leaving
     assert len(world.backups) + len(world.removed) == total
+
+
+def test_f20_what_an_odd_backup_holds_does_not_go_with_its_claim_either() -> None:
+    world = World({"db": 2, "web": 1, "other": 10})
+    world.look({"db", "web"})
+    world.odd = frozenset({"shop/db"})
+    world.later(minutes=10)
+    assert {v.name for v in world.look().remove} == {"web-0"}
+    # It is no reason to look every few seconds.
+    assert world.look().next_look is None
+    world.odd = frozenset()
+    assert {v.name for v in world.look().remove} == {"db-0", "db-1"}
