@@ -147,6 +147,28 @@ def test_f18_without_delete_the_data_stays_and_is_adopted(env: EmbeddedEnvironme
         env.wait_for("backup", name, phase_is("Available"), timeout=60)
 
 
+def test_f18_retain_keeps_the_data_of_backups_that_are_going_already(env: EmbeddedEnvironment) -> None:
+    """Their Vault is not gone yet, and no hold counts so few."""
+    cluster = env.cluster
+    cluster.start_operator()
+    body = vault()
+    body["metadata"]["finalizers"] = ["test/held"]
+    env.apply(body)
+    location = make(env, "b1", "b2", "b3")
+    cluster.faults.hold_movers = True
+    env.apply(manifests.restore("r", "b3", "copy", env.storage_class, "4Mi"))
+    env.wait_for("restore", "r", phase_is("Restoring"), timeout=30)
+    env.delete("vault", "v")
+    env.wait_for("backup", "b1", gone, timeout=60)
+    env.wait_for("backup", "b3", lambda b: (b or {})["status"].get("reason") == "InUse", timeout=30)
+    env.apply(vault(deletionPolicy="Retain"))
+    cluster.until(lambda: status(env).get("reason") == "DataKept", "it lets go", 30)
+    cluster.faults.hold_movers = False
+    env.wait_for("backup", "b3", gone, timeout=60)
+    assert env.get("vault", "v"), "it is there still"
+    assert stored(env, location) == 3
+
+
 def test_f11_a_vault_with_many_backups_waits_for_a_word(env: EmbeddedEnvironment) -> None:
     cluster = env.cluster
     cluster.start_operator()

@@ -13,7 +13,7 @@ from blockvault.core.hold import Answer
 from blockvault.core.naming import volume_name
 from blockvault.core.objects import Object
 from blockvault.core.plan_backup import next_cleaning
-from blockvault.core.plan_vault_deletion import deletes_data, own_backups
+from blockvault.core.plan_vault_deletion import deletes_data, keeps_data, own_backups
 from blockvault.engine import EngineError, OwnedElsewhere
 from blockvault.stores import StoreError
 
@@ -23,7 +23,7 @@ from .context import Context, catalogue_key
 from .hold import answer_for, counts, note_deletion
 from .leaving import is_leaving
 from .places import vault_place
-from .resources import BACKUPS, RESTORES
+from .resources import BACKUPS, RESTORES, VAULTS
 from .templates import Owner
 from .upkeep import want_upkeep
 
@@ -53,7 +53,7 @@ async def delete_backup(context: Context, obj: Object) -> float | None:
         )
         await _say(context, obj, "VaultDeleting", message)
         return RETRY_SECONDS
-    if not leaving and not together and view.vault is not None:
+    if not leaving and not together and view.vault is not None and not keeps_data(view.vault):
         answer, message = await _answer(context, backup, view.vault)
         if answer is Answer.WAIT:
             await _say(context, obj, "DeletionHeld", message)
@@ -66,10 +66,9 @@ async def delete_backup(context: Context, obj: Object) -> float | None:
         return 1.0
     if leaving or together:
         return None
-    if view.vault is None:  # without its Vault there is no way to the data: it stays (F18)
-        await _say(
-            context, obj, "DataKept", "Only this object goes, the stored data stays: its Vault is gone."
-        )
+    if view.vault is None or keeps_data(view.vault):  # what its Vault leaves, it leaves too (F18)
+        words = "Only this object goes, the stored data stays: its Vault is gone, or goes and leaves it."
+        await _say(context, obj, "DataKept", words)
         return None
     if answer is Answer.KEEP_DATA:
         await _say(
@@ -113,6 +112,9 @@ async def _delete_stored(
             found = await context.stores.find_operation(place.access, volume, owner.uid)
             backup_id = str(found["backupId"]) if found else None
         if backup_id is not None:
+            current = await context.gateway.get(VAULTS, vault.metadata.name, vault.metadata.namespace)
+            if current is None or current["metadata"].get("deletionTimestamp"):
+                return 1.0  # it is being deleted since then, and says anew what becomes of the data
             await context.stores.delete_backup(place.access, volume, backup_id, keep_seconds=keep)
     except OwnedElsewhere as error:
         # Two clusters on one store never delete each other's backups (F5).

@@ -109,6 +109,11 @@ def deletes_data(vault: Vault) -> bool:
     return bool(vault.metadata.deletion_timestamp) and has_store and deletion_policy(vault) == "Delete"
 
 
+def keeps_data(vault: Vault | None) -> bool:
+    """Whether the Vault is gone or going without its backups: then no Backup takes its data either."""
+    return vault is None or (bool(vault.metadata.deletion_timestamp) and not deletes_data(vault))
+
+
 def wants_store(view: DeletionView) -> bool:
     """Whether the next step depends on whether the store answers."""
     deletion = view.deletion

@@ -191,7 +191,7 @@ BOTH = {
 }  # fmt: skip
 
 DELETION = {
-    "DataKept": told("Backup, Vault, Task", "only the object goes, the stored data stays: its Vault is gone, or a held mass deletion was answered so", "Nothing; to have it deleted, make a Vault that adopts the place, and delete the Backup that it shows."),
+    "DataKept": told("Backup, Vault, Task", "only the object goes, the stored data stays: its Vault is gone or leaves it, or a held mass deletion was answered so", "Nothing; to have it deleted, make a Vault that adopts the place, and delete the Backup that it shows."),
     "Deleted": told("Task", "it was deleted"),
     "DeletedMeanwhile": told("Task", "its object was deleted before it had ended", f"Nothing, if that was meant; else {NEW}."),
     "DeletionHeld": waits("Backup, Vault", "too many backups are deleted at once; the rest waits for a word", "`kubectl get vault NAME -o jsonpath='{.status.deletionHold.message}'` has the commands to go on, or to keep the data."),
