@@ -13,7 +13,7 @@ from blockvault.core.hold import Answer
 from blockvault.core.naming import volume_name
 from blockvault.core.objects import Object
 from blockvault.core.plan_backup import next_cleaning
-from blockvault.core.plan_vault_deletion import deletes_data, keeps_data, own_backups
+from blockvault.core.plan_vault_deletion import deletes_data, keeps_data, own_backups, waits_for_vault
 from blockvault.engine import EngineError, OwnedElsewhere
 from blockvault.stores import StoreError
 
@@ -28,6 +28,8 @@ from .templates import Owner
 from .upkeep import want_upkeep
 
 RETRY_SECONDS = 5.0
+# How soon a Backup looks whether its Vault, which is held, goes on; it is woken then.
+VAULT_SECONDS = 60.0
 DAY_SECONDS = 86400.0
 
 
@@ -37,6 +39,12 @@ async def delete_backup(context: Context, obj: Object) -> float | None:
     owner = owner_of(backup)
     leaving = await is_leaving(context, BACKUPS, owner.namespace)
     if not leaving:
+        ref = backup.spec.vault_ref.name
+        found_vault = await context.gateway.get(VAULTS, ref, owner.namespace)
+        if waits_for_vault(Vault.model_validate(found_vault) if found_vault else None, backup):
+            message = f"Vault {ref} is being deleted: this Backup goes with it, not before."
+            await _say(context, obj, "VaultDeleting", message)
+            return VAULT_SECONDS
         user = await _restore_in_progress(context, backup)
         if user:
             message = f"Restore {user} reads this Backup: it is deleted when the Restore has ended."
@@ -47,12 +55,8 @@ async def delete_backup(context: Context, obj: Object) -> float | None:
     # With its Vault it goes when that says so, and its data with all the rest.
     together = vault is not None and deletes_data(vault) and bool(own_backups(vault, [backup]))
     answer = Answer.GO_ON
-    if together and not leaving and not (vault and vault.status and vault.status.deletion):
-        message = (
-            f"Vault {backup.spec.vault_ref.name} is being deleted: this Backup goes with it, not before."
-        )
-        await _say(context, obj, "VaultDeleting", message)
-        return RETRY_SECONDS
+    if not leaving and waits_for_vault(vault, backup):
+        return 0.0  # its Vault is being deleted since just now
     if not leaving and not together and view.vault is not None and not keeps_data(view.vault):
         answer, message = await _answer(context, backup, view.vault)
         if answer is Answer.WAIT:

@@ -10,7 +10,7 @@ from typing import Any
 from blockvault.api import DeletionHold, MassDeletion, Restore, Vault, as_dict
 from blockvault.core.conditions import ready_conditions, remove_condition, set_condition
 from blockvault.core.decision import Missing, Refusal
-from blockvault.core.hold import Answer, VaultHoldView, decide_vault_hold, standing_hold
+from blockvault.core.hold import Answer, VaultHoldView, answer_of, decide_vault_hold, standing_hold
 from blockvault.core.plan_upkeep import Action as Upkeep
 from blockvault.core.plan_vault_deletion import (
     BATCH,
@@ -18,6 +18,7 @@ from blockvault.core.plan_vault_deletion import (
     DeletionView,
     Step,
     decide_deletion,
+    deleted_together,
     deletes_data,
     own_backups,
     run_of,
@@ -29,9 +30,12 @@ from blockvault.stores import StoreError
 from . import operations
 from .context import Context, utc_now
 from .leaving import is_leaving
-from .places import Place, vault_place
+from .places import Place, class_of, vault_place
 from .resources import BACKUPS, RESTORES, VAULTS
 from .upkeep import observe_run, perform
+
+# Vaults that are gone are remembered for so long, from their deletion on: no class counts over more than a day.
+REMEMBERED = timedelta(days=2)
 
 
 async def delete_vault(context: Context, namespace: str, name: str, uid: str) -> float | None:
@@ -46,27 +50,27 @@ async def delete_vault(context: Context, namespace: str, name: str, uid: str) ->
         if step.reason:
             await operations.write_status(context, VAULTS, obj, _status(vault, step))
         if vault.status and vault.status.deletion:
-            context.deleted_vaults.append((utc_now(), namespace))
+            context.deleted_vaults.append((vault.metadata.deletion_timestamp or utc_now(), namespace))
         context.wakeups.wake_all()  # others may have waited for its place
         return None
     if step.reason and deletes_data(vault) and not view.leaving:
         await operations.write_status(context, VAULTS, obj, _status(vault, step))
+    if view.deletion is None and step.deletion is not None:
+        for backup in view.backups:
+            context.wakeups.wake(backup.metadata.uid)  # some wait for this
     if step.action is not None:
         await _perform(context, vault, view, step.action)
     return step.requeue
 
 
 async def _observe(context: Context, vault: Vault) -> DeletionView:
-    meta = vault.metadata
+    leaving = await is_leaving(context, VAULTS, str(vault.metadata.namespace))
+    view, hold = DeletionView(utc_now(), vault, leaving), standing_hold(vault)
+    waits = hold is not None and view.deletion is None and answer_of(vault, hold) is Answer.WAIT
+    if waits and not leaving and deletes_data(vault):
+        return replace(view, hold=(Answer.WAIT, hold))  # many may wait so: no more is looked at
     run = await observe_run(context, vault, run_of(vault))
-    view = DeletionView(
-        utc_now(),
-        vault,
-        await is_leaving(context, VAULTS, str(meta.namespace)),
-        job=run.job,
-        pods=run.pods,
-        has_secret=run.has_secret,
-    )
+    view = replace(view, job=run.job, pods=run.pods, has_secret=run.has_secret)
     if view.leaving or not deletes_data(vault):
         return view
     place = await vault_place(context, vault)
@@ -77,7 +81,8 @@ async def _observe(context: Context, vault: Vault) -> DeletionView:
         backups=backups,
         restores=await _restores(context, vault, {b.metadata.name for b in backups}),
     )
-    stored = 0
+    status = vault.status
+    stored = ((status.backups or 0) + (status.in_trash or 0)) if status else 0
     if isinstance(place, Place) and wants_store(view):
         try:
             found = await context.stores.check(place.access)
@@ -85,41 +90,22 @@ async def _observe(context: Context, vault: Vault) -> DeletionView:
         except (StoreError, EngineError) as error:
             words = f"{place.storage.location}: {error} {error.remedy}"
             view = replace(view, problem=Refusal(error.reason, words))
-    if view.deletion is None and view.problem is None and isinstance(place, Place):
-        view = replace(view, hold=await _hold(context, vault, place, max(stored, len(backups))))
-    elif view.deletion is None and (hold := standing_hold(vault)) is not None:
-        view = replace(view, hold=(Answer.WAIT, hold))
+    if view.deletion is None:
+        # Also while nothing can be deleted: what is many now is many when it can.
+        view = replace(view, hold=await _hold(context, vault, max(stored, len(backups))))
     return view
 
 
-async def _hold(
-    context: Context, vault: Vault, place: Place, stored: int
-) -> tuple[Answer, DeletionHold | None]:
-    vault_class = place.storage.vault_class
+async def _hold(context: Context, vault: Vault, stored: int) -> tuple[Answer, DeletionHold | None]:
+    vault_class = await class_of(context, vault)
     limit = (vault_class.spec.mass_deletion if vault_class else None) or MassDeletion()
-    now, namespace = utc_now(), str(vault.metadata.namespace)
-    since = now - timedelta(minutes=limit.minutes)
+    now = utc_now()
     everyone = [Vault.model_validate(v) for v in await context.gateway.list_objects(VAULTS)]
-    going = [
-        str(v.metadata.namespace)
-        for v in everyone
-        if deletes_data(v) and v.metadata.deletion_timestamp and v.metadata.deletion_timestamp >= since
-        if v.metadata.uid != vault.metadata.uid
-        if v.status and ((v.status.backups or 0) + (v.status.in_trash or 0) or v.status.deletion)
-    ]
-    context.deleted_vaults = [each for each in context.deleted_vaults if each[0] >= since]
-    gone = [where for _, where in context.deleted_vaults]
-    counted = [*going, *gone, namespace]
+    context.deleted_vaults = [each for each in context.deleted_vaults if each[0] >= now - REMEMBERED]
+    counted, gone = deleted_together(vault, everyone, context.deleted_vaults, limit)
+    here = counted.count(str(vault.metadata.namespace))
     return decide_vault_hold(
-        VaultHoldView(
-            now,
-            vault,
-            limit,
-            stored,
-            counted.count(namespace),
-            len(counted),
-            len(everyone) + len(gone),
-        )
+        VaultHoldView(now, vault, limit, stored, here, len(counted), len(everyone) + gone)
     )
 
 

@@ -103,17 +103,15 @@ def _vault_token(vault: Vault) -> str:
 
 def _why_held(view: VaultHoldView) -> str | None:
     """A Vault that goes takes all it has: of five backups on that is many, whatever share the class allows but all."""
-    percent, minutes = view.limit.percent, view.limit.minutes
+    percent = view.limit.percent
     if not view.stored or percent == 100:
         return None
     if view.stored >= LEAST:
         return f"The Vault is deleted with all of its {view.stored} backups."
     if view.here > 1:
-        return (
-            f"{view.here} Vaults of this namespace are deleted with their backups within {minutes} minutes."
-        )
+        return f"{view.here} Vaults of this namespace are deleted with their backups at the same time."
     if view.everywhere >= LEAST and view.everywhere * 100 > percent * view.vaults:
-        return f"{view.everywhere} of {view.vaults} Vaults are deleted with their backups within {minutes} minutes."
+        return f"{view.everywhere} of {view.vaults} Vaults are deleted with their backups at the same time."
     return None
 
 

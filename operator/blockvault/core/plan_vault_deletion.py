@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from blockvault.api import Backup, DeletionHold, UpkeepStatus, Vault, VaultDeletion
+from blockvault.api import Backup, DeletionHold, MassDeletion, UpkeepStatus, Vault, VaultDeletion
 
 from .conditions import parse_timestamp, timestamp
 from .decision import Missing, Outcome, Refusal, failed
@@ -32,6 +32,8 @@ BATCH = 50
 NAMED = 3
 ERASED, LOCKED = "Erased", "ObjectsLocked"
 STEP_SECONDS, LOOK_SECONDS = 1.0, 5.0
+# What is held is woken by the word.
+HELD_SECONDS = 60.0
 
 
 class Action(StrEnum):
@@ -114,6 +116,38 @@ def keeps_data(vault: Vault | None) -> bool:
     return vault is None or (bool(vault.metadata.deletion_timestamp) and not deletes_data(vault))
 
 
+def waits_for_vault(vault: Vault | None, backup: Backup) -> bool:
+    """Whether a Backup that is deleted waits for its Vault, which is to take it along and has not begun."""
+    begun = vault is not None and vault.status is not None and vault.status.deletion is not None
+    return vault is not None and not begun and deletes_data(vault) and bool(own_backups(vault, [backup]))
+
+
+def deleted_together(
+    vault: Vault, everyone: Iterable[Vault], gone: Iterable[tuple[datetime, str]], limit: MassDeletion
+) -> tuple[list[str], int]:
+    """Namespaces of the Vaults that are deleted with their data as this one is, itself first; and how many are gone.
+
+    What counts is when each was deleted, not when somebody looks: an operator that was away sees as many. One of which
+    nothing is erased yet counts always. `gone`: those that went with their data, with the times of their deletion.
+    """
+    meta, while_ = vault.metadata, timedelta(minutes=limit.minutes)
+
+    def near(moment: datetime) -> bool:
+        return abs(moment - (meta.deletion_timestamp or moment)) <= while_
+
+    def counts(each: Vault) -> bool:
+        status, moment = each.status, each.metadata.deletion_timestamp
+        if status is None or moment is None or each.metadata.uid == meta.uid or not deletes_data(each):
+            return False
+        if status.deletion is not None:
+            return near(moment) or not status.deletion.run
+        return bool((status.backups or 0) + (status.in_trash or 0))
+
+    here = [str(each.metadata.namespace) for each in everyone if counts(each)]
+    past = [where for moment, where in gone if near(moment)]
+    return [str(meta.namespace), *here, *past], len(past)
+
+
 def wants_store(view: DeletionView) -> bool:
     """Whether the next step depends on whether the store answers."""
     deletion = view.deletion
@@ -183,14 +217,14 @@ def words_of_exit(vault: Vault) -> str:
 
 def _begin(view: DeletionView) -> Step:
     answer, hold = view.hold
-    if view.problem is not None:
-        return _blocked(view, view.problem.reason, f"Nothing is deleted yet: {view.problem.message}")
     early = ((view.vault.metadata.deletion_timestamp or view.now) + SETTLE - view.now).total_seconds()
     if hold is None and early > 0:
         message = "The Vault is deleted with its backups in a few seconds."
         return Step("Deleting", message, requeue=min(early, SETTLE.total_seconds()) + 0.1)
     if answer is Answer.WAIT and hold is not None:
-        return Step("DeletionHeld", hold.message, hold=hold, stuck=True)
+        return Step("DeletionHeld", hold.message, hold=hold, stuck=True, requeue=HELD_SECONDS)
+    if view.problem is not None:
+        return _blocked(view, view.problem.reason, f"Nothing is deleted yet: {view.problem.message}")
     total = len(view.backups)
     begun = {"total": total, "left": total, "run": 0}
     return Step("RemovingBackups", _left(total, total), deletion=begun, requeue=0.0)
@@ -313,7 +347,8 @@ def _failure(view: DeletionView, outcome: Outcome) -> Step:
 
 
 def _blocked(view: DeletionView, reason: str, message: str, requeue: float = LOOK_SECONDS) -> Step:
-    return Step(reason, f"{message} {words_of_exit(view.vault)}", stuck=True, requeue=min(requeue, 60.0))
+    words = f"{message} {words_of_exit(view.vault)}"
+    return Step(reason, words, hold=view.hold[1], stuck=True, requeue=min(requeue, 60.0))
 
 
 def _clean(view: DeletionView) -> Step | None:

@@ -23,9 +23,12 @@ from blockvault.core.plan_vault_deletion import (
     DeletionView,
     Step,
     decide_deletion,
+    deleted_together,
     deletes_data,
     deletion_policy,
+    keeps_data,
     own_backups,
+    waits_for_vault,
 )
 
 from . import world
@@ -146,6 +149,58 @@ def test_f11_a_vault_or_several_are_held(
         later = vault("Delete", NOW, deletionHold=as_dict(hold))
         later.metadata.annotations["blockvault.dev/allow-deletion"] = hold.token
         assert decide_vault_hold(VaultHoldView(NOW, later, limit, 5))[0] is Answer.WAIT
+
+
+def others(*minutes: int, **status: Any) -> list[Vault]:
+    """Vaults with data that were deleted so many minutes after `vault()` was, by numbers."""
+    found = []
+    for number, after in enumerate(minutes):
+        each = vault("Delete", DELETED + timedelta(minutes=after), **({"backups": 4} | status))
+        each.metadata.uid = f"u{number}"
+        found.append(each)
+    return found
+
+
+def test_f11_those_deleted_together_are_counted_however_late_somebody_looks() -> None:
+    limit = MassDeletion(minutes=10)
+    mine = vault("Delete", DELETED - timedelta(days=1))
+    pruned = others(*[n - 1440 for n in range(-2, 3)])
+    assert deleted_together(mine, [mine, *pruned], [], limit) == (["shop"] * 6, 0)
+    # Those that have gone since count by when they were deleted, too.
+    gone = [(DELETED - timedelta(days=1, minutes=9), "shop"), (DELETED, "shop")]
+    assert deleted_together(mine, [mine], gone, limit) == (["shop"] * 2, 1)
+    # What waits counts at any time; what is erased since long ago, empty, kept or not deleted, does not.
+    assert len(deleted_together(mine, others(0, 500), [], limit)[0]) == 3
+    erasing = others(0, -1440, deletion={"total": 1, "left": 0, "run": 1})
+    assert len(deleted_together(mine, erasing, [], limit)[0]) == 2
+    idle = [*others(0, backups=0), *others(0, deletionPolicy="Retain")]
+    idle[1].spec.deletion_policy = None
+    assert deleted_together(mine, [*idle, vault("Delete", None, backups=3)], [], limit) == (["shop"], 0)
+
+
+def test_f11_a_hold_is_shown_and_answered_also_where_the_store_is_away() -> None:
+    away = Refusal("StoreUnreachable", "s3://b/v: no answer.")
+    answer, hold = decide_vault_hold(VaultHoldView(NOW, vault(), MassDeletion(), 5))
+    assert hold is not None
+    step = decide_deletion(DeletionView(NOW, vault(), problem=away, hold=(answer, hold)))
+    assert (step.reason, step.hold, step.deletion) == ("DeletionHeld", hold, None)
+    # The word for it is not forgotten while it cannot be obeyed.
+    step = decide_deletion(DeletionView(NOW, vault(), problem=away, hold=(Answer.GO_ON, hold)))
+    assert (step.reason, step.hold, step.deletion) == ("StoreUnreachable", hold, None)
+    step = decide_deletion(DeletionView(NOW, vault(), problem=away, hold=(Answer.KEEP_DATA, hold)))
+    assert (step.reason, step.done) == ("DataKept", True)
+
+
+def test_a_backup_waits_for_its_vault_until_that_begins() -> None:
+    assert waits_for_vault(vault(), backup("a"))
+    assert not waits_for_vault(vault(deletion={"total": 1, "left": 1}), backup("a"))
+    assert not waits_for_vault(vault(), backup("a", location="s3://b/old"))
+    assert not waits_for_vault(vault("Retain"), backup("a"))
+    assert not waits_for_vault(None, backup("a"))
+    assert keeps_data(None)
+    assert keeps_data(vault("Retain"))
+    assert not keeps_data(vault())
+    assert not keeps_data(vault("Retain", None))
 
 
 class World:
