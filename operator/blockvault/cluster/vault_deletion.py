@@ -22,6 +22,7 @@ from blockvault.core.plan_vault_deletion import (
     deletes_data,
     own_backups,
     run_of,
+    sharing,
     wants_store,
 )
 from blockvault.engine import EngineError
@@ -73,6 +74,10 @@ async def _observe(context: Context, vault: Vault) -> DeletionView:
     view = replace(view, job=run.job, pods=run.pods, has_secret=run.has_secret)
     if view.leaving or not deletes_data(vault):
         return view
+    everyone = [Vault.model_validate(v) for v in await context.gateway.list_objects(VAULTS)]
+    view = replace(view, shared=sharing(vault, everyone))
+    if view.shared:
+        return view
     place = await vault_place(context, vault)
     backups = own_backups(vault, await operations.backups_of(context, vault))
     view = replace(
@@ -92,15 +97,16 @@ async def _observe(context: Context, vault: Vault) -> DeletionView:
             view = replace(view, problem=Refusal(error.reason, words))
     if view.deletion is None:
         # Also while nothing can be deleted: what is many now is many when it can.
-        view = replace(view, hold=await _hold(context, vault, max(stored, len(backups))))
+        view = replace(view, hold=await _hold(context, vault, everyone, max(stored, len(backups))))
     return view
 
 
-async def _hold(context: Context, vault: Vault, stored: int) -> tuple[Answer, DeletionHold | None]:
+async def _hold(
+    context: Context, vault: Vault, everyone: list[Vault], stored: int
+) -> tuple[Answer, DeletionHold | None]:
     vault_class = await class_of(context, vault)
     limit = (vault_class.spec.mass_deletion if vault_class else None) or MassDeletion()
     now = utc_now()
-    everyone = [Vault.model_validate(v) for v in await context.gateway.list_objects(VAULTS)]
     context.deleted_vaults = [each for each in context.deleted_vaults if each[0] >= now - REMEMBERED]
     counted, gone = deleted_together(vault, everyone, context.deleted_vaults, limit)
     here = counted.count(str(vault.metadata.namespace))
@@ -148,9 +154,10 @@ def _status(vault: Vault, step: Step) -> dict[str, Any]:
 
 async def _perform(context: Context, vault: Vault, view: DeletionView, action: Action) -> None:
     if action is not Action.DELETE_BACKUPS:
+        assert vault.status is not None  # nothing is erased of a Vault whose store never answered
         number = run_of(vault)
         run = await observe_run(context, vault, number)
-        await perform(context, vault, run, Upkeep(action), "erase", number)
+        await perform(context, vault, run, Upkeep(action), "erase", number, storeId=vault.status.store_id)
         return
     present = [b.metadata for b in view.backups if not b.metadata.deletion_timestamp][:BATCH]
     await asyncio.gather(

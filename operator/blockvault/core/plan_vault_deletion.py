@@ -52,8 +52,9 @@ class DeletionView:
     """All that a decision about a Vault's deletion looks at; `now` is the time by which the API server stamps.
 
     `leaving`: its namespace or its definition goes too. `problem`: why the place cannot be worked on now. `backups`:
-    its own Backup objects. `restores`: names of Restores that read them now. `hold`: what the hold says. `job`,
-    `pods`, `has_secret`: of the run that erases, or of the last run of upkeep before it.
+    its own Backup objects. `shared`: another Vault that shows the same store. `restores`: names of Restores that read
+    its Backups now. `hold`: what the hold says. `job`, `pods`, `has_secret`: of the run that erases, or of the last run
+    of upkeep before it.
     """
 
     now: datetime
@@ -61,6 +62,7 @@ class DeletionView:
     leaving: bool = False
     problem: Refusal | Missing | None = None
     backups: list[Backup] = field(default_factory=list)
+    shared: str | None = None
     restores: list[str] = field(default_factory=list)
     hold: tuple[Answer, DeletionHold | None] = (Answer.GO_ON, None)
     job: Object | None = None
@@ -148,6 +150,22 @@ def deleted_together(
     return [str(meta.namespace), *here, *past], len(past)
 
 
+def sharing(vault: Vault, everyone: Iterable[Vault]) -> str | None:
+    """Namespace and name of another Vault that shows the same store: one place can be written in several ways."""
+    store = vault.status.store_id if vault.status else None
+    return next(
+        (
+            f"{each.metadata.namespace}/{each.metadata.name}"
+            for each in everyone
+            if store
+            and each.metadata.uid != vault.metadata.uid
+            and each.status
+            and each.status.store_id == store
+        ),
+        None,
+    )
+
+
 def wants_store(view: DeletionView) -> bool:
     """Whether the next step depends on whether the store answers."""
     deletion = view.deletion
@@ -177,7 +195,7 @@ def decide_deletion(view: DeletionView) -> Step:
     """The next step. One thing at a time: looking again after it asks for the rest."""
     another = view.problem is not None and view.problem.reason == "LocationInUse"
     keeps = view.hold[0] is Answer.KEEP_DATA and view.deletion is None
-    if view.leaving or another or keeps or not deletes_data(view.vault):
+    if view.leaving or another or keeps or view.shared or not deletes_data(view.vault):
         return _clean(view) or _let_go(view)
     deletion = view.deletion
     if deletion is None:
@@ -201,6 +219,11 @@ def _let_go(view: DeletionView) -> Step:
         return Step(done=True)
     if view.problem is not None and view.problem.reason == "LocationInUse":
         return Step(done=True)
+    if view.shared and deletes_data(view.vault):
+        words = (
+            f"Only this object goes, what is stored at {place} stays: Vault {view.shared} has the same store."
+        )
+        return Step("StoreShared", words, done=True)
     message = f"Only this object goes, what is stored stays at {place}: a Vault with that in spec.adopt shows it again."
     return Step("DataKept", message, done=True)
 

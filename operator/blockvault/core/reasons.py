@@ -199,6 +199,7 @@ DELETION = {
     "Erased": told("Vault", "all that it had stored is gone"),
     "Erasing": works("Vault", "a mover deletes all that is stored"),
     "EndNotSeen": told("Task", "its object is gone, and the operator did not see how that ended", "`kubectl get backups`, and the Vault's `status.trash`, show what is there."),
+    "StoreShared": told("Vault", "only the object goes, the stored data stays: another Vault shows the same store, its place being written in another way", "Nothing; to have it deleted, delete that other Vault with `deletionPolicy: Delete`."),
     "ObjectsLocked": waits("Vault", "some of what is to be deleted is locked until the time that the message has", "Wait, as it is tried each hour; or set `deletionPolicy: Retain` to let the Vault go and leave what is stored."),
     "RemovingBackups": works("Vault", "its Backups go before what is stored; Restores at work are waited for"),
     "StoredElsewhere": stopped("Backup, Restore, Task", "a Backup's data lies at the place of a former Vault of that name; where it is deleted, only the object goes", "A Vault with `status.location` of the Backup in `spec.adopt` shows it again, where its class allows that."),

@@ -15,6 +15,7 @@ from typing import Any
 from blockvault.engine import (
     BLOCK_SIZE,
     BackupRequest,
+    BadRequest,
     ChangedList,
     Interrupted,
     Progress,
@@ -107,6 +108,12 @@ def _do(request: Request, note: Any) -> Any:
     if request.operation == UPKEEP:
         return upkeep(repository, request.budget, note)
     if request.operation == ERASE:
+        if repository.store_id != request.store_id:
+            raise BadRequest(
+                f"{repository.store.url} holds store {repository.store_id}, and not {request.store_id}",
+                remedy="Nothing is erased: the vault's place leads to another store than it did. Mend spec.storage or "
+                "its VaultClass, or set deletionPolicy: Retain.",
+            )
         return erase(repository, note)
     memory.keep_reads()
     have = request.have if request.have and repository.holds(request.volume, request.have) else None

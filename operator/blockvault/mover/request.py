@@ -45,7 +45,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Request:
-    """One piece of work; `budget` (bytes) for upkeep.
+    """One piece of work; `budget` (bytes) for upkeep; `store_id` for erasing: that of the only store that is meant.
 
     For a backup `full`, `meta`, and `asked`: whom to ask what changed, or `no_list`: why nobody is asked.
     For a restore `backup_id`, and `have`: the backup that the device holds, as far as is known.
@@ -61,6 +61,7 @@ class Request:
     backup_id: str = LATEST
     have: str | None = None
     budget: int = 0
+    store_id: str = ""
     asked: Asked | None = None
     no_list: str | None = None
 
@@ -107,6 +108,7 @@ def _parse(data: Any) -> Request:
         backup_id=data["backupId"] if operation == RESTORE else LATEST,
         have=data.get("have") if operation == RESTORE else None,
         budget=int(data.get("budget") or 0),
+        store_id=str(data["storeId"]) if operation == ERASE else "",
         asked=_asked(changed) if "service" in changed else None,
         no_list=changed.get("reason"),
     )

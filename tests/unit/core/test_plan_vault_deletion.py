@@ -28,6 +28,7 @@ from blockvault.core.plan_vault_deletion import (
     deletion_policy,
     keeps_data,
     own_backups,
+    sharing,
     waits_for_vault,
 )
 
@@ -85,18 +86,28 @@ def test_f18_only_what_is_shown_or_written_deletes(spec: Any, shown: Any, observ
         DeletionView(NOW, vault(), leaving=True, backups=[backup("a")]),
         DeletionView(NOW, vault(deletion={"total": 2, "left": 1}), leaving=True, backups=[backup("a")]),
         DeletionView(NOW, vault("Retain", deletion={"total": 2, "left": 1}), backups=[backup("a")]),
+        DeletionView(NOW, vault(deletion={"total": 2, "left": 0, "run": 1}), shared="shop/other"),
         DeletionView(NOW, vault(storeId=None), problem=Refusal("SecretInvalid", "x")),
         DeletionView(NOW, vault(), problem=Refusal("LocationInUse", "x")),
         DeletionView(NOW, vault(), hold=(Answer.KEEP_DATA, DeletionHold(token="t", since="s", message="m"))),
     ],
-    ids=["Retain", "namespace", "namespace-late", "Retain-late", "never-stored", "anothers-place", "keep"],
+    ids=[
+        "Retain",
+        "namespace",
+        "namespace-late",
+        "Retain-late",
+        "shared",
+        "never-stored",
+        "anothers-place",
+        "keep",
+    ],
 )
 def test_f18_what_is_not_meant_lets_go_at_once(view: DeletionView) -> None:
     step = decide_deletion(view)
     assert (step.done, step.action, step.deletion) == (True, None, None)
     # Where the data is, is said; unless nothing can be, or nothing is there.
     stays = not view.leaving and view.vault.status and view.vault.status.store_id and view.problem is None
-    assert step.reason == ("DataKept" if stays else "")
+    assert step.reason == (("StoreShared" if view.shared else "DataKept") if stays else "")
     assert not stays or "s3://b/v" in step.message
 
 
@@ -176,6 +187,17 @@ def test_f11_those_deleted_together_are_counted_however_late_somebody_looks() ->
     idle = [*others(0, backups=0), *others(0, deletionPolicy="Retain")]
     idle[1].spec.deletion_policy = None
     assert deleted_together(mine, [*idle, vault("Delete", None, backups=3)], [], limit) == (["shop"], 0)
+
+
+def test_f18_one_store_behind_two_spellings_is_nobodys_to_erase() -> None:
+    mine, other = vault(), vault(location="s3://b/v/", deleted=None)
+    other.metadata.uid, other.metadata.name = "other", "tapes"
+    assert sharing(mine, [mine, other]) == "shop/tapes"
+    assert sharing(mine, [mine]) is None
+    assert other.status is not None
+    other.status.store_id = "another"
+    assert sharing(mine, [mine, other]) is None
+    assert sharing(vault(storeId=None), [vault(storeId=None), other]) is None
 
 
 def test_f11_a_hold_is_shown_and_answered_also_where_the_store_is_away() -> None:

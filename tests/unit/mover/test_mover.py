@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from blockvault.engine import Repository
+from blockvault.engine import Access, Repository
 from blockvault.mover import words
 from blockvault.stores import StoreLocation, open_store
 
@@ -92,6 +92,20 @@ def test_backup_and_restore(place: Path) -> None:
     }  # fmt: skip
     assert progress[-1]["phase"] == "Writing"
     assert target.read_bytes() == (place / "device").read_bytes() + b"\xff" * MIB
+
+
+def test_f18_only_the_store_that_is_meant_is_erased(place: Path) -> None:
+    """The place of the vault may lead to another store than it did."""
+    run(place)
+    store = Access(StoreLocation(url=f"file://{place}/store")).open()
+    words, _ = run(place, 64, operation="erase", storeId="another")
+    assert words["error"]["reason"] == "BadRequest"
+    assert "and not another" in words["error"]["message"]
+    assert store.list("shop/db")
+    words, _ = run(place, 64, operation="erase", storeId=...)
+    assert "storeId is missing" in words["error"]["message"]
+    words, _ = run(place, operation="erase", storeId=store.store_id)
+    assert words["result"]["errors"] == []
 
 
 def test_the_same_operation_again_is_the_same_backup(place: Path) -> None:
