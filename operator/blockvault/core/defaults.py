@@ -1,9 +1,14 @@
-"""What counts of a Vault: what it leaves out is its class's (F14), and its capacity only grows (A2). Pure."""
+"""What counts of a Vault: what it leaves out is its class's (F14), and its capacity only grows (A2). Pure.
+
+Under a vault that has a store, a class can take the deletion of its data back and never bring it in: who left it out
+saw Retain (F18).
+"""
 
 from __future__ import annotations
 
 from blockvault.api import Vault, VaultClass, VaultDefaults, parse_quantity
 from blockvault.api.common import LocalReference
+from blockvault.api.vault_class import DeletionPolicy
 
 from .decision import Refusal
 
@@ -25,7 +30,7 @@ def in_force(vault: Vault, vault_class: VaultClass | None) -> Vault:
     changes = {
         "capacity": _larger(spec.capacity or defaults.capacity, status.capacity if status else None),
         "policy_ref": spec.policy_ref or defaults.policy_ref,
-        "deletion_policy": spec.deletion_policy or defaults.deletion_policy or "Retain",
+        "deletion_policy": spec.deletion_policy or _kinder(vault, defaults.deletion_policy or "Retain"),
     }
     return vault.model_copy(update={"spec": spec.model_copy(update=changes)})
 
@@ -46,6 +51,12 @@ def grows_from(vault: Vault) -> str | None:
     if status is None or status.phase != "Available" or not status.capacity:
         return None
     return status.capacity if vault.spec.capacity_bytes > parse_quantity(status.capacity) else None
+
+
+def _kinder(vault: Vault, offered: DeletionPolicy) -> DeletionPolicy:
+    status = vault.status
+    kept = status is not None and status.store_id is not None and status.deletion_policy == "Retain"
+    return "Retain" if kept else offered
 
 
 def _larger(wanted: str | None, former: str | None) -> str | None:

@@ -41,6 +41,17 @@ def facts(found: Vault) -> tuple[str | None, str | None, str | None]:
         # A class that offers less takes nothing away, and more counts at once.
         ({}, {"capacity": "200Gi"}, DEFAULTS, ("200Gi", "nightly", "Delete")),
         ({}, {"capacity": "50Gi"}, DEFAULTS, ("100Gi", "nightly", "Delete")),
+        # Nor does it have data deleted that was to stay, before the Vault itself says so.
+        ({}, {"storeId": "s", "deletionPolicy": "Retain"}, DEFAULTS, ("100Gi", "nightly", "Retain")),
+        ({}, {"storeId": "s", "deletionPolicy": "Delete"}, DEFAULTS, ("100Gi", "nightly", "Delete")),
+        ({}, {"storeId": "s", "deletionPolicy": "Delete"}, None, (None, None, "Retain")),
+        ({}, {"deletionPolicy": "Retain"}, DEFAULTS, ("100Gi", "nightly", "Delete")),
+        (
+            {"deletionPolicy": "Delete"},
+            {"storeId": "s", "deletionPolicy": "Retain"},
+            DEFAULTS,
+            ("100Gi", "nightly", "Delete"),
+        ),
         ({"capacity": "20Gi"}, {"capacity": "100Gi"}, DEFAULTS, ("100Gi", "nightly", "Delete")),
     ],
 )
