@@ -150,6 +150,8 @@ class BackupStatus(RunStatus):
     """When retention removes it."""
     location: str | None = None
     """Where it lies."""
+    removed_by: str | None = None
+    """The rule that removes it, in one word; not set where somebody deletes it, which counts towards a hold (F11)."""
     cluster: str | None = None
     """The cluster that it belongs to, where that is another one; only there is its data deleted (F5)."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from blockvault.api import Backup, Restore, Vault
 from blockvault.core.conditions import deleting_status
 from blockvault.core.decision import Missing, Refusal
-from blockvault.core.hold import Answer
+from blockvault.core.hold import Answer, counts
 from blockvault.core.naming import volume_name
 from blockvault.core.objects import Object
 from blockvault.core.plan_backup import next_cleaning
@@ -20,7 +20,7 @@ from blockvault.stores import StoreError
 from . import operations
 from .backups import observe, owner_of, perform
 from .context import Context, catalogue_key
-from .hold import answer_for, counts, note_deletion
+from .hold import answer_for, note_deletion
 from .leaving import is_leaving
 from .places import vault_place
 from .resources import BACKUPS, RESTORES, VAULTS

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from blockvault.api import Backup, MassDeletion, Vault
-from blockvault.core.hold import Answer, HoldView, decide_hold
-from blockvault.core.naming import BY_RULE_ANNOTATION
+from blockvault.core.hold import Answer, HoldView, counts, decide_hold
 from blockvault.core.plan_vault_deletion import own_backups
 
 from . import operations
@@ -43,13 +42,6 @@ async def answer_for(context: Context, vault: Vault, place: Place) -> tuple[Answ
                 await operations.tell_vault(context, obj["metadata"], "DeletionHeld", hold.message)
             context.wakeups.wake(meta.uid)
         return answer, hold.message if hold else ""
-
-
-def counts(backup: Backup) -> bool:
-    """Whether a Backup's deletion by somebody deletes data of this cluster."""
-    status = backup.status
-    by_rule = BY_RULE_ANNOTATION in backup.metadata.annotations
-    return bool(status and status.volumes and not status.cluster) and not by_rule
 
 
 def note_deletion(context: Context, vault: Vault, backup: Backup) -> None:

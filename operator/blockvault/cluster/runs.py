@@ -8,7 +8,7 @@ from blockvault.api import Backup, BackupPolicy, MassDeletion, Restore, Vault, a
 from blockvault.core.association import CLAIM, MOST_RESOURCES, Associations, associate
 from blockvault.core.conditions import timestamp
 from blockvault.core.dissociation import LeavingPlan, LeavingView, plan_leaving
-from blockvault.core.naming import BY_RULE_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, RUN_ANNOTATION
+from blockvault.core.naming import MANAGED_BY, MANAGED_BY_LABEL, RUN_ANNOTATION
 from blockvault.core.objects import Object
 from blockvault.core.retention import Verdict
 from blockvault.core.runs import IDLE_SECONDS, NewBackup, RunPlan, RunView, plan_runs
@@ -145,8 +145,7 @@ async def _remove(context: Context, verdict: Verdict, backups: list[Backup]) -> 
     status = {"phase": "Deleting", "reason": verdict.reason, "message": verdict.message}
     await operations.tell(context, BACKUPS, obj, status)
     # Told from what somebody deletes, which may be held.
-    note = {"metadata": {"annotations": {BY_RULE_ANNOTATION: verdict.reason}}}
-    await context.gateway.patch(BACKUPS, meta.name, meta.namespace, note)
+    await context.gateway.patch_status(BACKUPS, meta.name, meta.namespace, {"removedBy": verdict.reason})
     await context.gateway.delete(BACKUPS, meta.name, meta.namespace, uid=meta.uid)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from blockvault.api import DeletionHold, MassDeletion, Vault
+from blockvault.api import Backup, DeletionHold, MassDeletion, Vault
 
 from .conditions import timestamp
 from .naming import ALLOW_DELETION_ANNOTATION
@@ -113,6 +113,15 @@ def _why_held(view: VaultHoldView) -> str | None:
     if view.everywhere >= LEAST and view.everywhere * 100 > percent * view.vaults:
         return f"{view.everywhere} of {view.vaults} Vaults are deleted with their backups at the same time."
     return None
+
+
+def counts(backup: Backup) -> bool:
+    """Whether a Backup's deletion by somebody deletes data of this cluster.
+
+    That a rule removes it stands in its status, which people cannot write: an annotation would lift every hold.
+    """
+    status = backup.status
+    return bool(status and status.volumes and not status.cluster and not status.removed_by)
 
 
 def counts_as_many(limit: MassDeletion, wanted: int, total: int) -> bool:

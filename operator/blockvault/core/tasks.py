@@ -14,7 +14,6 @@ from blockvault.api import SkippedRun, TaskPhase, TaskType, Vault, parse_quantit
 
 from .conditions import find_condition, timestamp
 from .naming import (
-    BY_RULE_ANNOTATION,
     IMPORTED_ANNOTATION,
     POLICY_ANNOTATION,
     task_name,
@@ -110,7 +109,8 @@ def _about(type: TaskType, kind: str, obj: Object, *key: str) -> Record:
     )
     resource = _name(spec.get("resource")) or (obj.get("status") or {}).get("claim")
     target = (spec.get("target") or {}).get("newClaim")
-    by_rule = BY_RULE_ANNOTATION if type == "DeleteBackup" else POLICY_ANNOTATION
+    removed_by = (obj.get("status") or {}).get("removedBy")
+    by_rule = bool(removed_by) if type == "DeleteBackup" else POLICY_ANNOTATION in notes
     return Record(
         type,
         task_name(type, meta["uid"], *key),
@@ -120,7 +120,7 @@ def _about(type: TaskType, kind: str, obj: Object, *key: str) -> Record:
         meta["uid"],
         vault=vault,
         resource=resource or _name(target),
-        trigger="Policy" if kind == "Backup" and by_rule in notes else "Manual",
+        trigger="Policy" if kind == "Backup" and by_rule else "Manual",
         created=meta.get("creationTimestamp") or "",
     )
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from blockvault.api import DeletionHold, MassDeletion, Vault
-from blockvault.core.hold import Answer, HoldView, decide_hold
+from blockvault.api import Backup, DeletionHold, MassDeletion, Vault
+from blockvault.core.hold import Answer, HoldView, counts, decide_hold
 
 from . import world
 
@@ -76,3 +76,24 @@ def test_f11_a_word_that_was_said_before_does_not_count_again() -> None:
     answer, second = decide_hold(later)
     assert second is not None
     assert (answer, second.token != first.token) == (Answer.WAIT, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "counted"),
+    [
+        ({"volumes": [{"claim": "db"}]}, True),
+        ({"volumes": [{"claim": "db"}], "removedBy": "Expired"}, False),
+        ({"volumes": [{"claim": "db"}], "cluster": "another"}, False),
+        ({}, False),
+    ],
+)
+def test_f11_only_what_people_delete_counts_and_no_word_of_theirs_makes_it_a_rules(
+    status: dict[str, object], counted: bool
+) -> None:
+    notes = {"blockvault.dev/removed-by-rule": "Expired", "blockvault.dev/removed-by": "Expired"}
+    body = {
+        "metadata": {"name": "a", "uid": "u", "creationTimestamp": NOW, "annotations": notes},
+        "spec": {"vaultRef": {"name": "disks"}},
+        "status": status,
+    }
+    assert counts(Backup.model_validate(body)) is counted

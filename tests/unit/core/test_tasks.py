@@ -103,7 +103,7 @@ def test_what_is_being_deleted_has_a_task_of_its_own() -> None:
     (of_vault,) = tasks_of("Vault", vault, said, NOW)
     assert (of_backup.type, of_backup.trigger, of_backup.reason) == ("DeleteBackup", "Manual", "InUse")
     assert (of_vault.type, of_vault.vault, of_vault.resource) == ("DeleteVault", "disks", None)
-    by_rule = backup(annotations={"blockvault.dev/removed-by-rule": "Expired"}, **going)
+    by_rule = backup({"phase": "Available", "removedBy": "Expired"}, **going)
     assert tasks_of("Backup", by_rule, said, NOW)[0].trigger == "Policy"
 
 
