@@ -11,6 +11,7 @@ from blockvault.api import DeletionHold, MassDeletion, Restore, Vault, as_dict
 from blockvault.core.conditions import ready_conditions, remove_condition, set_condition
 from blockvault.core.decision import Missing, Refusal
 from blockvault.core.hold import Answer, VaultHoldView, answer_of, decide_vault_hold, standing_hold
+from blockvault.core.other_vaults import deleted_together, sharing
 from blockvault.core.plan_upkeep import Action as Upkeep
 from blockvault.core.plan_vault_deletion import (
     BATCH,
@@ -18,11 +19,9 @@ from blockvault.core.plan_vault_deletion import (
     DeletionView,
     Step,
     decide_deletion,
-    deleted_together,
     deletes_data,
     own_backups,
     run_of,
-    sharing,
     wants_store,
 )
 from blockvault.engine import EngineError

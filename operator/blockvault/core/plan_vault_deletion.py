@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from blockvault.api import Backup, DeletionHold, MassDeletion, UpkeepStatus, Vault, VaultDeletion
+from blockvault.api import Backup, DeletionHold, UpkeepStatus, Vault, VaultDeletion
 
 from .conditions import parse_timestamp, timestamp
 from .decision import Missing, Outcome, Refusal, failed
@@ -124,48 +124,6 @@ def waits_for_vault(vault: Vault | None, backup: Backup) -> bool:
     return vault is not None and not begun and deletes_data(vault) and bool(own_backups(vault, [backup]))
 
 
-def deleted_together(
-    vault: Vault, everyone: Iterable[Vault], gone: Iterable[tuple[datetime, str]], limit: MassDeletion
-) -> tuple[list[str], int]:
-    """Namespaces of the Vaults that are deleted with their data as this one is, itself first; and how many are gone.
-
-    What counts is when each was deleted, not when somebody looks: an operator that was away sees as many. One of which
-    nothing is erased yet counts always. `gone`: those that went with their data, with the times of their deletion.
-    """
-    meta, while_ = vault.metadata, timedelta(minutes=limit.minutes)
-
-    def near(moment: datetime) -> bool:
-        return abs(moment - (meta.deletion_timestamp or moment)) <= while_
-
-    def counts(each: Vault) -> bool:
-        status, moment = each.status, each.metadata.deletion_timestamp
-        if status is None or moment is None or each.metadata.uid == meta.uid or not deletes_data(each):
-            return False
-        if status.deletion is not None:
-            return near(moment) or not status.deletion.run
-        return bool((status.backups or 0) + (status.in_trash or 0))
-
-    here = [str(each.metadata.namespace) for each in everyone if counts(each)]
-    past = [where for moment, where in gone if near(moment)]
-    return [str(meta.namespace), *here, *past], len(past)
-
-
-def sharing(vault: Vault, everyone: Iterable[Vault]) -> str | None:
-    """Namespace and name of another Vault that shows the same store: one place can be written in several ways."""
-    store = vault.status.store_id if vault.status else None
-    return next(
-        (
-            f"{each.metadata.namespace}/{each.metadata.name}"
-            for each in everyone
-            if store
-            and each.metadata.uid != vault.metadata.uid
-            and each.status
-            and each.status.store_id == store
-        ),
-        None,
-    )
-
-
 def wants_store(view: DeletionView) -> bool:
     """Whether the next step depends on whether the store answers."""
     deletion = view.deletion
@@ -219,6 +177,15 @@ def _let_go(view: DeletionView) -> Step:
         return Step(done=True)
     if view.problem is not None and view.problem.reason == "LocationInUse":
         return Step(done=True)
+    deletion = view.deletion
+    if deletion is not None and deletion.run:
+        if deletion.reason == ERASED:
+            return Step(done=True)
+        words = (
+            f"Only this object goes, what is left of its data stays at {place}. Erasing it had begun: its backups may "
+            "be gone in part or all, and what is left of them may not be restorable."
+        )
+        return Step("PartlyErased", words, done=True)
     if view.shared and deletes_data(view.vault):
         words = (
             f"Only this object goes, what is stored at {place} stays: Vault {view.shared} has the same store."
@@ -230,9 +197,11 @@ def _let_go(view: DeletionView) -> Step:
 
 def words_of_exit(vault: Vault) -> str:
     """How to let a Vault go whose data cannot be deleted."""
-    meta = vault.metadata
+    meta, deletion = vault.metadata, vault.status.deletion if vault.status else None
+    begun = deletion is not None and deletion.run
+    left = "what is left, of which backups may be gone already" if begun else "what is stored"
     return (
-        "To let the object go and leave what is stored: "
+        f"To let the object go and leave {left}: "
         f"kubectl patch vault {meta.name} -n {meta.namespace} --type merge "
         """-p '{"spec":{"deletionPolicy":"Retain"}}'."""
     )

@@ -199,6 +199,7 @@ DELETION = {
     "Erased": told("Vault", "all that it had stored is gone"),
     "Erasing": works("Vault", "a mover deletes all that is stored"),
     "EndNotSeen": told("Task", "its object is gone, and the operator did not see how that ended", "`kubectl get backups`, and the Vault's `status.trash`, show what is there."),
+    "PartlyErased": told("Vault", "the object goes after erasing its data had begun: what is left of that stays, and may not be restorable", "Look what a Vault that adopts the place still shows; `blockvault verify` says what can be restored. Delete the rest in the bucket."),
     "StoreShared": told("Vault", "only the object goes, the stored data stays: another Vault shows the same store, its place being written in another way", "Nothing; to have it deleted, delete that other Vault with `deletionPolicy: Delete`."),
     "ObjectsLocked": waits("Vault", "some of what is to be deleted is locked until the time that the message has", "Wait, as it is tried each hour; or set `deletionPolicy: Retain` to let the Vault go and leave what is stored."),
     "RemovingBackups": works("Vault", "its Backups go before what is stored; Restores at work are waited for"),

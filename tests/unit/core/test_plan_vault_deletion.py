@@ -17,18 +17,17 @@ from blockvault.core.admission import check_place
 from blockvault.core.conditions import timestamp
 from blockvault.core.decision import Missing, Refusal
 from blockvault.core.hold import Answer, VaultHoldView, decide_vault_hold
+from blockvault.core.other_vaults import deleted_together, sharing
 from blockvault.core.plan_vault_deletion import (
     ERASED,
     Action,
     DeletionView,
     Step,
     decide_deletion,
-    deleted_together,
     deletes_data,
     deletion_policy,
     keeps_data,
     own_backups,
-    sharing,
     waits_for_vault,
 )
 
@@ -86,7 +85,7 @@ def test_f18_only_what_is_shown_or_written_deletes(spec: Any, shown: Any, observ
         DeletionView(NOW, vault(), leaving=True, backups=[backup("a")]),
         DeletionView(NOW, vault(deletion={"total": 2, "left": 1}), leaving=True, backups=[backup("a")]),
         DeletionView(NOW, vault("Retain", deletion={"total": 2, "left": 1}), backups=[backup("a")]),
-        DeletionView(NOW, vault(deletion={"total": 2, "left": 0, "run": 1}), shared="shop/other"),
+        DeletionView(NOW, vault(), shared="shop/other"),
         DeletionView(NOW, vault(storeId=None), problem=Refusal("SecretInvalid", "x")),
         DeletionView(NOW, vault(), problem=Refusal("LocationInUse", "x")),
         DeletionView(NOW, vault(), hold=(Answer.KEEP_DATA, DeletionHold(token="t", since="s", message="m"))),
@@ -109,6 +108,25 @@ def test_f18_what_is_not_meant_lets_go_at_once(view: DeletionView) -> None:
     stays = not view.leaving and view.vault.status and view.vault.status.store_id and view.problem is None
     assert step.reason == (("StoreShared" if view.shared else "DataKept") if stays else "")
     assert not stays or "s3://b/v" in step.message
+
+
+@pytest.mark.parametrize("shared", [None, "shop/other"])
+def test_f18_once_erasing_has_begun_nobody_is_told_that_all_is_kept(shared: str | None) -> None:
+    begun = {"total": 2, "left": 0, "run": 1, "startedAt": timestamp(NOW)}
+    view = DeletionView(NOW, vault("Delete" if shared else "Retain", deletion=begun), shared=shared)
+    step = decide_deletion(view)
+    assert (step.done, step.reason) == (True, "PartlyErased")
+    assert "s3://b/v" in step.message
+    assert "adopt" not in step.message
+    ended = begun | {"endedAt": timestamp(NOW), "reason": "Erased"}
+    step = decide_deletion(DeletionView(NOW, vault("Retain", deletion=ended)))
+    assert (step.done, step.reason) == (True, "")
+    # Nor before it is chosen.
+    failed = begun | {"endedAt": timestamp(NOW), "reason": "AccessDenied", "message": "m"}
+    step = decide_deletion(DeletionView(NOW, vault(deletion=failed)))
+    assert "may be gone already" in step.message
+    problem = Refusal("StoreUnreachable", "no answer.")
+    assert "leave what is stored" in decide_deletion(DeletionView(NOW, vault(), problem=problem)).message
 
 
 def test_a_vault_made_again_does_not_own_the_former_ones_backups() -> None:
