@@ -299,11 +299,8 @@ def _ended(view: DeletionView, job: Object) -> Step:
     if problem is not None:
         return _failure(view, problem)
     result = report.result
-    stays = (
-        f" {result['foreign']} volumes of other clusters stay: {', '.join(result.get('foreignNames') or [])}."
-        if result.get("foreign")
-        else ""
-    )
+    others = ", ".join(result.get("foreignNames") or [])
+    stays = f" {result['foreign']} volumes of other clusters, or of nobody, stay: {others}." if others else ""
     message = f"All that was stored is erased.{stays}"
     return Step(
         ERASED,

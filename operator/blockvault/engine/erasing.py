@@ -13,6 +13,7 @@ from blockvault.engine.collect import Collected
 from blockvault.engine.errors import EngineError, OwnedElsewhere
 from blockvault.engine.progress import ERASING, Progress, Report, quiet
 from blockvault.engine.repository import Repository
+from blockvault.engine.state import ACTIVE
 from blockvault.engine.upkeep import NAMED, Errors, rows_of
 from blockvault.stores import AccessDenied, BlockvaultError
 
@@ -21,8 +22,9 @@ from blockvault.stores import AccessDenied, BlockvaultError
 class EraseResult:
     """What was deleted. Sizes in bytes.
 
-    `foreign`: volumes of other clusters, which stay; `foreign_names`: the first few. `locked_objects`: what cannot be
-    deleted yet, the first of it at `locked_until`. `errors`: as in UpkeepResult, of `failed` volumes in all.
+    `foreign`: volumes of other clusters or of nobody, which stay; `foreign_names`: the first few. `locked_objects`:
+    what cannot be deleted yet, the first of it at `locked_until`. `errors`: as in UpkeepResult, of `failed` volumes in
+    all.
     """
 
     volumes: int = 0
@@ -39,7 +41,7 @@ class EraseResult:
 def erase(repository: Repository, report: Report = quiet) -> EraseResult:
     """Delete all volumes of this cluster with what is in the trash, for good. One that fails stops no other.
 
-    Raises StoreError only.
+    What there is now is ended, and nothing that is made later under the same names. Raises StoreError only.
     """
     errors: Errors = []
 
@@ -47,18 +49,23 @@ def erase(repository: Repository, report: Report = quiet) -> EraseResult:
         errors.append((name, error))
 
     sizes = {each["volume"]: each["usedBytes"] for each in repository.usage(failed=lambda name, error: None)}
-    names = repository.volumes(failed=refused)
+    lineages = repository.lineages(refused)
     progress = Progress(phase=ERASING, bytes_total=sum(sizes.values()))
     report(progress)
     # All of them first, so that nothing new is made on what is about to go.
-    for name in names:
+    for found in lineages:
+        state = found.state
         try:
-            repository.delete_volume(name)
+            if state.status == ACTIVE and state.owner is None and repository.actor is not None:
+                raise OwnedElsewhere(
+                    f"volume {state.volume}: its backups belong to nobody, so nobody erases them"
+                )
+            repository.end(found)
         except EngineError as error:
-            refused(name, error)
+            refused(state.volume, error)
     kept = {name for name, _ in errors}
     done: list[Collected] = []
-    for name in names:
+    for name in sorted({found.state.volume for found in lineages}):
         if name not in kept:
             done += repository.collect(name, refused=refused)
         progress.bytes_scanned += sizes.get(name, 0)

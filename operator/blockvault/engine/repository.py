@@ -238,6 +238,20 @@ class Repository:
         self._update(found, trash.end)
         return True
 
+    def lineages(self, refused: Refused) -> list[Volume]:
+        """All lineages with their newest states, deleted ones too; `refused` is told of what cannot be read."""
+
+        def failed(key: str, name: str | None, error: BlockvaultError) -> None:
+            if not isinstance(error, EngineError):
+                raise error
+            refused(name or key, error)
+
+        return list(self._volumes.all(failed=failed))
+
+    def end(self, found: Volume) -> None:
+        """As `delete_volume`, of this very lineage: one that was made since under its name stays."""
+        self._update(found, trash.end)
+
     def collect(
         self,
         volume: str | None = None,

@@ -365,7 +365,7 @@ def test_what_other_clusters_keep_is_told() -> None:
         step = decide_deletion(made.view())
         made.apply(step)
         made.happen(rng)
-    assert "2 volumes of other clusters stay: a/b, c/d." in made.status["deletion"]["message"]
+    assert "2 volumes of other clusters, or of nobody, stay: a/b, c/d." in made.status["deletion"]["message"]
     assert made.status["deletion"]["deletedBytes"] == 5
 
 

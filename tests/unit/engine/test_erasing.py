@@ -8,6 +8,7 @@ import pytest
 
 from blockvault.engine import BackupRequest, Repository
 from blockvault.engine.erasing import erase
+from blockvault.engine.volumes import Volume
 from blockvault.stores import AccessDenied
 from tests.unit.engine.support import MemoryStore, at_call, noise
 
@@ -51,6 +52,35 @@ def test_a6_all_of_it_goes_with_the_trash_and_what_is_foreign_stays(filled: Memo
     # Done again it finds nothing to do.
     again = erase(Repository.open(filled, actor="one"))
     assert (again.deleted_objects, again.failed, again.foreign) == (0, 0, 1)
+
+
+def test_f5_what_belongs_to_nobody_stays(filled: MemoryStore, tmp_path: Path) -> None:
+    """As the command line leaves it without an actor."""
+    nobodys = Repository.open(filled)
+    (tmp_path / "source").write_bytes(noise(1, 7))
+    nobodys.backup(BackupRequest(str(tmp_path / "source"), "d", threads=1))
+    result = erase(Repository.open(filled, actor="one"))
+    assert (result.volumes, result.foreign, result.foreign_names, result.failed) == (2, 2, ["c", "d"], 0)
+    assert nobodys.verify("d")["ok"]
+
+
+def test_f18_a_mover_that_slept_ends_nothing_that_was_made_since(filled: MemoryStore, tmp_path: Path) -> None:
+    """Another one has erased it all meanwhile, and the same volume is backed up anew."""
+    awake = Repository.open(filled, actor="one")
+    slow = Repository.open(filled, actor="one")
+    ending = slow.end
+
+    def sleep(found: Volume) -> None:
+        if found.state.volume == "a" and not made_anew:
+            erase(awake)
+            made_anew.extend(make(filled, "one", "a", tmp_path / "source", 1))
+        ending(found)
+
+    made_anew: list[str] = []
+    slow.end = sleep  # type: ignore[method-assign]
+    erase(slow)
+    assert [row["backupId"] for row in awake.list("a")] == made_anew
+    assert awake.verify("a")["ok"]
 
 
 def data_of(store: MemoryStore, actor: str) -> set[str]:
