@@ -21,6 +21,16 @@ class Waiting:
     message: str
 
 
+def pods_of(job: Object, pods: list[Object]) -> list[Object]:
+    """Those of an owner's pods that are of this Job, and not of one before it."""
+    uid = job["metadata"]["uid"]
+    return [
+        pod
+        for pod in pods
+        if any(ref.get("uid") == uid for ref in pod["metadata"].get("ownerReferences") or [])
+    ]
+
+
 def final_report(job: Object, pods: list[Object]) -> MoverReport | None:
     """The words that count: a success's if there is one, else those of the newest pod that left any."""
     reports = [

@@ -7,7 +7,7 @@ and the stored data last, by one mover. Until that begins, setting Retain leaves
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -17,7 +17,7 @@ from blockvault.api import Backup, DeletionHold, UpkeepStatus, Vault, VaultDelet
 from .conditions import parse_timestamp, timestamp
 from .decision import Missing, Outcome, Refusal, failed
 from .hold import Answer, standing_hold
-from .mover import final_report, judge_mover, mover_wait
+from .mover import final_report, judge_mover, mover_wait, pods_of
 from .objects import MoverReport, Object, deleting, job_ended
 from .plan_upkeep import BOUND, UpkeepView, next_cleaning
 from .plan_upkeep import Action as Upkeep
@@ -31,6 +31,8 @@ BATCH = 50
 # Restores that a message names.
 NAMED = 3
 ERASED, LOCKED = "Erased", "ObjectsLocked"
+# What only the report of a run that erased has.
+ITS_WORDS = {"volumes", "foreign", "failed", "lockedObjects", "deletedObjects", "deletedBytes"}
 STEP_SECONDS, LOOK_SECONDS = 1.0, 5.0
 # What is held is woken by the word.
 HELD_SECONDS = 60.0
@@ -275,6 +277,7 @@ def _erase(view: DeletionView, deletion: VaultDeletion) -> Step:
             return _blocked(view, view.problem.reason, words)
         action = Action.CREATE_JOB if view.has_secret else Action.CREATE_SECRET
         return Step("Erasing", "Starting the mover that erases what is stored.", action, requeue=STEP_SECONDS)
+    view = replace(view, pods=pods_of(job, view.pods))  # what a run before it said is no word of this one
     if job_ended(job):
         return _ended(view, job)
     wait = mover_wait(job, view.pods, BOUND, view.now)
@@ -295,6 +298,8 @@ def _ended(view: DeletionView, job: Object) -> Step:
     report = final_report(job, view.pods)
     if not outcome.succeeded or report is None:
         return _failure(view, outcome)
+    if not report.result.keys() >= ITS_WORDS:
+        return _failure(view, failed("MoverLost", "The mover says nothing of erasing: another one looks."))
     problem = _not_all(report)
     if problem is not None:
         return _failure(view, problem)
@@ -323,6 +328,8 @@ def _not_all(report: MoverReport) -> Outcome | None:
         more = f" (and {result['failed'] - 1} more volumes)" if result.get("failed", 1) > 1 else ""
         words = f"Volume {first.get('volume')}: {first.get('message')} {first.get('remedy')}{more}"
         return failed(str(first.get("reason") or "Failed"), words)
+    if result["failed"]:  # their words were too long for the report
+        return failed("Failed", f"{result['failed']} volumes could not be erased: the mover's log says why.")
     if result.get("lockedObjects"):
         until = result.get("lockedUntil")
         return failed(LOCKED, f"{result['lockedObjects']} objects are locked, some of them until {until}.")

@@ -35,7 +35,9 @@ from . import world
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 DELETED = NOW - timedelta(minutes=1)
-DONE = {"volumes": 1, "deletedBytes": 5, "deletedObjects": 2, "errors": [], "failed": 0}
+DONE = {
+    "volumes": 1, "foreign": 0, "lockedObjects": 0, "deletedBytes": 5, "deletedObjects": 2, "errors": [], "failed": 0,
+}  # fmt: skip
 
 
 def vault(spec: Any = "Delete", deleted: datetime | None = DELETED, **status: Any) -> Vault:
@@ -263,7 +265,7 @@ class World:
         if state:
             conditions = [{"type": state, "status": "True"}] if state in ("Complete", "Failed") else []
             job = {
-                "metadata": {"creationTimestamp": timestamp(self.now)},
+                "metadata": {"creationTimestamp": timestamp(self.now), "uid": f"job-{run}"},
                 "status": {"conditions": conditions},
             }
         pods = []
@@ -271,7 +273,11 @@ class World:
             ended = {"terminated": {"message": json.dumps(self.words)}} if self.words else {"running": {}}
             pods = [
                 {
-                    "metadata": {"name": "p", "creationTimestamp": timestamp(self.now)},
+                    "metadata": {
+                        "name": "p",
+                        "creationTimestamp": timestamp(self.now),
+                        "ownerReferences": [{"uid": f"job-{run}"}],
+                    },
                     "status": {"phase": "Succeeded", "containerStatuses": [{"state": ended}]},
                 }
             ]
@@ -326,7 +332,8 @@ class World:
 FAILED = {"ok": False, "error": {"reason": "StoreUnreachable", "message": "gone", "remedy": "Look."}}
 PARTLY = {
     "ok": True,
-    "result": {"failed": 1, "errors": [{"volume": "shop/db", "reason": "StoredDataDamaged", "message": "m"}]},
+    "result": DONE
+    | {"failed": 1, "errors": [{"volume": "shop/db", "reason": "StoredDataDamaged", "message": "m"}]},
 }
 
 
@@ -356,6 +363,37 @@ def test_a6_it_ends_erased_whatever_is_lost_on_the_way(
     assert made.runs == before + 1, "it is erased when the mover says so, and not run again"
     assert not made.secret
     assert made.jobs.get(made.status["deletion"]["run"]) != "Running"
+
+
+@pytest.mark.parametrize(
+    ("result", "owner", "reason"),
+    [
+        (DONE, "job-1", "Erased"),
+        # A pod of the last run of upkeep, which bears the Vault's label too.
+        ({"deletedBytes": 1, "deletedObjects": 1, "errors": [], "failed": 0}, "job-0", "MoverLost"),
+        (DONE, "job-0", "MoverLost"),
+        ({"deletedBytes": 1, "deletedObjects": 1, "errors": [], "failed": 0}, "job-1", "MoverLost"),
+        # A report is cut to what fits.
+        (DONE | {"failed": 2}, "job-1", "Failed"),
+    ],
+)
+def test_a6_only_the_erasing_movers_own_words_say_that_all_is_gone(
+    result: dict[str, Any], owner: str, reason: str
+) -> None:
+    job = {
+        "metadata": {"creationTimestamp": timestamp(NOW), "uid": "job-1"},
+        "status": {"conditions": [{"type": "Complete", "status": "True"}]},
+    }
+    meta = {"name": "p", "creationTimestamp": timestamp(NOW), "ownerReferences": [{"uid": owner}]}
+    words = {"terminated": {"message": json.dumps({"ok": True, "result": result})}}
+    pod = {
+        "metadata": meta,
+        "status": {"phase": "Succeeded", "containerStatuses": [{"state": words}]},
+    }
+    found = vault(deletion={"total": 0, "left": 0, "run": 1, "startedAt": timestamp(NOW)})
+    step = decide_deletion(DeletionView(NOW, found, job=job, pods=[pod]))
+    assert step.deletion is not None
+    assert step.deletion["reason"] == reason
 
 
 def test_what_other_clusters_keep_is_told() -> None:
