@@ -193,3 +193,9 @@ class Restore(Model):
     metadata: ObjectMeta
     spec: RestoreSpec
     status: RestoreStatus | None = None
+
+    @property
+    def reads(self) -> str | None:
+        """Name of the Backup that it reads; None while none is chosen."""
+        chosen = self.status.backup if self.status else None
+        return chosen or (self.spec.backup_ref.name if self.spec.backup_ref else None)

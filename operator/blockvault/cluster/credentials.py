@@ -50,8 +50,8 @@ async def _at_work(context: Context, vault: Vault) -> list[str]:
     namespace = vault.metadata.namespace
     for obj in await context.gateway.list_objects(RESTORES, namespace, fields={"status.phase": "Restoring"}):
         restore = Restore.model_validate(obj)
-        ref = restore.spec.backup_ref
-        found = await context.gateway.get(BACKUPS, ref.name, namespace) if ref else None
+        name = restore.reads
+        found = await context.gateway.get(BACKUPS, name, namespace) if name else None
         if found is not None and Backup.model_validate(found).spec.vault_ref.name == vault.metadata.name:
             uids.append(restore.metadata.uid)
     return uids

@@ -92,13 +92,11 @@ async def _observe(context: Context, vault: Vault) -> tuple[Associations, RunVie
 
 
 async def _busy(context: Context, namespace: str) -> frozenset[str]:
-    """Backups that an unfinished Restore names."""
+    """Backups that an unfinished Restore names, or has chosen."""
     restores = [Restore.model_validate(r) for r in await context.gateway.list_objects(RESTORES, namespace)]
     ended = operations.FINISHED[RESTORES.kind]
     return frozenset(
-        r.spec.backup_ref.name
-        for r in restores
-        if r.spec.backup_ref and not (r.status and r.status.phase in ended)
+        name for r in restores if (name := r.reads) and not (r.status and r.status.phase in ended)
     )
 
 

@@ -29,6 +29,7 @@ from blockvault.stores import StoreError
 
 from . import operations
 from .context import Context, utc_now
+from .credentials import renew_movers
 from .leaving import is_leaving
 from .places import Place, class_of, vault_place
 from .resources import BACKUPS, RESTORES, VAULTS
@@ -86,6 +87,9 @@ async def _observe(context: Context, vault: Vault) -> DeletionView:
         restores=await _restores(context, vault, {b.metadata.name for b in backups}),
     )
     status = vault.status
+    erasing = view.deletion is not None and view.deletion.run and not view.deletion.ended_at
+    if erasing and isinstance(place, Place):
+        await renew_movers(context, vault, place)
     stored = ((status.backups or 0) + (status.in_trash or 0)) if status else 0
     if isinstance(place, Place) and wants_store(view):
         try:
@@ -122,7 +126,7 @@ async def _restores(context: Context, vault: Vault, names: set[str]) -> list[str
             RESTORES, vault.metadata.namespace, fields={"status.phase": "Restoring"}
         )
     ]
-    return sorted(r.metadata.name for r in found if r.spec.backup_ref and r.spec.backup_ref.name in names)
+    return sorted(r.metadata.name for r in found if r.reads in names)
 
 
 def _status(vault: Vault, step: Step) -> dict[str, Any]:
