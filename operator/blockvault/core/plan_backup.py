@@ -161,7 +161,7 @@ def _check(view: BackupView) -> Refusal | Missing | Object:
         return problem
     assert view.volume is not None
     assert view.vault is not None
-    plain = check_encryption(name, view.storage_class, view.vault)
+    plain = check_encryption(name, view.storage_class, view.vault, view.volume)
     if plain is not None:
         return plain
     snapshot_class = choose_snapshot_class(str(csi_driver(view.volume)), view.snapshot_classes)

@@ -128,6 +128,7 @@ BACKUP = {
     "ClaimNotBound": waits("Backup", "the claim has no volume yet", "`kubectl describe pvc CLAIM` says why; of a class that waits for its first consumer, start the pod."),
     "ClaimNotFound": waits("Backup", "there is no such claim in this namespace", f"Create it, or {NEW} with the right `spec.resource.name`."),
     "Completed": told("Backup, Restore, Task", "it is done"),
+    "EncryptionUnknown": stopped("Backup", "the StorageClass that made the volume is gone and the volume does not say whether it is encrypted, and the Vault is not", "Make a StorageClass of that name again, labelled `blockvault.dev/encrypted: \"false\"` where its volumes are plain; or use a Vault with `encryption.keySecretRef`."),
     "EncryptionNeeded": stopped("Backup", "the claim is encrypted by its StorageClass, and the Vault is not", "Use a Vault with `encryption.keySecretRef`; where a plain backup is acceptable, label the StorageClass `blockvault.dev/encrypted: \"false\"`."),
     "NoSnapshotClass": waits("Backup", "the claim's CSI driver has no VolumeSnapshotClass", "`kubectl get volumesnapshotclass`: have an administrator create one for the driver that the message names."),
     "NotCSI": stopped("Backup", "the volume has no CSI driver, so there are no snapshots of it", "Move the data to a claim of a StorageClass with a CSI driver that takes snapshots."),
