@@ -48,6 +48,10 @@ class Listing:
         last = self.position - 1 if self.position == self._capacity else self.position
         return max(last, 0) // BLOCK_SIZE * BLOCK_SIZE
 
+    def at_end(self) -> bool:
+        """Whether all of the volume has been told of, so that nothing can follow."""
+        return self.position == self._capacity
+
     def begin(self) -> None:
         """A new stream begins. Its first tuple may begin before the byte that it was asked from."""
         self._kept = self._fewer(merged(sorted([*self._kept, *self._stream])))

@@ -1,8 +1,10 @@
 """Asks a storage system which blocks changed, by the SnapshotMetadata service of Kubernetes.
 
 A stream may end at any moment (the service itself ends each after some minutes): the next goes on where it ended, with
-a fresh token, for as long as there is progress. Only a stream that ended well completes a list. Whatever goes wrong
-otherwise costs the list and not the backup, which then compares with its parent; the reason stands in its status.
+a fresh token, for as long as there is progress. Only a stream that ended well completes a list, and soon: some drivers
+(Ceph RBD, hostpath) say that all is well also where somebody stopped them or their time was over, which nobody can tell
+from the end of the list. Whatever goes wrong otherwise costs the list and not the backup, which then compares with its
+parent; the reason stands in its status.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ class NoListError(Exception):
 class Patience:
     """How long it is tried: seconds without a tuple in a stream, seconds and tries without progress, streams at all.
 
-    `pause`: seconds before the second try without progress; each further waits twice as long.
+    `pause`: seconds before the second try without progress; each further waits twice as long. `soon`: a stream of more
+    seconds may have been stopped, however it ended; what is left is asked for then.
     """
 
     idle: float = 300.0
@@ -75,6 +78,7 @@ class Patience:
     tries: int = 5
     pause: float = 1.0
     streams: int = 1000
+    soon: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,13 @@ def changed_since(asked: Asked, size: int, patience: Patience | None = None) -> 
     for _ in range(patience.streams):
         start = listing.resume_at()
         listing.begin()
+        begun = time.monotonic()
         failure = _stream(asked, listing, start, patience.idle)
+        seconds = time.monotonic() - begun
+        if failure is None and seconds > patience.soon and not listing.at_end():
+            failure = _Failure(
+                NO_PROGRESS, f"it ended after {seconds:.0f} s, and nobody can tell whether at its end"
+            )
         if failure is None:
             return ChangedList(listing.ranges(), asked.parent, SNAPSHOT_METADATA)
         sys.stderr.write(f"blockvault: {asked.address}: {failure.message} (from byte {start})\n")
@@ -135,7 +145,7 @@ def _stream(asked: Asked, listing: Listing, start: int, idle: float) -> _Failure
                 return _Failure(INVALID_LIST, f"a list that cannot be right: {error}", permanent=True)
             finally:
                 call.cancel()
-    return None
+    return _Failure(NO_PROGRESS, f"no tuple came for {idle:g} s") if watch.bit else None
 
 
 def _decoded(message: bytes) -> Delta:

@@ -332,3 +332,42 @@ def test_f1_a_service_that_restarts_is_found_again(script: Script, tmp_path: Pat
         yield response(SIZE, (0, 4096))
 
     assert script.ask(dying) == [(0, BLOCK_SIZE)]
+
+
+def test_f1_a_long_stream_that_ended_well_may_have_been_stopped(script: Script) -> None:
+    """As drivers do that take a cancelled request for the end of the list: the rest is asked for."""
+    whole = [(block * BLOCK_SIZE, 4096) for block in range(0, 60, 2)]
+
+    def stopped(request: Any, _: grpc.ServicerContext) -> Iterator[Any]:
+        rest = [each for each in whole if sum(each) > request.starting_offset]
+        for each in rest[:10]:
+            yield response(SIZE, each)
+        if len(rest) > 10:
+            time.sleep(0.3)
+
+    assert script.ask(stopped, soon=0.2) == [(offset, BLOCK_SIZE) for offset, _ in whole]
+    assert len(script.requests) == 4
+    # One that was quick is believed.
+    script.requests.clear()
+    assert len(script.ask(stopped, soon=5.0)) == 10
+    assert len(script.requests) == 1
+
+
+def test_f1_nothing_changed_is_believed_only_when_it_is_said_soon(script: Script) -> None:
+    def late(*_: Any) -> Iterator[Any]:
+        time.sleep(0.2)
+        yield from ()
+
+    assert script.refused(late, soon=0.1).reason == metadata.NO_PROGRESS
+    assert len(script.requests) == PATIENCE.tries
+    assert script.ask(late, soon=5.0) == []
+
+
+def test_f1_a_long_list_that_reaches_the_end_of_the_volume_is_whole(script: Script) -> None:
+    def long(*_: Any) -> Iterator[Any]:
+        yield response(SIZE, (0, 4096))
+        time.sleep(0.2)
+        yield response(SIZE, (SIZE - 4096, 4096))
+
+    assert len(script.ask(long, soon=0.1)) == 2
+    assert len(script.requests) == 1
