@@ -15,7 +15,7 @@ from .common import (
     parse_quantity,
 )
 from .policy import BackupPolicy, BackupPolicySpec, Keep, Retention, Schedule
-from .restore import NewClaim, Restore, RestoreSpec, RestoreStatus, StoppedWorkload
+from .restore import Exchange, NewClaim, Restore, RestoreSpec, RestoreStatus, StoppedWorkload
 from .served import NotServed, not_served
 from .task import Task, TaskPhase, TaskSpec, TaskType
 from .vault import (
@@ -47,6 +47,7 @@ __all__ = [
     "BackupStatus",
     "Condition",
     "DeletionHold",
+    "Exchange",
     "Keep",
     "LeavingResource",
     "Limits",

@@ -85,6 +85,8 @@ def _restore(obj: Restore) -> list[NotServed]:
     target = spec.target
     return _found(
         [
+            (spec.latest_of is not None and spec.latest_of.resource.kind != "PersistentVolumeClaim",
+             "spec.latestOf.resource.kind", "only PersistentVolumeClaim is served yet."),
             (target.workload is not None, "spec.target.workload", "restoring workloads is not served yet."),
         ]
     )  # fmt: skip

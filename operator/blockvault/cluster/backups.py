@@ -103,7 +103,7 @@ async def observe(
         volume=await gateway.get(VOLUMES, volume_of_claim) if volume_of_claim else None,
         storage_class=await gateway.get(STORAGE_CLASSES, class_of_claim) if class_of_claim else None,
         snapshot_classes=await gateway.list_objects(SNAPSHOT_CLASSES),
-        rivals=await rivals(context, owner.namespace, owner.claim, uid),
+        rivals=await rivals(context, owner.namespace, owner.claim, uid, "Backup"),
         snapshot=found.snapshot,
         content=found.content,
         own_snapshot=found.own_snapshot,
@@ -117,8 +117,11 @@ async def observe(
     return view, found
 
 
-async def rivals(context: Context, namespace: str, claim: str, uid: str) -> list[Rival]:
-    """Other unfinished operations on a claim: Backups that read it, Restores that make or change it."""
+async def rivals(context: Context, namespace: str, claim: str, uid: str, kind: str) -> list[Rival]:
+    """Other unfinished operations on a claim: Backups that read it, Restores that make or change it.
+
+    For a Backup (`kind`), Restores that only wait are none: they may wait for this very Backup, or for a person.
+    """
     found: list[Rival] = []
     claims: dict[str, str] = {}
     for obj in await context.gateway.list_objects(BACKUPS, namespace):
@@ -131,13 +134,23 @@ async def rivals(context: Context, namespace: str, claim: str, uid: str) -> list
     for obj in await context.gateway.list_objects(RESTORES, namespace):
         restore = Restore.model_validate(obj)
         over = restore.status and restore.status.phase in operations.FINISHED["Restore"]
-        target = restore.spec.target
-        original = (
-            claims.get(restore.spec.backup_ref.name) if target.original and restore.spec.backup_ref else None
-        )
-        if claim and claim == (target.new_claim.name if target.new_claim else original) and not over:
+        if claim and claim == _claim_of(restore, claims) and not over:
             found.append(_rival("Restore", restore))
-    return [rival for rival in found if rival.uid != uid]
+    return [r for r in found if r.uid != uid and (r.at_work or kind != "Backup" or r.kind == "Backup")]
+
+
+def _claim_of(restore: Restore, claims: dict[str, str]) -> str | None:
+    """The claim that a Restore fills; `claims` are those of the Backups, by name."""
+    spec = restore.spec
+    if spec.target.new_claim is not None:
+        return spec.target.new_claim.name
+    if spec.target.original is None:
+        return None
+    if restore.status and restore.status.claim:
+        return restore.status.claim
+    if spec.latest_of is not None:
+        return spec.latest_of.resource.name
+    return claims.get(spec.backup_ref.name) if spec.backup_ref else None
 
 
 def _rival(kind: str, obj: Backup | Restore) -> Rival:
@@ -261,7 +274,7 @@ async def perform(
         case Action.DELETE_PODS:
             await operations.delete_pods(context, view.pods)
         case Action.DELETE_CLONE:
-            await operations.delete_raw_claim(context, owner.uid)
+            await _delete_clone(context, owner, view)
         case Action.DELETE_SECRET:
             await operations.delete_secret(context, owner.uid)
         case Action.FORGET_STORED:
@@ -270,6 +283,17 @@ async def perform(
             await snapshots.delete(context, owner, found)
         case Action.DELETE_FORMER_SNAPSHOTS:
             await snapshots.delete_named(context, view.former_snapshots)
+
+
+async def _delete_clone(context: Context, owner: Owner, view: BackupView) -> None:
+    """Delete the clone with its storage, also where its class would retain it."""
+    name = str(((view.clone or {}).get("spec") or {}).get("volumeName") or "")
+    volume = await context.gateway.get(VOLUMES, name) if name else None
+    if volume is not None and volume["spec"].get("persistentVolumeReclaimPolicy") != "Delete":
+        await context.gateway.patch(
+            VOLUMES, name, None, {"spec": {"persistentVolumeReclaimPolicy": "Delete"}}
+        )
+    await operations.delete_raw_claim(context, owner.uid)
 
 
 async def _forget_stored(context: Context, owner: Owner, view: BackupView) -> None:

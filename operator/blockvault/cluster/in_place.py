@@ -19,7 +19,7 @@ from blockvault.core.naming import (
 )
 from blockvault.core.objects import Object
 from blockvault.core.plan_in_place import window_of
-from blockvault.core.restoring import COPY_FAILED, RESTORED, Action, RawClaim, RestoreView, policy_of
+from blockvault.core.restoring import COPY_FAILED, RESTORED, Action, RawClaim, RestoreView
 from blockvault.core.workloads import Workload, key_of
 from blockvault.engine import EngineError, OwnedElsewhere
 from blockvault.stores import StoreError
@@ -28,9 +28,12 @@ from . import workloads
 from .context import Context
 from .places import vault_place
 from .resources import CLAIMS, RESTORES, VOLUMES
-from .templates import Owner, claims_volume, parked_volume, restored_volume
+from .templates import Owner, claims_volume, parked_volume, release_patch, restored_volume, retain_patch
 
 log = logging.getLogger(__name__)
+
+# Restores that a claim remembers.
+MOST_MARKS = 32
 
 
 def noted(context: Context, view: RestoreView, decision: Decision) -> dict[str, Any]:
@@ -44,6 +47,10 @@ def noted(context: Context, view: RestoreView, decision: Decision) -> dict[str, 
                 "volume": view.claim_volume["metadata"]["name"],
                 "formerHandle": handle_of(view.claim_volume),
             }
+    made = view.new_volume or view.raw_volume
+    exchange = view.restore.status.exchange if view.restore.status else None
+    if view.in_place and exchange is not None and not exchange.restored_handle and made is not None:
+        status["exchange"] = {"restoredHandle": handle_of(made)}
     if decision.reason == COPY_FAILED:
         status["source"] = "Store"
     if view.in_place:
@@ -53,14 +60,13 @@ def noted(context: Context, view: RestoreView, decision: Decision) -> dict[str, 
         now = context.clock()
         status["restoredAt"] = timestamp(now)
         status["rollbackUntil"] = timestamp(now + window_of(view.restore.spec.rollback_window))
-        status["exchange"] = {"restoredHandle": handle_of(view.claim_volume)}
     return status
 
 
 def _stopped(view: RestoreView, decision: Decision) -> dict[str, Any]:
     stops = decision.action is Action.STOP_WORKLOAD
     merged = _noted_workloads(
-        view, decision.detail if stops else None, over=decision.phase in (RESTORED, "RolledBack")
+        view, decision.detail if stops else None, over=decision.phase in (RESTORED, "RolledBack", "Error")
     )
     return {"workloads": merged} if merged else {}
 
@@ -88,14 +94,15 @@ async def perform(context: Context, owner: Owner, view: RestoreView, action: Act
             await workloads.scale(context, namespace, detail.kind, detail.name, 0)
             # Whoever scales it back from now on is told of, and not fought with.
             done = [
-                w | {"stopped": True} if w["name"] == detail.name else w
+                w | {"stopped": True} if f"{w['kind']} {w['name']}" == str(detail) else w
                 for w in _noted_workloads(view, detail)
             ]
             await gateway.patch_status(RESTORES, owner.name, namespace, {"workloads": done})
         case Action.START_WORKLOAD:
             await workloads.scale(context, namespace, detail.kind, detail.name, detail.replicas)
         case Action.MARK_CLAIM:
-            patch = {"metadata": {"annotations": {RESTORED_BY_ANNOTATION: view.mark}}}
+            marks = [*view.marks, view.mark][-MOST_MARKS:]
+            patch = {"metadata": {"annotations": {RESTORED_BY_ANNOTATION: ",".join(marks)}}}
             await gateway.patch(CLAIMS, owner.claim, namespace, patch)
         case Action.PARK_RESTORED:
             await _park_restored(context, owner, view)
@@ -116,12 +123,10 @@ async def _on_claims_volume(
     gateway, name = context.gateway, volume["metadata"]["name"]
     match action:
         case Action.RETAIN_CLAIM_VOLUME:
-            annotations = volume["metadata"].get("annotations") or {}
-            policy = annotations.get(RECLAIM_POLICY_ANNOTATION) or policy_of(volume)
-            await gateway.patch(VOLUMES, name, None, _changed("Retain", {RECLAIM_POLICY_ANNOTATION: policy}))
+            await gateway.patch(VOLUMES, name, None, retain_patch(owner.uid, volume))
         case Action.SET_CLAIM_POLICY:
             policy = volume["metadata"]["annotations"][RECLAIM_POLICY_ANNOTATION]
-            await gateway.patch(VOLUMES, name, None, _changed(policy, {RECLAIM_POLICY_ANNOTATION: None}))
+            await gateway.patch(VOLUMES, name, None, release_patch(policy))
         case Action.FENCE | Action.UNFENCE:
             assert view.target is not None
             await gateway.patch(VOLUMES, name, None, _reference(context, owner, view.target, action))
@@ -132,10 +137,6 @@ async def _on_claims_volume(
             await gateway.delete(VOLUMES, name, uid=volume["metadata"]["uid"])
         case _:
             raise AssertionError(f"{action} is not one of a Restore in place")
-
-
-def _changed(policy: str | None, annotations: dict[str, str | None]) -> Object:
-    return {"spec": {"persistentVolumeReclaimPolicy": policy}, "metadata": {"annotations": annotations}}
 
 
 def _reference(context: Context, owner: Owner, claim: Object, action: Action) -> Object:

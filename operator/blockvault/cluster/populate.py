@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 
+from pydantic import ValidationError
+
 from blockvault.api import Restore, as_dict
 from blockvault.core.naming import API_VERSION, GROUP, POPULATES_ANNOTATION, populating_name
 from blockvault.core.objects import Object, deleting
 
 from . import operations
-from .context import POPULATING, Context
+from .context import Context
 from .gateway import GatewayError
 from .resources import BACKUPS, CLAIMS, RESTORES
 
@@ -32,16 +34,15 @@ def waits_for_us(claim: Object) -> bool:
     return bool(ours and not ref.get("namespace") and not spec.get("volumeName") and not deleting(claim))
 
 
-async def populate_claims(context: Context) -> None:
-    """Give each claim that waits its Restore; for ever."""
-    while True:
-        for uid, (namespace, name) in list(context.populating.items()):
-            try:
-                if await _populate(context, uid, namespace, name):
-                    context.populating.pop(uid, None)
-            except GatewayError as error:
-                log.warning("PersistentVolumeClaim %s/%s: %s", namespace, name, error)
-        await context.wakeups.sleep(POPULATING, AGAIN_SECONDS if context.populating else 3600.0)
+async def populate_claims(context: Context) -> float:
+    """Give each claim that waits its Restore. Returns seconds until the next look."""
+    for uid, (namespace, name) in list(context.populating.items()):
+        try:
+            if await _populate(context, uid, namespace, name):
+                context.populating.pop(uid, None)
+        except (GatewayError, ValidationError) as error:  # one claim does not hold up the others
+            log.warning("PersistentVolumeClaim %s/%s: %s", namespace, name, error)
+    return AGAIN_SECONDS if context.populating else 3600.0
 
 
 async def _populate(context: Context, uid: str, namespace: str, name: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from blockvault.api import Backup, Restore, Vault, parse_quantity
-from blockvault.core.decision import Missing, Refusal
+from blockvault.core.decision import Missing, Refusal, recorded_outcome
 from blockvault.core.naming import (
     CLAIM_LABEL,
     NAME_ANNOTATION,
@@ -59,13 +59,16 @@ def owner_of(restore: Restore, backup: Backup | None) -> Owner:
 async def observe(context: Context, restore: Restore) -> tuple[RestoreView, Owner]:
     """All that a decision about this Restore looks at."""
     gateway, namespace = context.gateway, str(restore.metadata.namespace)
-    backup, latest = await _backup(context, restore)
+    backup, latest, done_before = await _backup(context, restore)
     owner = owner_of(restore, backup)
     uid, latest_of = owner.uid, restore.spec.latest_of
     vault_name = backup.spec.vault_ref.name if backup else latest_of.vault_ref.name if latest_of else ""
     vault = await gateway.get(VAULTS, vault_name, namespace) if vault_name else None
     raw = await gateway.get(CLAIMS, owned_name(uid), context.settings.namespace)
     raw_volume, new_volume, former_volume = await _volumes(context, uid, raw)
+    # What only a beginning, a rollback or a handing over looks at is not read at each look of a transfer.
+    outcome = recorded_outcome(restore.status)
+    starts = (raw is None and outcome is None) or restore.spec.rollback
     view = RestoreView(
         now=utc_now(),
         calendar=context.clock(),
@@ -74,14 +77,15 @@ async def observe(context: Context, restore: Restore) -> tuple[RestoreView, Owne
         backup=backup,
         vault=Vault.model_validate(vault) if vault else None,
         latest=latest,
+        done_before=done_before,
         storage_classes=await gateway.list_objects(STORAGE_CLASSES),
-        rivals=await rivals(context, namespace, owner.claim, uid),
+        rivals=await rivals(context, namespace, owner.claim, uid, "Restore") if starts else [],
         target=await gateway.get(CLAIMS, owner.claim, namespace) if owner.claim else None,
         raw_claim=raw,
         raw_volume=raw_volume,
         new_volume=new_volume,
         former_volume=former_volume,
-        attached=raw_volume is not None and await _attached(context, raw_volume),
+        attached=outcome is not None and raw_volume is not None and await _attached(context, raw_volume),
         has_secret=await operations.has_secret(context, uid),
         job=await operations.own_job(context, uid),
         pods=await operations.own_pods(context, uid),
@@ -93,15 +97,18 @@ async def observe(context: Context, restore: Restore) -> tuple[RestoreView, Owne
     return view, owner
 
 
-async def _backup(context: Context, restore: Restore) -> tuple[Backup | None, Latest | None]:
-    """The Backup to restore: the one that is named, that was chosen when work began, or the latest now."""
+async def _backup(context: Context, restore: Restore) -> tuple[Backup | None, Latest | None, bool]:
+    """The Backup to restore: the one that is named, that was chosen when work began, or the latest now.
+
+    And, where the store was asked, whether it knows that a Restore of this name has been done in place (F30).
+    """
     status, ref = restore.status, restore.spec.backup_ref
     name = (status.backup if status else None) or (ref.name if ref else None)
     if name is not None:
         found = await context.gateway.get(BACKUPS, name, str(restore.metadata.namespace))
-        return (Backup.model_validate(found) if found else None), None
+        return (Backup.model_validate(found) if found else None), None, False
     if (status and status.empty) or restore.spec.latest_of is None:
-        return None, None
+        return None, None, False
     return await latest_backup(context, restore)
 
 
@@ -119,7 +126,7 @@ async def _observe_original(context: Context, owner: Owner, view: RestoreView) -
     return replace(
         view,
         claim_volume=volume,
-        claim_attached=volume is not None and await _attached(context, volume),
+        claim_attached=view.outcome is not None and volume is not None and await _attached(context, volume),
         users=users,
         workloads=now,
         stored=stored,

@@ -6,6 +6,7 @@ from typing import Any
 
 from blockvault.api import Restore, format_quantity
 from blockvault.core.decision import Decision, Missing, Refusal
+from blockvault.core.exchange import EXCHANGING
 from blockvault.core.mover import final_report
 from blockvault.core.naming import (
     DEVICE_PATH,
@@ -20,6 +21,7 @@ from blockvault.core.plan_in_place import clean_in_place
 from blockvault.core.plan_restore import SELECTED_NODE, Target, decide_restore
 from blockvault.core.restoring import (
     RESTORED,
+    ROLLING_BACK,
     TERMINAL,
     Action,
     RawClaim,
@@ -42,10 +44,11 @@ from .resources import (
     VOLUMES,
 )
 from .restore_view import observe
-from .templates import Owner, raw_claim, restored_volume, target_claim
+from .templates import Owner, raw_claim, release_patch, restored_volume, retain_patch, target_claim
 
 # A store that cannot be told of a restore now is told later.
 RECORD_SECONDS = 30.0
+MOVING_SECONDS = 5.0
 
 
 async def reconcile_restore(context: Context, namespace: str, name: str) -> float | None:
@@ -74,9 +77,11 @@ async def reconcile_restore(context: Context, namespace: str, name: str) -> floa
     await operations.write_status(context, RESTORES, obj, status)
     _count(context, view, decision)
     if decision.action is Action.RECORD:
-        return await _record(context, owner, view, obj)
+        return await _record(context, owner, view, obj, decision.detail)
     if decision.action is not None:
         await perform(context, owner, view, Action(decision.action), decision.detail)
+    if decision.reason == "Moving":  # its Job's end wakes us; looks show how far it has come
+        return MOVING_SECONDS
     if decision.phase == "Pending" and decision.next_look is not None:
         return max(decision.next_look, _pause(restore))
     return decision.next_look
@@ -89,9 +94,13 @@ def _pause(restore: Restore) -> float:
     return 5.0 if restore.spec.target.original is not None else 0.0
 
 
-async def _record(context: Context, owner: Owner, view: RestoreView, obj: Object) -> float:
+async def _record(
+    context: Context, owner: Owner, view: RestoreView, obj: Object, otherwise: Action | None
+) -> float:
     if not await in_place.record(context, owner, view):
-        return RECORD_SECONDS
+        if otherwise is None:
+            return RECORD_SECONDS
+        await perform(context, owner, view, otherwise)
     meta = obj["metadata"]
     await context.gateway.patch_status(RESTORES, meta["name"], meta["namespace"], {"recorded": True})
     return 0.2
@@ -103,11 +112,14 @@ async def clean_restore(context: Context, obj: Object) -> float | None:
     One that could still be rolled back lets the former data go.
     """
     restore = Restore.model_validate(obj)
-    if restore.status and restore.status.phase in ("Completed", "RolledBack", "Skipped", "Available"):
+    phase = restore.status.phase if restore.status else None
+    if phase in TERMINAL:
         return None
     view, owner = await observe(context, restore)
-    if restore.status and restore.status.phase == RESTORED:
-        if policy_pending(view.former_volume):
+    if phase in (RESTORED, ROLLING_BACK) and restore.spec.rollback and view.former_volume is not None:
+        return await _end_rollback(context, owner, view)
+    if phase == RESTORED:
+        if policy_pending(view, view.former_volume):
             await perform(context, owner, view, Action.DISCARD_FORMER)
             return 1.0
         return None
@@ -142,6 +154,18 @@ async def _outcome(context: Context, view: RestoreView) -> dict[str, Any]:
             "percent": 100,
         }
     return status
+
+
+async def _end_rollback(context: Context, owner: Owner, view: RestoreView) -> float | None:
+    """A deletion while the former data was asked back: it comes back first, or stays where it is.
+
+    What waits for somebody does not hold the deletion up: the former data is kept then, with the policy Retain.
+    """
+    step = decide_restore(view)
+    if step.action is not None:
+        await perform(context, owner, view, Action(step.action), step.detail)
+        return 0.5
+    return 1.0 if step.reason in (EXCHANGING, "Binding", "StoppingWorkload", "Detaching") else None
 
 
 def _count(context: Context, view: RestoreView, decision: Decision) -> None:
@@ -215,7 +239,8 @@ async def _perform_on_volumes(context: Context, owner: Owner, view: RestoreView,
         case Action.DELETE_RAW_VOLUME if raw:
             await gateway.delete(VOLUMES, raw["metadata"]["name"], uid=raw["metadata"]["uid"])
         case Action.HAND_OVER_POLICY if new:
-            await _set_policy(context, new, new["metadata"]["annotations"][RECLAIM_POLICY_ANNOTATION])
+            patch = release_patch(new["metadata"]["annotations"][RECLAIM_POLICY_ANNOTATION])
+            await gateway.patch(VOLUMES, new["metadata"]["name"], None, patch)
         case Action.DELETE_VOLUME_OBJECT if new:
             await gateway.delete(VOLUMES, new["metadata"]["name"], uid=new["metadata"]["uid"])
         case Action.DISCARD_VOLUME if new:
@@ -236,16 +261,9 @@ def _made_at_first_use(view: RestoreView) -> str | None:
 
 
 async def _retain(context: Context, owner: Owner, raw: Object) -> None:
-    """Keep the storage while its owner changes; the policy to end with is remembered beside it, once."""
-    annotations = raw["metadata"].get("annotations") or {}
-    policy = annotations.get(RECLAIM_POLICY_ANNOTATION) or raw["spec"]["persistentVolumeReclaimPolicy"]
-    patch = {
-        "metadata": {
-            "labels": {OPERATION_LABEL: owner.uid},
-            "annotations": {RECLAIM_POLICY_ANNOTATION: policy},
-        },
-        "spec": {"persistentVolumeReclaimPolicy": "Retain"},
-    }
+    """Keep the storage while its owner changes, and mark its volume, to be found without its claim."""
+    patch = retain_patch(owner.uid, raw)
+    patch["metadata"]["labels"] = {OPERATION_LABEL: owner.uid}
     await context.gateway.patch(VOLUMES, raw["metadata"]["name"], None, patch)
 
 

@@ -12,6 +12,8 @@ from blockvault.core.source import Source
 
 Object = dict[str, Any]
 
+KEPT_FOR_POLICY = (naming.RECLAIM_POLICY_ANNOTATION, naming.RETAINED_BY_ANNOTATION)
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -141,6 +143,30 @@ def target_claim(owner: Owner, target: Target, mark: str) -> Object:
     }
 
 
+def retain_patch(uid: str, volume: Object) -> Object:
+    """Keep a storage while its owner changes; its own policy is noted beside it, and for whom it was kept."""
+    notes = volume["metadata"].get("annotations") or {}
+    policy = volume["spec"].get("persistentVolumeReclaimPolicy")
+    if notes.get(naming.RETAINED_BY_ANNOTATION) == uid:  # done before: what is noted is what it was
+        policy = notes.get(naming.RECLAIM_POLICY_ANNOTATION) or policy
+    return {
+        "spec": {"persistentVolumeReclaimPolicy": "Retain"},
+        "metadata": {
+            "annotations": {naming.RECLAIM_POLICY_ANNOTATION: policy, naming.RETAINED_BY_ANNOTATION: uid}
+        },
+    }
+
+
+def release_patch(policy: str) -> Object:
+    """Give a volume its own policy again, and forget that it was kept."""
+    return {
+        "spec": {"persistentVolumeReclaimPolicy": policy},
+        "metadata": {
+            "annotations": {naming.RECLAIM_POLICY_ANNOTATION: None, naming.RETAINED_BY_ANNOTATION: None}
+        },
+    }
+
+
 def parked_volume(owner: Owner, namespace: str, volume: Object, name: str) -> Object:
     """A PersistentVolume's storage under another name, where no claim can have it: that of `namespace` never exists.
 
@@ -173,10 +199,11 @@ def claims_volume(claim: Object, storage: Object, former: Object | None) -> Obje
     def kept(kind: str, obj: Object) -> dict[str, str]:
         found = obj["metadata"].get(kind) or {}
         ours = {k for k, v in found.items() if k.startswith(f"{naming.GROUP}/") or v == naming.MANAGED_BY}
-        return {k: v for k, v in found.items() if k not in ours or k == naming.RECLAIM_POLICY_ANNOTATION}
+        return {k: v for k, v in found.items() if k not in ours or k in KEPT_FOR_POLICY}
 
     provisioners = kept("annotations", storage)
-    provisioners.pop(naming.RECLAIM_POLICY_ANNOTATION, None)  # the claim's own policy stays
+    for name in KEPT_FOR_POLICY:  # the claim's own policy stays
+        provisioners.pop(name, None)
     options = [o for v in (former, storage) for o in v["spec"].get("mountOptions") or []]
     reference = {
         "apiVersion": "v1",
@@ -226,7 +253,7 @@ def restored_volume(owner: Owner, raw_volume: Object, target: Object, file_syste
         for key, value in kept.items()
         if key == "pv.kubernetes.io/provisioned-by"
         or key.startswith("volume.kubernetes.io/provisioner-deletion-secret")
-        or key == naming.RECLAIM_POLICY_ANNOTATION
+        or key in KEPT_FOR_POLICY
     }
     spec: Object = {
         "capacity": old["capacity"],

@@ -17,6 +17,7 @@ from blockvault.core.workloads import (
 )
 
 from .context import Context
+from .gateway import GatewayError
 from .resources import DEPLOYMENTS, PODS, REPLICA_SETS, STATEFUL_SETS, Resource
 
 KINDS: dict[str, Resource] = {
@@ -52,7 +53,12 @@ async def _scaled_by(context: Context, namespace: str, obj: Object) -> tuple[Wor
     resource = KINDS.get(kind)
     if resource is None or resource.api_version != api_version:
         return None, words
-    found = await context.gateway.get(resource, name, namespace)
+    try:
+        found = await context.gateway.get(resource, name, namespace)
+    except GatewayError as error:
+        if error.status != 403:
+            raise
+        return None, f"{words} (this operator may scale nothing: the chart's allowStopWorkload)"
     if found is None:
         return None, words
     if kind == REPLICA_SET and (above := controller_of(found)) is not None:

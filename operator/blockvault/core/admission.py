@@ -139,8 +139,8 @@ def choose_snapshot_class(driver: str, classes: list[Object]) -> Object | Refusa
 
 
 def check_rivals(me: Rival, rivals: list[Rival], claim: str) -> Missing | None:
-    """Whether an older operation on the same claim is still going (C13)."""
-    older = min((r for r in rivals if r < me), default=None)
+    """Whether another operation works on the same claim, or is older and waits for it (C13)."""
+    older = min((r for r in rivals if r.at_work or r < me), default=None)
     if older is None:
         return None
     return Missing(

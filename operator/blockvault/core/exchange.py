@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from blockvault.api import StoppedWorkload
+from blockvault.api import Exchange, StoppedWorkload
 
 from .conditions import parse_timestamp
 from .decision import Decision
 from .objects import Object, deleting
-from .restoring import Action, RestoreView, doing, policy_of
+from .restoring import Action, RestoreView, doing, retained
 from .workloads import key_of, names, noted, stoppable
 
 EXCHANGING = "Exchanging"
@@ -49,10 +49,22 @@ def has_former(view: RestoreView) -> bool | None:
     """Whether the claim's PersistentVolume stands for its former storage; None while there is none."""
     if view.claim_volume is None:
         return None
+    return handle_of(view.claim_volume) == _noted(view).former_handle
+
+
+def has_other(view: RestoreView) -> bool:
+    """Whether the claim's PersistentVolume stands for storage that this Restore knows nothing of."""
+    if view.claim_volume is None or has_former(view):
+        return False
+    restored = _noted(view).restored_handle
+    return handle_of(view.claim_volume) != restored
+
+
+def _noted(view: RestoreView) -> Exchange:
     status = view.restore.status
     assert status is not None
     assert status.exchange is not None
-    return handle_of(view.claim_volume) == status.exchange.former_handle
+    return status.exchange
 
 
 def exchange_step(
@@ -70,9 +82,7 @@ def exchange_step(
         )
     if current is None:
         return doing(EXCHANGING, text, Action.CREATE_CLAIM_VOLUME, incoming)
-    if deleting(current):
-        return doing(EXCHANGING, text)
-    if policy_of(current) != "Retain":
+    if not retained(view, current):
         return doing(EXCHANGING, text, Action.RETAIN_CLAIM_VOLUME)
     blocked = stop_step(view)
     if fenced(view):
@@ -80,7 +90,8 @@ def exchange_step(
             return doing(blocked.reason, blocked.message, Action.UNFENCE)
         if outgoing is None:
             return doing(EXCHANGING, text, park)
-        return doing(EXCHANGING, text, Action.DELETE_CLAIM_VOLUME)
+        # Somebody may have asked for its deletion before: it goes as soon as no claim has it.
+        return doing(EXCHANGING, text, None if deleting(current) else Action.DELETE_CLAIM_VOLUME)
     return blocked or doing(EXCHANGING, text, Action.FENCE)
 
 

@@ -13,7 +13,7 @@ from blockvault.api import not_served, parse_quantity
 
 from .admission import check_rivals, check_volume
 from .decision import Decision, Missing, Outcome, Refusal, cancelled, failed, refuse_unserved
-from .exchange import claim_lost, exchange_step, fenced, has_former, kept_until, start_step
+from .exchange import claim_lost, exchange_step, fenced, has_former, has_other, kept_until, start_step
 from .naming import FENCED_ANNOTATION
 from .objects import Object, claim_is_bound, deleting
 from .restoring import (
@@ -80,7 +80,7 @@ def _admit(view: RestoreView) -> Decision:
     problem = refuse_unserved(not_served(view.restore)) or check_source(view) or _check_empty(view)
     if problem is not None:
         return not_admitted(view, problem)
-    if view.already_done or _known_to_store(view):
+    if view.already_done or view.done_before or _known_to_store(view):
         return skipped(view)
     problem = _check_claim(view) or _check_users(view)
     if problem is None and isinstance(view.stored, Missing):
@@ -123,6 +123,12 @@ def _check_claim(view: RestoreView) -> Refusal | Missing | None:
     if problem is not None:
         return problem
     assert view.claim_volume is not None
+    if deleting(view.claim_volume):
+        return Refusal(
+            "VolumeDeleting",
+            f"The PersistentVolume {view.claim_volume['metadata']['name']} of {view.target_name} is being deleted, "
+            "and goes as soon as nothing uses it: restore to a newClaim.",
+        )
     size, stored = _size(view.claim_volume), int(view.backup.status.volumes[0].size or 0)
     if size < stored:
         return Refusal(
@@ -167,6 +173,9 @@ def _exchange(view: RestoreView) -> Decision:
     if lost:
         return ended(failed("TargetLost", lost))
     former = has_former(view)
+    if has_other(view):
+        text = f"{view.target_name} has got other storage meanwhile, by another Restore or by hand."
+        return ended(failed("VolumeChanged", text))
     if former is False:
         return _finish(view)
     if former and not fenced(view) and _called_off(view):
@@ -186,7 +195,7 @@ def _finish(view: RestoreView) -> Decision:
         return doing("Binding", f"Waiting for {view.target_name} to be bound to the restored volume.")
     if view.new_volume is not None:
         return doing("HandingOver", text, Action.DELETE_VOLUME_OBJECT)
-    if policy_pending(view.claim_volume):
+    if policy_pending(view, view.claim_volume):
         return doing("HandingOver", text, Action.SET_CLAIM_POLICY)
     if not view.already_done:
         return doing("HandingOver", text, Action.MARK_CLAIM)
@@ -205,7 +214,8 @@ def _bound(view: RestoreView) -> bool:
     return view.target is not None and claim_is_bound(view.target) and phase == "Bound" and not fenced(view)
 
 
-def _restored(view: RestoreView, action: Action | None) -> Decision:
+def _restored(view: RestoreView, action: Action | None, otherwise: Action | None = None) -> Decision:
+    """It can be rolled back. `otherwise`: what is done where the action fails."""
     until = kept_until(view) or view.calendar + window_of(view.restore.spec.rollback_window)
     original = view.restore.spec.target.original
     idle = ""
@@ -218,6 +228,7 @@ def _restored(view: RestoreView, action: Action | None) -> Decision:
         "spec.confirm lets it go, "
         "spec.rollback brings it back.",
         action=action,
+        detail=otherwise,
         requeue=1.0
         if not _recorded(view)
         else min(LOOK_AGAIN, max(1.0, (until - view.calendar).total_seconds())),
@@ -230,7 +241,9 @@ def _keep(view: RestoreView) -> Decision:
     if volume is None or deleting(volume):
         return _completed(view, "")
     over = view.restore.spec.confirm or (until is not None and view.calendar >= until)
-    if over and policy_pending(volume):
+    if over and not _recorded(view):  # what cannot be told to the store now does not hold it up
+        return _restored(view, Action.RECORD, Action.DISCARD_FORMER)
+    if over and policy_pending(view, volume):
         return _restored(view, Action.DISCARD_FORMER)
     if over:
         stays = policy_of(volume) == "Retain"
@@ -291,8 +304,7 @@ def _cannot_roll_back(view: RestoreView) -> str:
         return ""
     if view.former_volume is None:
         return "The former data is not kept any more."
-    handle = (view.claim_volume["spec"].get("csi") or {}).get("volumeHandle")
-    if status.exchange.restored_handle and handle != status.exchange.restored_handle:
+    if has_other(view):
         return f"{view.target_name} has other storage by now, of a later Restore: roll that one back first."
     return ""
 
@@ -304,12 +316,12 @@ def _finish_rollback(view: RestoreView) -> Decision:
         return doing("Binding", f"Waiting for {view.target_name} to be bound to its former volume.")
     if view.former_volume is not None:
         return doing("HandingOver", text, Action.DELETE_FORMER_OBJECT)
-    if policy_pending(view.claim_volume):
+    if policy_pending(view, view.claim_volume):
         return doing("HandingOver", text, Action.SET_CLAIM_POLICY)
     start = start_step(view)
     if start is not None:
         return start
-    if view.new_volume is not None and policy_pending(view.new_volume):
+    if view.new_volume is not None and policy_pending(view, view.new_volume):
         return doing("CleaningUp", text, Action.DISCARD_VOLUME)
     return Decision("RolledBack", "RolledBack", text, requeue=None)
 
@@ -357,19 +369,17 @@ def _settle_claim(view: RestoreView, text: str) -> Decision | None:
         if former is None and view.new_volume is None:
             return None  # deleted by hand, both of them: there is nothing to give the claim
         return doing("CleaningUp", text, Action.CREATE_CLAIM_VOLUME, former or view.new_volume)
-    if deleting(current):
-        return doing("CleaningUp", text)
     if fenced(view):
-        return doing("CleaningUp", text, Action.UNFENCE)
-    if has_former(view):
+        return doing("CleaningUp", text, None if deleting(current) else Action.UNFENCE)
+    if has_former(view) or has_other(view):
         if former is not None:
             return doing("CleaningUp", text, Action.DELETE_FORMER_OBJECT)
     else:
         if view.new_volume is not None:
             return doing("CleaningUp", text, Action.DELETE_VOLUME_OBJECT)
-        if former is not None and policy_pending(former):
+        if policy_pending(view, former):
             return doing("CleaningUp", text, Action.DISCARD_FORMER)
-    if policy_pending(current):
+    if policy_pending(view, current):
         return doing("CleaningUp", text, Action.SET_CLAIM_POLICY)
     return None
 
@@ -388,9 +398,9 @@ def _settle_lost(view: RestoreView, text: str) -> Decision | None:
         if view.former_volume is not None:
             return doing("CleaningUp", text, Action.DELETE_FORMER_OBJECT)
         taken_away = annotation(current, FENCED_ANNOTATION) is not None
-        if policy_pending(current) and not taken_away:
+        if policy_pending(view, current) and not taken_away:
             return doing("CleaningUp", text, Action.SET_CLAIM_POLICY)
         return None
-    if view.new_volume is not None:
+    if view.new_volume is not None and not has_other(view):
         return doing("CleaningUp", text, Action.DELETE_VOLUME_OBJECT)
-    return doing("CleaningUp", text, Action.SET_CLAIM_POLICY) if policy_pending(current) else None
+    return doing("CleaningUp", text, Action.SET_CLAIM_POLICY) if policy_pending(view, current) else None

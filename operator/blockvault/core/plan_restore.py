@@ -270,14 +270,19 @@ def _raw_claim(view: RestoreView) -> RawClaim:
 
 def _hand_over(view: RestoreView) -> Decision:
     """From the raw claim to the user's. Every step can be taken again; the storage is never unowned."""
-    if view.target is None or deleting(view.target):
-        return ended(failed("TargetLost", f"{view.target_name} was deleted before it was handed over."))
+    lost = f"{view.target_name} was deleted before it was handed over."
+    if view.populates:
+        lost = _populated_lost(view)
+    elif view.target is not None and not deleting(view.target) and view.target_is_ours:
+        lost = ""
+    if lost or view.target is None:
+        return ended(failed("TargetLost", lost))
     taking = take_over(view, Action.CREATE_VOLUME)
     if taking is not None:
         return taking
     if (view.target.get("status") or {}).get("phase") != "Bound":
         return doing("Binding", f"Waiting for {view.target_name} to be bound to the restored volume.")
-    if policy_pending(view.new_volume):
+    if policy_pending(view, view.new_volume):
         return doing("HandingOver", HANDING_OVER, Action.HAND_OVER_POLICY)
     if view.has_secret:
         return doing("CleaningUp", HANDING_OVER, Action.DELETE_SECRET)

@@ -20,6 +20,7 @@ from .naming import (
     RECLAIM_POLICY_ANNOTATION,
     RESTORE_ANNOTATION,
     RESTORED_BY_ANNOTATION,
+    RETAINED_BY_ANNOTATION,
 )
 from .objects import Object, claim_is_bound, job_ended
 from .workloads import User, Workload
@@ -102,7 +103,8 @@ class RestoreView:
     `calendar` is the time by which the rollback window goes; `now` that of deadlines.
     In place: `claim_volume` is the PersistentVolume that the claim names, `former_volume` the one under which
     its former storage is kept, `workloads` are those that were stopped, by kind and name, as they are now.
-    `latest`: what the store answers where the latest backup is asked for.
+    `latest`: what the store answers where the latest backup is asked for; `done_before`: it knows that a Restore of
+    this name has restored one in place.
     `stored`: what the store knows of the backup, None where it was not asked. `copies`: snapshots to begin with.
     """
 
@@ -123,6 +125,7 @@ class RestoreView:
     job: Object | None = None
     pods: list[Object] = field(default_factory=list)
     latest: str | Never | Missing | Refusal | None = None
+    done_before: bool = False
     stored: dict[str, Any] | Missing | None = None
     copies: list[Copy] = field(default_factory=list)
     claim_volume: Object | None = None
@@ -195,9 +198,21 @@ class RestoreView:
         return f"{meta.namespace}/{meta.name}/{volumes[0].backup_id if volumes else ''}"
 
     @property
+    def marks(self) -> list[str]:
+        """What the claim that is there remembers, the newest last."""
+        return [m for m in (annotation(self.target, RESTORED_BY_ANNOTATION) or "").split(",") if m]
+
+    @property
     def already_done(self) -> bool:
-        """Whether the same manifest, created before, has filled the claim that is there (F30)."""
-        return annotation(self.target, RESTORED_BY_ANNOTATION) == self.mark
+        """Whether the same manifest, created before, has filled the claim that is there (F30).
+
+        Which backup is the latest changes: of such a Restore the name alone counts.
+        """
+        begun = self.restore.status is not None and self.restore.status.exchange is not None
+        if self.restore.spec.latest_of is not None and not begun:
+            name = self.mark.rpartition("/")[0]
+            return any(mark.rpartition("/")[0] == name for mark in self.marks)
+        return self.mark in self.marks
 
 
 def annotation(obj: Object | None, name: str) -> str | None:
@@ -359,7 +374,7 @@ def take_over(view: RestoreView, create: Action) -> Decision | None:
     if view.new_volume is None:
         if view.raw_volume is None:
             return ended(failed("VolumeLost", "The restored volume's PersistentVolume was deleted."))
-        if policy_of(view.raw_volume) != "Retain":
+        if not retained(view, view.raw_volume):
             return doing("HandingOver", HANDING_OVER, Action.RETAIN_RAW_VOLUME)
         if view.attached:
             return doing("Detaching", "Waiting for the restored volume to be detached from the mover's node.")
@@ -371,10 +386,15 @@ def take_over(view: RestoreView, create: Action) -> Decision | None:
     return None
 
 
-def policy_pending(volume: Object | None) -> bool:
-    """Whether a volume still has the policy Retain of a change of hands and not that of its class."""
+def retained(view: RestoreView, volume: Object) -> bool:
+    """Whether a volume has the policy Retain by this Restore, which has noted what it was before."""
+    return policy_of(volume) == "Retain" and annotation(volume, RETAINED_BY_ANNOTATION) == view.uid
+
+
+def policy_pending(view: RestoreView, volume: Object | None) -> bool:
+    """Whether a volume still has the policy Retain of a change of hands by this Restore and not its own."""
     wanted = annotation(volume, RECLAIM_POLICY_ANNOTATION)
-    return volume is not None and bool(wanted) and policy_of(volume) != wanted
+    return volume is not None and retained(view, volume) and bool(wanted) and wanted != "Retain"
 
 
 def policy_of(volume: Object) -> str | None:
@@ -393,16 +413,34 @@ def ended(outcome: Outcome) -> Decision:
     return Decision("Restoring", outcome.reason, outcome.message, outcome=outcome, requeue=0)
 
 
+def handed_over(view: RestoreView) -> bool:
+    """Whether the claim has its volume already: nothing of it is taken away any more."""
+    if view.new_volume is None or view.target is None or view.in_place:
+        return False
+    ref = view.new_volume["spec"].get("claimRef") or {}
+    mine = view.target["spec"].get("volumeName") == view.new_volume["metadata"]["name"]
+    bound = (view.target.get("status") or {}).get("phase") == "Bound"
+    return bool(ref.get("uid") == view.target["metadata"]["uid"] and mine and bound)
+
+
 def next_cleaning(view: RestoreView) -> Action | None:
     """The next thing to remove after a failure, None when nothing of this Restore is left.
 
     The storage must have exactly one owner with the policy Delete in the end: the raw claim's volume
-    while that claim is there, else the new one.
+    while that claim is there, else the new one. A claim that has got its volume keeps it.
     """
     if view.job is not None and not job_ended(view.job):
         return Action.DELETE_JOB
     if view.pods:
         return Action.DELETE_PODS
+    if handed_over(view):
+        if view.raw_claim is not None:
+            return Action.DELETE_RAW_CLAIM
+        if view.raw_volume is not None:
+            return Action.DELETE_RAW_VOLUME
+        if policy_pending(view, view.new_volume):
+            return Action.HAND_OVER_POLICY
+        return Action.DELETE_SECRET if view.has_secret else None
     if view.target_is_ours:
         return Action.DELETE_TARGET
     if view.new_volume is not None:

@@ -43,6 +43,8 @@ def uses(pod: Object, claim: str) -> bool:
     """Whether a pod that has not ended has that claim among its volumes."""
     volumes = pod["spec"].get("volumes") or []
     names = {(v.get("persistentVolumeClaim") or {}).get("claimName") for v in volumes}
+    # Of a generic ephemeral volume the claim has the pod's name and its own.
+    names |= {f"{pod['metadata']['name']}-{v['name']}" for v in volumes if v.get("ephemeral")}
     return claim in names and (pod.get("status") or {}).get("phase") not in ENDED
 
 

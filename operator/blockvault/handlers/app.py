@@ -16,7 +16,7 @@ import kopf
 
 from blockvault import __version__
 from blockvault.cluster.clock import MovedClock
-from blockvault.cluster.context import TASKS_KEY, Context, utc_now
+from blockvault.cluster.context import POPULATING, TASKS_KEY, Context, utc_now
 from blockvault.cluster.gateway import connect
 from blockvault.cluster.populate import populate_claims
 from blockvault.cluster.settings import Settings, SettingsError
@@ -113,7 +113,9 @@ async def serve(settings: Settings) -> None:
     server = await start_server(settings.http_port, metrics, health.alive, health.is_ready)
     tasks = [
         asyncio.create_task(health.keep_beating()),
-        asyncio.create_task(populate_claims(context)),
+        asyncio.create_task(
+            run_loop(context, "PersistentVolumeClaim", POPULATING, lambda: populate_claims(context))
+        ),
         asyncio.create_task(run_loop(context, "Task", TASKS_KEY, lambda: tend_tasks(context))),
     ]
     if clock is not None:

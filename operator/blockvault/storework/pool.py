@@ -67,9 +67,9 @@ class StoreWork:
 
     async def backups_and_neighbours(
         self, access: Access, volume: str, timeout: float = CALL_SECONDS
-    ) -> tuple[list[dict[str, Any]] | None, list[str]]:
-        """Backups of one volume, or None; and what lies beside the store. Raises as `check`."""
-        found: tuple[list[dict[str, Any]] | None, list[str]] = await self._call(
+    ) -> tuple[list[dict[str, Any]] | None, list[str], list[str]]:
+        """See work.backups_and_neighbours. Raises as `check`."""
+        found: tuple[list[dict[str, Any]] | None, list[str], list[str]] = await self._call(
             work.backups_and_neighbours, access, volume, timeout=timeout
         )
         return found

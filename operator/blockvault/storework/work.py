@@ -130,8 +130,10 @@ def list_backups(access: Access, volume: str | None) -> list[dict[str, Any]]:
     return _open(access).list(volume, failed=_check_tells)
 
 
-def backups_and_neighbours(access: Access, volume: str) -> tuple[list[dict[str, Any]] | None, list[str]]:
-    """Backups of one volume, None where there is no such volume; and what lies beside this store.
+def backups_and_neighbours(
+    access: Access, volume: str
+) -> tuple[list[dict[str, Any]] | None, list[str], list[str]]:
+    """Backups of one volume, None where there is no such volume; then all others, and what lies beside the store.
 
     That there is none is said only where all volumes could be read. Raises as any reading does, and never leaves out
     what it could not read.
@@ -140,15 +142,18 @@ def backups_and_neighbours(access: Access, volume: str) -> tuple[list[dict[str, 
     try:
         rows = repository.list(volume)
     except VolumeNotFound:
-        if volume in repository.volumes():
+        others = repository.volumes()
+        if volume in others:
             raise
         rows = None
+    else:
+        return rows, [], []
     url = access.location.url
     parent, _, own = url.rpartition("/")
-    if rows is not None or not own or parent.endswith("/"):
-        return rows, []
+    if not own or parent.endswith("/"):
+        return rows, others, []
     beside = open_store(replace(access.location, url=parent), retry_seconds=RETRY_SECONDS)
-    return rows, sorted(beside.folders(""))
+    return rows, others, sorted(beside.folders(""))
 
 
 def describe(access: Access, volume: str, backup_id: str) -> dict[str, Any] | None:

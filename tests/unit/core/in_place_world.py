@@ -10,8 +10,15 @@ import copy
 from typing import Any
 
 from blockvault.api import Restore
-from blockvault.cluster.in_place import _changed, _noted_workloads, _reference, noted
-from blockvault.cluster.templates import Owner, claims_volume, parked_volume, restored_volume
+from blockvault.cluster.in_place import _noted_workloads, _reference, noted
+from blockvault.cluster.templates import (
+    Owner,
+    claims_volume,
+    parked_volume,
+    release_patch,
+    restored_volume,
+    retain_patch,
+)
 from blockvault.core.conditions import parse_timestamp
 from blockvault.core.decision import Decision
 from blockvault.core.naming import RECLAIM_POLICY_ANNOTATION, RESTORED_BY_ANNOTATION, former_name, owned_name
@@ -156,7 +163,7 @@ class World:
         if phase in TERMINAL and phase != "Error":
             step = None
         elif phase == RESTORED:
-            pending = policy_pending(view.former_volume)
+            pending = policy_pending(view, view.former_volume)
             step = Decision("", "", "", Action.DISCARD_FORMER) if pending else None
         else:
             step = clean_in_place(view)
@@ -214,7 +221,7 @@ class World:
             case Action.SET_CLAIM_POLICY:
                 assert view.claim_volume is not None
                 policy = view.claim_volume["metadata"]["annotations"][RECLAIM_POLICY_ANNOTATION]
-                merged(self.volumes["pv-db"], _changed(policy, {RECLAIM_POLICY_ANNOTATION: None}))
+                merged(self.volumes["pv-db"], release_patch(policy))
             case Action.FENCE | Action.UNFENCE:
                 assert view.target is not None
                 if "pv-db" in self.volumes:
@@ -254,10 +261,7 @@ class World:
         self.volumes.setdefault(obj["metadata"]["name"], obj)
 
     def _retain(self, name: str) -> None:
-        meta, spec = self.volumes[name]["metadata"], self.volumes[name]["spec"]
-        policy = (meta.get("annotations") or {}).get(RECLAIM_POLICY_ANNOTATION)
-        change = {RECLAIM_POLICY_ANNOTATION: policy or spec["persistentVolumeReclaimPolicy"]}
-        merged(self.volumes[name], _changed("Retain", change))
+        merged(self.volumes[name], retain_patch(RESTORE_UID, self.volumes[name]))
 
     def _policy(self, name: str, policy: str) -> None:
         if name in self.volumes:

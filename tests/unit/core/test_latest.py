@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from blockvault.core.decision import Missing, Refusal
-from blockvault.core.latest import Never, choose_latest, former_places
+from blockvault.core.latest import Never, choose_latest, done_by, former_places
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
@@ -31,7 +31,7 @@ def row(number: int, hour: int, **labels: Any) -> dict[str, Any]:
 def test_f19_the_latest_that_is_there(
     rows: Any, before: datetime | None, former: list[str], chosen: object
 ) -> None:
-    assert choose_latest("shop/db", rows, before, former) == chosen
+    assert choose_latest("shop/db", rows, before, former, ["shop/other"]) == chosen
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_f19_the_latest_that_is_there(
 def test_f19_every_doubt_is_no_proof(
     rows: Any, before: datetime | None, former: list[str], kind: type, reason: str, words: str
 ) -> None:
-    found = choose_latest("shop/db", rows, before, former)
+    found = choose_latest("shop/db", rows, before, former, ["shop/other"])
     assert isinstance(found, kind)
     assert isinstance(found, Missing | Refusal)
     assert found.reason == reason
@@ -56,17 +56,25 @@ def test_f19_every_doubt_is_no_proof(
 @pytest.mark.parametrize(
     ("location", "folders", "former"),
     [
-        (
-            "s3://b/p/shop/v-0123abcd",
-            ["v-0123abcd", "v-89abcdef", "vv-89abcdef", "v-x"],
-            ["s3://b/p/shop/v-89abcdef"],
-        ),
+        ("s3://b/p/shop/v-0123abcd", ["v-0123abcd", "w-89abcdef", "v-x"], ["s3://b/p/shop/w-89abcdef"]),
         ("s3://b/p/shop/v-0123abcd", ["v-0123abcd"], []),
-        ("s3://b/p/shop/v-1-0123abcd", ["v-89abcdef", "v-1-89abcdef"], ["s3://b/p/shop/v-1-89abcdef"]),
         ("s3://b/own", ["other", "own-0123abcd"], []),
     ],
 )
-def test_f19_former_places_of_a_vault_of_this_name(
-    location: str, folders: list[str], former: list[str]
-) -> None:
+def test_f19_places_of_other_vaults(location: str, folders: list[str], former: list[str]) -> None:
     assert former_places(location, folders) == former
+
+
+def test_f19_a_claim_of_that_name_in_another_namespace_is_a_doubt() -> None:
+    """As after adopting into a namespace of another name."""
+    found = choose_latest("prod2/db", None, None, [], ["prod/db", "prod/web"])
+    assert isinstance(found, Missing)
+    assert found.reason == "BackupsElsewhere"
+    assert "prod/db" in found.message
+
+
+def test_f30_the_store_knows_which_restores_were_done() -> None:
+    rows = [row(1, 9), row(2, 10, restoredBy={"shop/back": "2026-11-29T11:00:00Z"})]
+    assert done_by("shop/back", rows)
+    assert not done_by("shop/other", rows)
+    assert not done_by("shop/back", None)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from blockvault.api import Backup, Restore
-from blockvault.core.naming import RECLAIM_POLICY_ANNOTATION, RESTORE_ANNOTATION
+from blockvault.core.naming import RECLAIM_POLICY_ANNOTATION, RESTORE_ANNOTATION, RETAINED_BY_ANNOTATION
 from blockvault.core.plan_restore import Target, decide_restore
 from blockvault.core.restoring import Action, RestoreView, next_cleaning
 
@@ -146,13 +146,20 @@ BOUND = {**OURS, "status": {"phase": "Bound"}}
 RAW = {"metadata": {"name": "bv-r-1"}, "spec": {"volumeName": "pvc-raw"}, "status": {"phase": "Bound"}}
 
 
+KEPT = {RECLAIM_POLICY_ANNOTATION: "Delete", RETAINED_BY_ANNOTATION: "r-1"}
+
+
 def raw_volume(policy: str = "Delete") -> world.Object:
-    return {"metadata": {"name": "pvc-raw"}, "spec": {"persistentVolumeReclaimPolicy": policy}}
+    notes = KEPT if policy == "Retain" else {}
+    return {
+        "metadata": {"name": "pvc-raw", "annotations": notes},
+        "spec": {"persistentVolumeReclaimPolicy": policy},
+    }
 
 
 def new_volume(policy: str = "Retain") -> world.Object:
     return {
-        "metadata": {"name": "bv-r-1", "annotations": {RECLAIM_POLICY_ANNOTATION: "Delete"}},
+        "metadata": {"name": "bv-r-1", "annotations": KEPT if policy == "Retain" else {}},
         "spec": {"persistentVolumeReclaimPolicy": policy},
     }
 
