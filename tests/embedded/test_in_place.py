@@ -13,6 +13,7 @@ from tests.scenario.incremental import MIB
 
 from .cluster import EmbeddedCluster
 from .environment import EmbeddedEnvironment
+from .volumes import DRIVER
 
 SIZE = 16 * MIB
 FIRST, SECOND = Write(MIB, MIB, seed=1), Write(MIB, MIB, seed=2)
@@ -320,3 +321,31 @@ def test_f4_a_workload_that_somebody_scales_back_is_told_and_waited_for(database
     assert env.digest(name, SIZE) == database.written
     database.is_whole()
     assert parked(env, "fight") == []
+
+
+def test_a_class_that_retains_leaves_no_second_owner_and_no_clones(running: EmbeddedCluster) -> None:
+    """What is made on the way goes also there; the claim's volume is kept, and is the only object on its storage."""
+    env = EmbeddedEnvironment(running, "keeps")
+    env.apply(
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {"name": "keeps"},
+            "provisioner": DRIVER,
+            "reclaimPolicy": "Retain",
+            "volumeBindingMode": "Immediate",
+        }
+    )
+    database = Database(env, "kept")
+    database.restored("kept-back")
+    env.apply(manifests.restore("kept-new", "kept-1", "kept-copy", "keeps", "16Mi"))
+    env.wait_for("restore", "kept-new", phase_is("Completed"), timeout=60)
+    volumes = [v for v in env.list("pv") if v["spec"].get("storageClassName") == "keeps"]
+    handles = [v["spec"]["csi"]["volumeHandle"] for v in volumes]
+    assert len(handles) == len(set(handles)), "two objects stand for one storage"
+    assert len(handles) == 3, "the claim's, its former one, and the copy's"
+    env.apply(database.restore("kept-back", confirm=True))
+    status = env.wait_for("restore", "kept-back", phase_is("Completed"), timeout=20)["status"]
+    assert f"{database.storage}" in handles
+    assert "Retain" in status["message"]
+    assert database.volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"

@@ -25,7 +25,15 @@ from blockvault.core.naming import RECLAIM_POLICY_ANNOTATION, RESTORED_BY_ANNOTA
 from blockvault.core.objects import Object
 from blockvault.core.plan_in_place import clean_in_place
 from blockvault.core.plan_restore import decide_restore
-from blockvault.core.restoring import RESTORED, TERMINAL, Action, RawClaim, RestoreView, policy_pending
+from blockvault.core.restoring import (
+    RESTORED,
+    ROLLING_BACK,
+    TERMINAL,
+    Action,
+    RawClaim,
+    RestoreView,
+    policy_pending,
+)
 from blockvault.core.workloads import User, Workload
 
 from . import world
@@ -159,9 +167,22 @@ class World:
         return None if decision.finished else decision
 
     def _clean(self, view: RestoreView, effect: bool) -> Decision | None:
+        """As cluster.restores.clean_restore does."""
         phase = self.status.get("phase")
-        if phase in TERMINAL and phase != "Error":
+        if phase in TERMINAL:
             step = None
+        elif (
+            phase in (RESTORED, ROLLING_BACK) and self.spec.get("rollback") and view.former_volume is not None
+        ):
+            step = decide_restore(view)
+            waits = (
+                "ClaimInUse",
+                "OperationInProgress",
+                "WorkloadScaledBack",
+                "CannotRollBack",
+                "RolledBack",
+            )
+            step = None if step.action is None and step.reason in waits else step
         elif phase == RESTORED:
             pending = policy_pending(view, view.former_volume)
             step = Decision("", "", "", Action.DISCARD_FORMER) if pending else None
@@ -235,11 +256,12 @@ class World:
                 self._drop(new)
             case Action.DELETE_FORMER_OBJECT:
                 self._drop(former)
-            case Action.DISCARD_FORMER | Action.DISCARD_VOLUME:
-                name = former if action is Action.DISCARD_FORMER else new
-                if name in self.volumes:
-                    wanted = self.volumes[name]["metadata"]["annotations"].get(RECLAIM_POLICY_ANNOTATION)
-                    self._policy(name, wanted or "Delete")
+            case Action.DISCARD_FORMER:
+                if former in self.volumes:
+                    notes = self.volumes[former]["metadata"]["annotations"]
+                    self._policy(former, notes[RECLAIM_POLICY_ANNOTATION])
+            case Action.DISCARD_VOLUME:
+                self._policy(new, "Delete")
             case Action.MARK_CLAIM:
                 assert self.claim is not None
                 merged(self.claim, {"metadata": {"annotations": {RESTORED_BY_ANNOTATION: view.mark}}})

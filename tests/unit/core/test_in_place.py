@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blockvault.core.naming import former_name, owned_name
+from blockvault.core.naming import (
+    RECLAIM_POLICY_ANNOTATION,
+    RETAINED_BY_ANNOTATION,
+    former_name,
+    owned_name,
+)
 from blockvault.core.restoring import Action
 
 from .in_place_world import NEW, OLD, RESTORE_UID, World
@@ -201,3 +206,85 @@ def test_f4_f3_whatever_comes_between_any_two_steps(why: str, eager: bool) -> No
         check(world, why)
         steps += 1
     assert steps > 20
+
+
+def test_f4_deleted_while_it_is_asked_to_go_back_it_goes_back_first() -> None:
+    """At each step of the way back: the former data is what was asked for last."""
+    steps, over = 0, False
+    while not over:
+        world = World()
+        world.settle()
+        world.spec["rollback"] = True
+        for _ in range(steps):
+            world.controllers()
+            over = world.step() is None
+        world.deleted = True
+        world.settle()
+        assert world.volumes["pv-db"]["spec"]["csi"]["volumeHandle"] == OLD, f"after {steps} steps"
+        assert OLD in world.storages
+        steps += 1
+    assert steps > 5
+
+
+def test_f4_a_rollback_that_cannot_be_done_keeps_the_former_data() -> None:
+    """In use, and nothing may be stopped: the deletion goes on, and nothing of what was asked back is lost."""
+    world = World(stop=False)
+    world.wanted = 0
+    world.pods()
+    world.settle()
+    world.wanted = 1
+    world.pods()
+    world.spec["rollback"], world.deleted = True, True
+    world.settle()
+    assert world.gone
+    assert {OLD, NEW} <= world.storages
+    assert world.mounted == NEW
+    assert world.volumes[former_name(RESTORE_UID)]["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
+
+
+@pytest.mark.parametrize("why", ["confirm", "cancel"])
+def test_an_administrators_retain_stays_whatever_a_former_restore_has_noted(why: str) -> None:
+    world = World(policy="Retain")
+    notes = {RECLAIM_POLICY_ANNOTATION: "Delete", RETAINED_BY_ANNOTATION: "an-earlier-one"}
+    world.volumes["pv-db"]["metadata"]["annotations"] |= notes
+    if why == "cancel":
+        for _ in range(8):
+            world.controllers()
+            world.mover(good=True)
+            world.step()
+    world.spec[why] = True
+    world.settle()
+    assert OLD in world.storages
+    assert world.volumes["pv-db"]["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
+    assert world.status["phase"] == ("Error" if why == "cancel" else "Completed")
+
+
+def test_storage_that_others_have_given_the_claim_is_not_taken_for_restored() -> None:
+    """Another Restore was first: this one fails, and leaves the claim what it has."""
+    world = World()
+    while world.job != "running":
+        world.controllers()
+        world.step()
+    world.storages.add("third")
+    world.volumes["pv-db"]["spec"]["csi"]["volumeHandle"] = "third"
+    world.mounted = "third"
+    world.settle()
+    assert (world.status["phase"], world.status["reason"]) == ("Error", "VolumeChanged")
+    assert world.volumes["pv-db"]["spec"]["csi"]["volumeHandle"] == "third"
+    assert world.storages == {OLD, "third"}, "what this one has made is gone"
+    assert set(world.volumes) == {"pv-db"}
+
+
+def test_an_old_failure_that_is_deleted_touches_nothing() -> None:
+    world = World()
+    for _ in range(9):
+        world.controllers()
+        world.mover(good=True)
+        world.step()
+    world.spec["cancel"] = True
+    world.settle()
+    assert world.status["phase"] == "Error"
+    world.wanted = 0
+    world.deleted = True
+    world.settle()
+    assert (world.gone, world.wanted) == (True, 0)
