@@ -30,7 +30,7 @@ demo: setup ## the whole way in under a minute: backup, change, incremental, res
 
 .PHONY: test
 test: setup lint ## all that needs Python only (at most 18 minutes)
-	@hack/timed test $(PYTEST) -n 2 --dist loadfile -m "not cluster and not soak" --ignore=tests/cluster tests
+	@hack/timed test $(PYTEST) -n 3 --dist loadfile -m "not cluster and not soak" --ignore=tests/cluster tests
 
 .PHONY: test-cluster
 test-cluster: setup ## the operator in a real Kubernetes with a real S3, built on first use (at most 50 minutes)
