@@ -29,7 +29,7 @@ set -e
 chown postgres /data
 {AS} sh -ec '
   test -f /data/pg/PG_VERSION || initdb --data-checksums -A trust /data/pg >/dev/null
-  exec postgres -D /data/pg -k /tmp -c listen_addresses= -c shared_buffers=64MB -c checkpoint_timeout=30s -c max_wal_size=192MB
+  exec postgres -D /data/pg -k /tmp -c listen_addresses= -c shared_buffers=64MB -c checkpoint_timeout=30s -c max_wal_size=192MB -c jit=off
 '
 """
 LOG = """
