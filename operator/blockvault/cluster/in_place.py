@@ -19,7 +19,8 @@ from blockvault.core.naming import (
 )
 from blockvault.core.objects import Object
 from blockvault.core.plan_in_place import window_of
-from blockvault.core.restoring import COPY_FAILED, RESTORED, Action, RawClaim, RestoreView
+from blockvault.core.restore_model import RESTORED, Action, RawClaim, RestoreView
+from blockvault.core.restoring import COPY_FAILED
 from blockvault.core.workloads import Workload, key_of
 from blockvault.engine import EngineError, OwnedElsewhere
 from blockvault.stores import StoreError

@@ -12,8 +12,8 @@ from blockvault.core.decision import Decision
 from blockvault.core.mover import final_report
 from blockvault.core.naming import OPERATION_LABEL, job_name, owned_name
 from blockvault.core.objects import Object, last_progress, newest
-from blockvault.core.restoring import RESTORED
-from blockvault.core.restoring import TERMINAL as RESTORE_ENDS
+from blockvault.core.restore_model import RESTORED
+from blockvault.core.restore_model import TERMINAL as RESTORE_ENDS
 from blockvault.core.tasks import tasks_of
 
 from .context import Context

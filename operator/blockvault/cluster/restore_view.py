@@ -18,11 +18,7 @@ from blockvault.core.naming import (
     volume_name,
 )
 from blockvault.core.objects import Object, claim_is_bound, snapshot_is_ready
-from blockvault.core.restoring import (
-    Copy,
-    RestoreView,
-    annotation,
-)
+from blockvault.core.restore_model import Copy, RestoreView, annotation
 from blockvault.core.source import read_source
 from blockvault.engine import EngineError
 from blockvault.stores import StoreError

@@ -19,7 +19,7 @@ from blockvault.core.naming import (
 from blockvault.core.objects import Object
 from blockvault.core.plan_in_place import clean_in_place
 from blockvault.core.plan_restore import SELECTED_NODE, Target, decide_restore
-from blockvault.core.restoring import (
+from blockvault.core.restore_model import (
     RESTORED,
     ROLLING_BACK,
     TERMINAL,
@@ -27,9 +27,8 @@ from blockvault.core.restoring import (
     RawClaim,
     RestoreView,
     annotation,
-    next_cleaning,
-    policy_pending,
 )
+from blockvault.core.restoring import next_cleaning, policy_pending
 
 from . import in_place, operations
 from .context import Context

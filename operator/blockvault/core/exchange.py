@@ -15,7 +15,8 @@ from blockvault.api import Exchange, StoppedWorkload
 from .conditions import parse_timestamp
 from .decision import Decision
 from .objects import Object, deleting
-from .restoring import Action, RestoreView, doing, retained
+from .restore_model import Action, RestoreView
+from .restoring import doing, retained
 from .workloads import key_of, names, noted, stoppable
 
 EXCHANGING = "Exchanging"

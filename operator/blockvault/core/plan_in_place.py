@@ -16,13 +16,8 @@ from .decision import Decision, Missing, Outcome, Refusal, cancelled, failed, re
 from .exchange import claim_lost, exchange_step, fenced, has_former, has_other, kept_until, start_step
 from .naming import FENCED_ANNOTATION
 from .objects import Object, claim_is_bound, deleting
+from .restore_model import RESTORED, ROLLING_BACK, Action, RawClaim, RestoreView, annotation
 from .restoring import (
-    RESTORED,
-    ROLLING_BACK,
-    Action,
-    RawClaim,
-    RestoreView,
-    annotation,
     check_mode,
     check_source,
     doing,

@@ -19,13 +19,9 @@ from .admission import check_rivals
 from .decision import Decision, Missing, Outcome, Refusal, cancelled, failed, refuse_unserved
 from .objects import deleting
 from .plan_in_place import decide_in_place
+from .restore_model import TERMINAL, Action, RawClaim, RestoreView, annotation
 from .restoring import (
     HANDING_OVER,
-    TERMINAL,
-    Action,
-    RawClaim,
-    RestoreView,
-    annotation,
     check_mode,
     check_source,
     doing,

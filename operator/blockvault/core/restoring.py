@@ -1,224 +1,27 @@
-"""What all Restores have in common: what they look at, what they may do, and how the mover fills a raw volume."""
+"""The steps that all Restores have in common: what is checked first, how a raw volume is filled, and taken over."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import timedelta
 from typing import Any
 
-from blockvault.api import Backup, Restore, Vault
-
-from .admission import Rival, check_place, check_vault
+from .admission import check_place, check_vault
 from .conditions import parse_timestamp
-from .decision import Decision, Missing, Outcome, Refusal, failed, recorded_outcome, still_waiting
+from .decision import Decision, Missing, Outcome, Refusal, failed, still_waiting
 from .latest import Never
 from .mover import judge_mover, mover_wait
 from .naming import (
     HAVE_ANNOTATION,
-    POPULATES_ANNOTATION,
     RECLAIM_POLICY_ANNOTATION,
-    RESTORE_ANNOTATION,
-    RESTORED_BY_ANNOTATION,
     RETAINED_BY_ANNOTATION,
 )
 from .objects import Object, claim_is_bound, job_ended
-from .workloads import User, Workload
+from .restore_model import SKIPPED, Action, RawClaim, RestoreView, annotation
 
 HANDING_OVER = "Handing the restored volume over."
-RESTORED, ROLLING_BACK, SKIPPED = "Restored", "RollingBack", "Skipped"
-# Available: one that does nothing itself, but says what claims that name it are to get.
-TERMINAL = ("Completed", "Error", "RolledBack", SKIPPED, "Available")
-
 # A copy of a snapshot that no driver has begun by then is not waited for: an empty volume is filled instead.
 COPY_LIMIT = timedelta(minutes=10)
 COPY_FAILED = "SnapshotUnusable"
-
-
-class Action(StrEnum):
-    """One effect each; every one of them can be repeated without harm."""
-
-    CREATE_TARGET = "CreateTarget"
-    CREATE_RAW_CLAIM = "CreateRawClaim"
-    CREATE_SECRET = "CreateSecret"  # noqa: S105
-    CREATE_JOB = "CreateJob"
-    DELETE_JOB = "DeleteJob"
-    DELETE_PODS = "DeletePods"
-    DELETE_SECRET = "DeleteSecret"  # noqa: S105
-    RETAIN_RAW_VOLUME = "RetainRawVolume"
-    CREATE_VOLUME = "CreateVolume"
-    DELETE_RAW_CLAIM = "DeleteRawClaim"
-    DELETE_RAW_VOLUME = "DeleteRawVolume"
-    HAND_OVER_POLICY = "HandOverPolicy"
-    DISCARD_RAW_VOLUME = "DiscardRawVolume"
-    DELETE_VOLUME_OBJECT = "DeleteVolumeObject"
-    DISCARD_VOLUME = "DiscardVolume"
-    DELETE_TARGET = "DeleteTarget"
-    # In place
-    STOP_WORKLOAD = "StopWorkload"
-    START_WORKLOAD = "StartWorkload"
-    PARK_RESTORED = "ParkRestored"
-    PARK_FORMER = "ParkFormer"
-    RETAIN_CLAIM_VOLUME = "RetainClaimVolume"
-    FENCE = "Fence"
-    UNFENCE = "Unfence"
-    DELETE_CLAIM_VOLUME = "DeleteClaimVolume"
-    CREATE_CLAIM_VOLUME = "CreateClaimVolume"
-    SET_CLAIM_POLICY = "SetClaimPolicy"
-    MARK_CLAIM = "MarkClaim"
-    DELETE_FORMER_OBJECT = "DeleteFormerObject"
-    DISCARD_FORMER = "DiscardFormer"
-    RECORD = "Record"
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A snapshot that the operator keeps of the claim: ready to be copied, and known to hold a backup (D7).
-
-    `size`: what a volume made of it has at least, in bytes.
-    """
-
-    snapshot: str
-    backup_id: str
-    storage_class: str | None
-    size: int = 0
-
-
-@dataclass(frozen=True)
-class RawClaim:
-    """The raw claim that a mover is to fill. `size` in bytes; `node`: where its volume must be reached."""
-
-    size: int
-    storage_class: str
-    copy: Copy | None = None
-    node: str | None = None
-
-
-@dataclass(frozen=True)
-class RestoreView:
-    """All that a decision about a Restore looks at.
-
-    `raw_claim` and `raw_volume` are what the mover fills; `new_volume` is the PersistentVolume made on
-    the same storage for the claim `target`. `attached` says whether the raw volume is attached anywhere.
-    `calendar` is the time by which the rollback window goes; `now` that of deadlines.
-    In place: `claim_volume` is the PersistentVolume that the claim names, `former_volume` the one under which
-    its former storage is kept, `workloads` are those that were stopped, by kind and name, as they are now.
-    `latest`: what the store answers where the latest backup is asked for; `done_before`: it knows that a Restore of
-    this name has restored one in place.
-    `stored`: what the store knows of the backup, None where it was not asked. `copies`: snapshots to begin with.
-    """
-
-    now: datetime
-    calendar: datetime
-    restore: Restore
-    claim: str = ""
-    backup: Backup | None = None
-    vault: Vault | None = None
-    storage_classes: list[Object] = field(default_factory=list)
-    rivals: list[Rival] = field(default_factory=list)
-    target: Object | None = None
-    raw_claim: Object | None = None
-    raw_volume: Object | None = None
-    new_volume: Object | None = None
-    attached: bool = False
-    has_secret: bool = False
-    job: Object | None = None
-    pods: list[Object] = field(default_factory=list)
-    latest: str | Never | Missing | Refusal | None = None
-    done_before: bool = False
-    stored: dict[str, Any] | Missing | None = None
-    copies: list[Copy] = field(default_factory=list)
-    claim_volume: Object | None = None
-    former_volume: Object | None = None
-    claim_attached: bool = False
-    users: list[User] = field(default_factory=list)
-    workloads: dict[str, Workload | None] = field(default_factory=dict)
-
-    @property
-    def uid(self) -> str:
-        """The Restore's uid, by which everything it makes is named."""
-        return self.restore.metadata.uid
-
-    @property
-    def me(self) -> Rival:
-        """This Restore in the order of operations on its claim."""
-        meta = self.restore.metadata
-        return Rival(meta.creation_timestamp, meta.uid, "Restore", meta.name)
-
-    @property
-    def target_name(self) -> str:
-        """The claim to fill, for a sentence."""
-        return f"PersistentVolumeClaim {self.claim or '?'}"
-
-    @property
-    def target_is_ours(self) -> bool:
-        """Whether the claim of the wanted name was made by this Restore."""
-        return annotation(self.target, RESTORE_ANNOTATION) == self.uid
-
-    @property
-    def populates(self) -> str | None:
-        """The uid of the claim that this Restore fills by its dataSourceRef (D3)."""
-        return self.restore.metadata.annotations.get(POPULATES_ANNOTATION)
-
-    @property
-    def empty(self) -> bool:
-        """Whether there never was a backup and an empty volume is what was asked for then (F19)."""
-        if self.restore.status and self.restore.status.empty:
-            return True
-        return isinstance(self.latest, Never) and self.restore.spec.if_none == "Empty"
-
-    @property
-    def vault_name(self) -> str:
-        """The Vault that has the backup."""
-        latest_of = self.restore.spec.latest_of
-        if self.backup is not None:
-            return self.backup.spec.vault_ref.name
-        return latest_of.vault_ref.name if latest_of else ""
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """The outcome that was recorded, if the work has ended."""
-        return recorded_outcome(self.restore.status)
-
-    @property
-    def in_place(self) -> bool:
-        """Whether a claim that is there gets its former data, and not one that is made."""
-        if self.restore.spec.target.original is None:
-            return False
-        if self.restore.status and self.restore.status.exchange:
-            return True
-        begun = self.raw_claim is not None or self.job is not None or self.new_volume is not None
-        return self.target is not None and not self.target_is_ours and not begun
-
-    @property
-    def mark(self) -> str:
-        """What a claim remembers of this Restore (F30)."""
-        volumes = self.backup.status.volumes if self.backup and self.backup.status else []
-        meta = self.restore.metadata
-        return f"{meta.namespace}/{meta.name}/{volumes[0].backup_id if volumes else ''}"
-
-    @property
-    def marks(self) -> list[str]:
-        """What the claim that is there remembers, the newest last."""
-        return [m for m in (annotation(self.target, RESTORED_BY_ANNOTATION) or "").split(",") if m]
-
-    @property
-    def already_done(self) -> bool:
-        """Whether the same manifest, created before, has filled the claim that is there (F30).
-
-        Which backup is the latest changes: of such a Restore the name alone counts.
-        """
-        begun = self.restore.status is not None and self.restore.status.exchange is not None
-        if self.restore.spec.latest_of is not None and not begun:
-            name = self.mark.rpartition("/")[0]
-            return any(mark.rpartition("/")[0] == name for mark in self.marks)
-        return self.mark in self.marks
-
-
-def annotation(obj: Object | None, name: str) -> str | None:
-    """An annotation of an object that may not be there."""
-    value = ((obj or {}).get("metadata") or {}).get("annotations") or {}
-    return str(value[name]) if name in value else None
 
 
 def check_source(view: RestoreView) -> Refusal | Missing | None:

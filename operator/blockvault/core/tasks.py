@@ -19,7 +19,7 @@ from .naming import (
     task_name,
 )
 from .objects import Object, deleting
-from .restoring import RESTORED, ROLLING_BACK
+from .restore_model import RESTORED, ROLLING_BACK
 from .task_record import Record
 
 ROLLED_BACK, CANNOT_ROLL_BACK = "RolledBack", "CannotRollBack"

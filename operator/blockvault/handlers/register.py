@@ -29,7 +29,7 @@ from blockvault.core.naming import (
     UNDELETE_ANNOTATION,
     VERSION,
 )
-from blockvault.core.restoring import TERMINAL as RESTORE_ENDS
+from blockvault.core.restore_model import TERMINAL as RESTORE_ENDS
 from blockvault.core.tasks import deleted_tasks
 
 from .loop import run_loop

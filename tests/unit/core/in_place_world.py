@@ -25,15 +25,8 @@ from blockvault.core.naming import RECLAIM_POLICY_ANNOTATION, RESTORED_BY_ANNOTA
 from blockvault.core.objects import Object
 from blockvault.core.plan_in_place import clean_in_place
 from blockvault.core.plan_restore import decide_restore
-from blockvault.core.restoring import (
-    RESTORED,
-    ROLLING_BACK,
-    TERMINAL,
-    Action,
-    RawClaim,
-    RestoreView,
-    policy_pending,
-)
+from blockvault.core.restore_model import RESTORED, ROLLING_BACK, TERMINAL, Action, RawClaim, RestoreView
+from blockvault.core.restoring import policy_pending
 from blockvault.core.workloads import User, Workload
 
 from . import world

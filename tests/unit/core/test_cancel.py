@@ -9,7 +9,7 @@ import pytest
 from blockvault.api import Backup, Restore
 from blockvault.core.plan_backup import Action, decide_backup
 from blockvault.core.plan_restore import decide_restore
-from blockvault.core.restoring import RestoreView
+from blockvault.core.restore_model import RestoreView
 
 from . import world
 from .backups import MOVED, STEPS, clean, ended_view, ready_view

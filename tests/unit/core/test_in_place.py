@@ -12,7 +12,7 @@ from blockvault.core.naming import (
     former_name,
     owned_name,
 )
-from blockvault.core.restoring import Action
+from blockvault.core.restore_model import Action
 
 from .in_place_world import NEW, OLD, RESTORE_UID, World
 

@@ -11,7 +11,8 @@ import pytest
 from blockvault.api import Backup, Restore
 from blockvault.core.naming import RECLAIM_POLICY_ANNOTATION, RESTORE_ANNOTATION, RETAINED_BY_ANNOTATION
 from blockvault.core.plan_restore import Target, decide_restore
-from blockvault.core.restoring import Action, RestoreView, next_cleaning
+from blockvault.core.restore_model import Action, RestoreView
+from blockvault.core.restoring import next_cleaning
 
 from . import world
 from .world import NOW
