@@ -204,6 +204,22 @@ def test_f11_what_was_a_mistake_keeps_all_data(env: EmbeddedEnvironment) -> None
     assert {b["status"]["phase"] for b in env.list("backup")} == {"Available"}
 
 
+def test_f11_what_is_many_is_held_also_where_the_store_cannot_be_opened(env: EmbeddedEnvironment) -> None:
+    """Deleted while the operator is away, and the credentials with it: the word that keeps the data needs none."""
+    cluster = env.cluster
+    cluster.start_operator()
+    location = make(env, *[f"b{number}" for number in range(5)])
+    cluster.until(lambda: status(env).get("backups") == 5, "they are counted", 90)
+    cluster.kill_operator()
+    env.delete("secret", "v-s3", OPERATOR_NAMESPACE)
+    env.delete("vault", "v")
+    cluster.start_operator()
+    say(env, f"keep-{held(env)}")
+    env.wait_for("vault", "v", gone, timeout=60)
+    assert stored(env, location) == 5
+    assert {b["status"]["phase"] for b in env.list("backup")} == {"Available"}
+
+
 def test_f11_several_vaults_at_once_wait_though_each_is_small(env: EmbeddedEnvironment) -> None:
     cluster = env.cluster
     cluster.start_operator()
