@@ -215,7 +215,7 @@ def test_f11_what_is_many_is_held_also_where_the_store_cannot_be_opened(env: Emb
     env.delete("vault", "v")
     cluster.start_operator()
     say(env, f"keep-{held(env)}")
-    env.wait_for("vault", "v", gone, timeout=60)
+    env.wait_for("vault", "v", gone, timeout=30)  # the word is seen soon
     assert stored(env, location) == 5
     assert {b["status"]["phase"] for b in env.list("backup")} == {"Available"}
 

@@ -34,8 +34,8 @@ ERASED, LOCKED = "Erased", "ObjectsLocked"
 # What only the report of a run that erased has.
 ITS_WORDS = {"volumes", "foreign", "failed", "lockedObjects", "deletedObjects", "deletedBytes"}
 STEP_SECONDS, LOOK_SECONDS = 1.0, 5.0
-# What is held is woken by the word.
-HELD_SECONDS = 60.0
+# Nothing wakes what is held: while its deletion is handled, no event of a Vault comes through. Its look costs little.
+HELD_SECONDS = 10.0
 
 
 class Action(StrEnum):
