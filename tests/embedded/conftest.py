@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import urllib.error
 import urllib.request
@@ -12,7 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.scenario import manifests
+from tests.scenario.environment import phase_is
+
 from .cluster import EmbeddedCluster
+from .environment import EmbeddedEnvironment
 
 Http = Callable[..., tuple[int, Any]]
 
@@ -71,6 +76,22 @@ def cluster(tmp_path: Path) -> Iterator[EmbeddedCluster]:
     (crds / "widgets.yaml").write_text(yaml.safe_dump(WIDGETS))
     with EmbeddedCluster(namespace="shop", crds=crds) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[EmbeddedCluster]:
+    """A cluster with the real operator and a vault."""
+    with EmbeddedCluster(namespace="shop") as cluster:
+        env = EmbeddedEnvironment(cluster)
+        cluster.start_operator()
+        env.apply(*manifests.vault_class("v", env.storage, "v"), manifests.vault("v", "v"))
+        env.wait_for("vault", "v", phase_is("Available"), timeout=30)
+        yield cluster
+
+
+def word_of(request: pytest.FixtureRequest) -> str:
+    """A short word for a test, the same in every run."""
+    return hashlib.sha256(request.node.name.encode()).hexdigest()[:6]
 
 
 @pytest.fixture

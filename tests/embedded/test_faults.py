@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 import boto3
@@ -14,6 +13,7 @@ from tests.scenario.environment import OPERATOR_NAMESPACE, Write, gone, phase_is
 from tests.scenario.incremental import MIB, check_nothing_is_left
 
 from .cluster import EmbeddedCluster
+from .conftest import word_of
 from .environment import EmbeddedEnvironment
 
 SIZE = 16 * MIB
@@ -29,17 +29,6 @@ WRITES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[EmbeddedCluster]:
-    """A cluster with the real operator and a vault."""
-    with EmbeddedCluster(namespace="shop") as cluster:
-        env = EmbeddedEnvironment(cluster)
-        cluster.start_operator()
-        env.apply(*manifests.vault_class("v", env.storage, "v"), manifests.vault("v", "v"))
-        env.wait_for("vault", "v", phase_is("Available"), timeout=30)
-        yield cluster
-
-
 @pytest.fixture
 def env(running: EmbeddedCluster, request: pytest.FixtureRequest) -> Iterator[EmbeddedEnvironment]:
     """A claim with data, named after the test; no fault outlives the test."""
@@ -53,7 +42,7 @@ def env(running: EmbeddedCluster, request: pytest.FixtureRequest) -> Iterator[Em
 
 
 def _claim(request: pytest.FixtureRequest) -> str:
-    return "data-" + hashlib.sha256(request.node.name.encode()).hexdigest()[:6]
+    return f"data-{word_of(request)}"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from tests.scenario.environment import Object, Write, gone, phase_is
 from tests.scenario.incremental import MIB
 
 from .cluster import EmbeddedCluster
+from .conftest import claim, word_of
 from .environment import EmbeddedEnvironment
 from .volumes import DRIVER
 
@@ -19,37 +19,17 @@ SIZE = 16 * MIB
 FIRST, SECOND = Write(MIB, MIB, seed=1), Write(MIB, MIB, seed=2)
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[EmbeddedCluster]:
-    """A cluster with the real operator and a vault."""
-    with EmbeddedCluster(namespace="shop") as cluster:
-        env = EmbeddedEnvironment(cluster)
-        cluster.start_operator()
-        env.apply(*manifests.vault_class("v", env.storage, "v"), manifests.vault("v", "v"))
-        env.wait_for("vault", "v", phase_is("Available"), timeout=30)
-        yield cluster
-
-
 class Database:
     """A StatefulSet on a claim of its own, with one backup and later writes."""
 
     def __init__(self, env: EmbeddedEnvironment, name: str, kind: str = "StatefulSet", **spec: Any) -> None:
         self.env, self.name, self.kind = env, name, kind
-        claim = {
-            "accessModes": ["ReadWriteOnce"],
-            "volumeMode": "Block",
-            "storageClassName": env.storage_class,
-            "resources": {"requests": {"storage": str(SIZE)}},
-        }
+        made = claim(name, str(SIZE), env.storage_class)
+        made["metadata"] |= {"labels": {"app": name}, "annotations": {"team": "shop"}}
         volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": name}}]
         pods = {"spec": {"containers": [], "volumes": volumes}}
         env.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "PersistentVolumeClaim",
-                "metadata": {"name": name, "labels": {"app": name}, "annotations": {"team": "shop"}},
-                "spec": claim,
-            },
+            made,
             {
                 "apiVersion": "apps/v1",
                 "kind": kind,
@@ -104,7 +84,7 @@ class Database:
 @pytest.fixture
 def database(running: EmbeddedCluster, request: pytest.FixtureRequest) -> Database:
     """One, named after the test."""
-    return Database(EmbeddedEnvironment(running), f"db{abs(hash(request.node.name)) % 10**6}")
+    return Database(EmbeddedEnvironment(running), f"db-{word_of(request)}")
 
 
 def parked(env: EmbeddedEnvironment, restore: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from tests.scenario import manifests
 from tests.scenario.environment import Object, Write, gone, phase_is
 from tests.scenario.incremental import MIB
 
+from . import conftest
 from .cluster import EmbeddedCluster
 from .environment import EmbeddedEnvironment
 
@@ -18,35 +19,21 @@ SIZE = 16 * MIB
 
 
 @pytest.fixture(scope="module")
-def env() -> Iterator[EmbeddedEnvironment]:
-    """A cluster with the real operator, a vault, and a claim with two backups."""
-    with EmbeddedCluster(namespace="shop") as cluster:
-        environment = EmbeddedEnvironment(cluster)
-        cluster.start_operator()
-        environment.apply(*manifests.vault_class("v", environment.storage, "v"), manifests.vault("v", "v"))
-        environment.wait_for("vault", "v", phase_is("Available"), timeout=30)
-        environment.make_claim("data", SIZE)
-        for number in (1, 2):
-            environment.write("data", [Write(number * MIB, MIB, seed=number)])
-            environment.apply(manifests.backup(f"b{number}", "v", "data"))
-            environment.wait_for("backup", f"b{number}", phase_is("Available"), timeout=60)
-        yield environment
+def env(running: EmbeddedCluster) -> EmbeddedEnvironment:
+    """And a claim with two backups."""
+    environment = EmbeddedEnvironment(running)
+    environment.make_claim("data", SIZE)
+    for number in (1, 2):
+        environment.write("data", [Write(number * MIB, MIB, seed=number)])
+        environment.apply(manifests.backup(f"b{number}", "v", "data"))
+        environment.wait_for("backup", f"b{number}", phase_is("Available"), timeout=60)
+    return environment
 
 
-def claim(name: str, kind: str, source: str, storage_class: str = "bv-immediate", size: int = SIZE) -> Object:
+def claim(name: str, kind: str, origin: str, storage_class: str = "bv-immediate") -> Object:
     """A claim that says where its data comes from."""
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": name},
-        "spec": {
-            "accessModes": ["ReadWriteOnce"],
-            "volumeMode": "Block",
-            "storageClassName": storage_class,
-            "resources": {"requests": {"storage": str(size)}},
-            "dataSourceRef": {"apiGroup": "blockvault.dev", "kind": kind, "name": source},
-        },
-    }
+    ref = {"apiGroup": "blockvault.dev", "kind": kind, "name": origin}
+    return conftest.claim(name, str(SIZE), storage_class, dataSourceRef=ref)
 
 
 def source(name: str, resource: str, vault: str = "v", **spec: Any) -> Object:
