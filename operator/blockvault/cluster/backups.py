@@ -290,9 +290,7 @@ async def _delete_clone(context: Context, owner: Owner, view: BackupView) -> Non
     name = str(((view.clone or {}).get("spec") or {}).get("volumeName") or "")
     volume = await context.gateway.get(VOLUMES, name) if name else None
     if volume is not None and volume["spec"].get("persistentVolumeReclaimPolicy") != "Delete":
-        await context.gateway.patch(
-            VOLUMES, name, None, {"spec": {"persistentVolumeReclaimPolicy": "Delete"}}
-        )
+        await operations.set_reclaim_policy(context, volume, "Delete")
     await operations.delete_raw_claim(context, owner.uid)
 
 

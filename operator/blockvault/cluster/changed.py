@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from blockvault.api import Backup
-from blockvault.core.changed import SERVICE_FORBIDDEN, Kept, Service, choose_base, read_service
+from blockvault.core.changed import SERVICE_FORBIDDEN, Service, choose_base, read_service
 from blockvault.core.naming import (
-    NAME_ANNOTATION,
-    NAMESPACE_ANNOTATION,
     TOKEN_DIR,
     TOKEN_FILE,
     owned_name,
@@ -18,7 +15,7 @@ from blockvault.core.plan_backup import BackupView
 from . import snapshots
 from .context import Context
 from .gateway import GatewayError
-from .resources import BACKUPS, METADATA_SERVICES, SNAPSHOT_CONTENTS
+from .resources import METADATA_SERVICES
 from .templates import Owner
 
 
@@ -28,11 +25,7 @@ async def changed_blocks(context: Context, owner: Owner, view: BackupView) -> Ob
     if isinstance(service, str):
         return {"reason": service}
     assert view.own_content is not None
-    kept = [
-        Kept(content, await _backup_of(context, content))
-        for snapshot in await snapshots.of_claim(context, owner)
-        if (content := await context.gateway.get(SNAPSHOT_CONTENTS, snapshot["metadata"]["name"]))
-    ]
+    kept = await snapshots.kept_of(context, owner)
     volume = volume_name(owner.namespace, owner.claim)
     base = choose_base(view.backup, volume, view.own_content, kept)
     if isinstance(base, str):
@@ -60,11 +53,3 @@ async def _service(context: Context, view: BackupView) -> Service | str:
         if error.status != 403:
             raise
         return SERVICE_FORBIDDEN  # an older role than this operator: no reason to make no backup
-
-
-async def _backup_of(context: Context, content: Object) -> Backup | None:
-    """The Backup that a kept snapshot was taken for, by the name that stands on it."""
-    made_for = content["metadata"].get("annotations") or {}
-    name, namespace = made_for.get(NAME_ANNOTATION), made_for.get(NAMESPACE_ANNOTATION)
-    found = await context.gateway.get(BACKUPS, name, namespace) if name and namespace else None
-    return Backup.model_validate(found) if found else None

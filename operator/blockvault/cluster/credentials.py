@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 
-from blockvault.api import Backup, Restore, Vault
+from blockvault.api import Vault
 from blockvault.core.naming import owned_name
 from blockvault.engine import Access
 from blockvault.stores.secret_files import ACCESS_KEY, CA_BUNDLE, SECRET_KEY, SESSION_TOKEN
@@ -13,7 +13,7 @@ from blockvault.stores.secret_files import ACCESS_KEY, CA_BUNDLE, SECRET_KEY, SE
 from . import operations
 from .context import Context
 from .places import Place
-from .resources import BACKUPS, RESTORES, SECRETS
+from .resources import SECRETS
 
 # Looks after a change at which movers' Secrets are compared: one may have been made by what was read before it.
 LOOKS = 2
@@ -45,16 +45,11 @@ async def _renew(context: Context, uid: str, wanted: dict[str, str | None]) -> N
 
 async def _at_work(context: Context, vault: Vault) -> list[str]:
     """The uids by which the Vault's movers are named: of Backups, Restores, and of the Vault itself."""
-    uids = [vault.metadata.uid]
-    uids += [b.metadata.uid for b in await operations.backups_of(context, vault, "Creating")]
-    namespace = vault.metadata.namespace
-    for obj in await context.gateway.list_objects(RESTORES, namespace, fields={"status.phase": "Restoring"}):
-        restore = Restore.model_validate(obj)
-        name = restore.reads
-        found = await context.gateway.get(BACKUPS, name, namespace) if name else None
-        if found is not None and Backup.model_validate(found).spec.vault_ref.name == vault.metadata.name:
-            uids.append(restore.metadata.uid)
-    return uids
+    backups = await operations.backups_of(context, vault)
+    making = [b.metadata.uid for b in backups if b.status and b.status.phase == "Creating"]
+    names = {b.metadata.name for b in backups}
+    reading = await operations.restores_of(context, vault.metadata.namespace, names)
+    return [vault.metadata.uid, *making, *(r.metadata.uid for r in reading)]
 
 
 def _data(access: Access) -> dict[str, str | None]:

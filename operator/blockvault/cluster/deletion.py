@@ -6,14 +6,14 @@ explicit intent only, and a namespace that hangs on our finalizer would be worse
 
 from __future__ import annotations
 
-from blockvault.api import Backup, Restore, Vault
+from blockvault.api import Backup, Vault
 from blockvault.core.conditions import deleting_status
 from blockvault.core.decision import Missing, Refusal
 from blockvault.core.hold import Answer, counts
-from blockvault.core.naming import volume_name
 from blockvault.core.objects import Object
 from blockvault.core.plan_backup import next_cleaning
 from blockvault.core.plan_vault_deletion import deletes_data, keeps_data, own_backups, waits_for_vault
+from blockvault.core.runs import volume_of
 from blockvault.engine import EngineError, OwnedElsewhere
 from blockvault.stores import StoreError
 
@@ -23,7 +23,7 @@ from .context import Context, catalogue_key
 from .hold import answer_for, note_deletion
 from .leaving import is_leaving
 from .places import vault_place
-from .resources import BACKUPS, RESTORES, VAULTS
+from .resources import BACKUPS, VAULTS
 from .templates import Owner
 from .upkeep import want_upkeep
 
@@ -45,8 +45,9 @@ async def delete_backup(context: Context, obj: Object) -> float | None:
             message = f"Vault {ref} is being deleted: this Backup goes with it, not before."
             await _say(context, obj, "VaultDeleting", message)
             return VAULT_SECONDS
-        user = await _restore_in_progress(context, backup)
-        if user:
+        reading = await operations.restores_of(context, owner.namespace, {backup.metadata.name})
+        if reading:
+            user = reading[0].metadata.name
             message = f"Restore {user} reads this Backup: it is deleted when the Restore has ended."
             await _say(context, obj, "InUse", message)
             return RETRY_SECONDS
@@ -108,7 +109,7 @@ async def _delete_stored(
         await _say(context, obj, "StoredElsewhere", words)
         return None
     volumes = backup.status.volumes if backup.status else []
-    volume = (volumes[0].lineage_volume if volumes else None) or volume_name(owner.namespace, owner.claim)
+    volume = volume_of(backup)
     keep = place.storage.trash_days * DAY_SECONDS
     try:
         backup_id = volumes[0].backup_id if volumes else None
@@ -146,18 +147,6 @@ def _was_stored(backup: Backup) -> bool:
 def _may_be_stored(backup: Backup) -> bool:
     """Whether a mover may have committed: it was under way, or its end is known only as a failure."""
     return bool(backup.status and (backup.status.mover or backup.status.phase == "Creating"))
-
-
-async def _restore_in_progress(context: Context, backup: Backup) -> str | None:
-    for obj in await context.gateway.list_objects(RESTORES, backup.metadata.namespace):
-        restore = Restore.model_validate(obj)
-        ended = restore.status and restore.status.phase in operations.FINISHED["Restore"]
-        started = restore.status and restore.status.phase == "Restoring"
-        ref = restore.spec.backup_ref
-        chosen = restore.status.backup if restore.status else None
-        if backup.metadata.name in (chosen, ref.name if ref else None) and started and not ended:
-            return restore.metadata.name
-    return None
 
 
 async def _say(context: Context, obj: Object, reason: str, message: str) -> None:

@@ -15,21 +15,30 @@ from blockvault.core.naming import (
     RESTORED_BY_ANNOTATION,
     former_name,
     owned_name,
-    volume_name,
 )
 from blockvault.core.objects import Object
 from blockvault.core.plan_in_place import window_of
 from blockvault.core.restore_model import RESTORED, Action, RawClaim, RestoreView
 from blockvault.core.restoring import COPY_FAILED
+from blockvault.core.runs import volume_of
 from blockvault.core.workloads import Workload, key_of
 from blockvault.engine import EngineError, OwnedElsewhere
 from blockvault.stores import StoreError
 
-from . import workloads
+from . import operations, workloads
 from .context import Context
 from .places import vault_place
 from .resources import CLAIMS, RESTORES, VOLUMES
-from .templates import Owner, claims_volume, parked_volume, release_patch, restored_volume, retain_patch
+from .templates import (
+    Owner,
+    claims_volume,
+    parked_reference,
+    parked_volume,
+    reference_to,
+    release_patch,
+    restored_volume,
+    retain_patch,
+)
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +69,7 @@ def noted(context: Context, view: RestoreView, decision: Decision) -> dict[str, 
     if decision.phase == RESTORED and not (former and former.restored_at) and view.claim_volume is not None:
         now = context.clock()
         status["restoredAt"] = timestamp(now)
-        status["rollbackUntil"] = timestamp(now + window_of(view.restore.spec.rollback_window))
+        status["rollbackUntil"] = timestamp(now + window_of(view))
     return status
 
 
@@ -142,37 +151,44 @@ async def _on_claims_volume(
 
 def _reference(context: Context, owner: Owner, claim: Object, action: Action) -> Object:
     """The patch by which a PersistentVolume lets go of its claim, or takes it again."""
-    meta = claim["metadata"]
+    reference, mark = reference_to(claim), None
     if action is Action.FENCE:
-        where, name, uid = context.settings.namespace, f"{former_name(owner.uid)}-parked", owner.uid
-    else:
-        where, name, uid = meta["namespace"], meta["name"], meta["uid"]
-    reference = {"namespace": where, "name": name, "uid": uid, "resourceVersion": None}
-    mark = meta["uid"] if action is Action.FENCE else None
-    return {"spec": {"claimRef": reference}, "metadata": {"annotations": {FENCED_ANNOTATION: mark}}}
+        reference = parked_reference(owner, context.settings.namespace, former_name(owner.uid))
+        mark = claim["metadata"]["uid"]
+    return {
+        "spec": {"claimRef": {**reference, "resourceVersion": None}},
+        "metadata": {"annotations": {FENCED_ANNOTATION: mark}},
+    }
 
 
 async def _park_restored(context: Context, owner: Owner, view: RestoreView) -> None:
     """The restored storage under a name of ours: from the raw volume, or from the claim on the way back."""
     name = owned_name(owner.uid)
-    if view.raw_volume is not None and view.target is not None:
-        result = view.restore.status.result if view.restore.status else None
-        like = restored_volume(owner, view.raw_volume, view.target, result.file_system if result else None)
-        like = {**like, "spec": {k: v for k, v in like["spec"].items() if k != "claimRef"}}
-    else:
-        assert view.claim_volume is not None
-        like = view.claim_volume
+    like = filled_volume(owner, view) if view.raw_volume is not None else view.claim_volume
+    assert like is not None
     await context.gateway.ensure(VOLUMES, parked_volume(owner, context.settings.namespace, like, name))
+
+
+def filled_volume(owner: Owner, view: RestoreView) -> Object:
+    """The PersistentVolume for the claim on the raw volume that the mover has filled.
+
+    One without a file system gets that of its class when it is mounted.
+    """
+    assert view.raw_volume is not None
+    assert view.target is not None
+    result = view.restore.status.result if view.restore.status else None
+    class_name = view.target["spec"].get("storageClassName")
+    found = next((c for c in view.storage_classes if c["metadata"]["name"] == class_name), {})
+    at_first_use = (found.get("parameters") or {}).get("csi.storage.k8s.io/fstype")
+    file_system = (result.file_system if result else None) or at_first_use
+    return restored_volume(owner, view.raw_volume, view.target, file_system)
 
 
 async def _let_go(context: Context, volume: Object, *, whole: bool) -> None:
     """Remove the object that keeps a storage, or (`whole`) let the storage go as well, as its class says."""
     meta = volume["metadata"]
     if whole:
-        policy = meta["annotations"][RECLAIM_POLICY_ANNOTATION]
-        await context.gateway.patch(
-            VOLUMES, meta["name"], None, {"spec": {"persistentVolumeReclaimPolicy": policy}}
-        )
+        await operations.set_reclaim_policy(context, volume, meta["annotations"][RECLAIM_POLICY_ANNOTATION])
     else:
         await context.gateway.delete(VOLUMES, meta["name"], uid=meta["uid"])
 
@@ -187,12 +203,9 @@ async def record(context: Context, owner: Owner, view: RestoreView) -> bool:
     place = await vault_place(context, view.vault)
     if isinstance(place, Refusal | Missing):
         return False
-    stored = view.backup.status.volumes[0]
-    volume = stored.lineage_volume or volume_name(owner.namespace, stored.claim)
+    backup_id = str(view.backup.status.volumes[0].backup_id)
     try:
-        await context.stores.note_restored(
-            place.access, volume, str(stored.backup_id), view.mark.rpartition("/")[0]
-        )
+        await context.stores.note_restored(place.access, volume_of(view.backup), backup_id, view.full_name)
     except OwnedElsewhere:
         return True
     except (StoreError, EngineError) as error:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Container
 from typing import Any
 
-from blockvault.api import Backup, Vault
+from blockvault.api import Backup, Restore, Vault
 from blockvault.core.conditions import State, ready_conditions, timestamp
 from blockvault.core.decision import Decision
 from blockvault.core.mover import final_report
@@ -18,7 +19,7 @@ from blockvault.core.tasks import tasks_of
 
 from .context import Context
 from .gateway import ConflictError
-from .resources import BACKUPS, CLAIMS, EVENTS, JOBS, PODS, RESTORES, SECRETS, VAULTS, Resource
+from .resources import BACKUPS, CLAIMS, EVENTS, JOBS, PODS, RESTORES, SECRETS, VAULTS, VOLUMES, Resource
 
 # Phases in which an operation holds its claim against others.
 FINISHED = {BACKUPS.kind: ("Available", "Error", "Deleting"), RESTORES.kind: (*RESTORE_ENDS, RESTORED)}
@@ -65,6 +66,12 @@ async def delete_secret(context: Context, uid: str) -> None:
 async def delete_raw_claim(context: Context, uid: str) -> None:
     """Delete the mover's raw claim; its storage follows by the policy of its volume."""
     await context.gateway.delete(CLAIMS, owned_name(uid), context.settings.namespace)
+
+
+async def set_reclaim_policy(context: Context, volume: Object, policy: str) -> None:
+    """Say what becomes of a PersistentVolume's storage when its claim goes."""
+    patch = {"spec": {"persistentVolumeReclaimPolicy": policy}}
+    await context.gateway.patch(VOLUMES, volume["metadata"]["name"], None, patch)
 
 
 async def progress(context: Context, pods: list[Object]) -> dict[str, Any] | None:
@@ -166,6 +173,12 @@ async def backups_of(context: Context, vault: Vault, phase: str | None = None) -
     wanted = {"spec.vaultRef.name": vault.metadata.name} | ({"status.phase": phase} if phase else {})
     found = await context.gateway.list_objects(BACKUPS, vault.metadata.namespace, fields=wanted)
     return [Backup.model_validate(b) for b in found]
+
+
+async def restores_of(context: Context, namespace: str | None, backups: Container[str]) -> list[Restore]:
+    """The Restores at work that read one of these Backups, by their names."""
+    found = await context.gateway.list_objects(RESTORES, namespace, fields={"status.phase": "Restoring"})
+    return [r for obj in found if (r := Restore.model_validate(obj)).reads in backups]
 
 
 async def tell(context: Context, resource: Resource, obj: Object, status: dict[str, Any]) -> None:

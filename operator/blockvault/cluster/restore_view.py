@@ -8,22 +8,20 @@ from typing import Any
 
 from blockvault.api import Backup, Restore, Vault, parse_quantity
 from blockvault.core.decision import Missing, Refusal, recorded_outcome
+from blockvault.core.kept import held_by, newest_first
 from blockvault.core.naming import (
-    CLAIM_LABEL,
-    NAME_ANNOTATION,
     OPERATION_LABEL,
-    claim_label,
     former_name,
     owned_name,
-    volume_name,
 )
 from blockvault.core.objects import Object, claim_is_bound, snapshot_is_ready
-from blockvault.core.restore_model import Copy, RestoreView, annotation
+from blockvault.core.restore_model import Copy, RestoreView, vault_name_of
+from blockvault.core.runs import volume_of
 from blockvault.core.source import read_source
 from blockvault.engine import EngineError
 from blockvault.stores import StoreError
 
-from . import operations, workloads
+from . import operations, snapshots, workloads
 from .backups import rivals
 from .context import Context, utc_now
 from .latest import Latest, latest_backup
@@ -32,8 +30,6 @@ from .resources import (
     ATTACHMENTS,
     BACKUPS,
     CLAIMS,
-    SNAPSHOT_CONTENTS,
-    SNAPSHOTS,
     STORAGE_CLASSES,
     VAULTS,
     VOLUMES,
@@ -57,8 +53,7 @@ async def observe(context: Context, restore: Restore) -> tuple[RestoreView, Owne
     gateway, namespace = context.gateway, str(restore.metadata.namespace)
     backup, latest, done_before = await _backup(context, restore)
     owner = owner_of(restore, backup)
-    uid, latest_of = owner.uid, restore.spec.latest_of
-    vault_name = backup.spec.vault_ref.name if backup else latest_of.vault_ref.name if latest_of else ""
+    uid, vault_name = owner.uid, vault_name_of(restore, backup)
     vault = await gateway.get(VAULTS, vault_name, namespace) if vault_name else None
     raw = await gateway.get(CLAIMS, owned_name(uid), context.settings.namespace)
     raw_volume, new_volume, former_volume = await _volumes(context, uid, raw)
@@ -74,7 +69,7 @@ async def observe(context: Context, restore: Restore) -> tuple[RestoreView, Owne
         vault=Vault.model_validate(vault) if vault else None,
         latest=latest,
         done_before=done_before,
-        storage_classes=await gateway.list_objects(STORAGE_CLASSES),
+        storage_classes=await gateway.list_objects(STORAGE_CLASSES) if starts or outcome else [],
         rivals=await rivals(context, namespace, owner.claim, uid, "Restore") if starts else [],
         target=await gateway.get(CLAIMS, owner.claim, namespace) if owner.claim else None,
         raw_claim=raw,
@@ -98,10 +93,9 @@ async def _backup(context: Context, restore: Restore) -> tuple[Backup | None, La
 
     And, where the store was asked, whether it knows that a Restore of this name has been done in place (F30).
     """
-    status, ref = restore.status, restore.spec.backup_ref
-    name = (status.backup if status else None) or (ref.name if ref else None)
-    if name is not None:
-        found = await context.gateway.get(BACKUPS, name, str(restore.metadata.namespace))
+    status = restore.status
+    if restore.reads is not None:
+        found = await context.gateway.get(BACKUPS, restore.reads, str(restore.metadata.namespace))
         return (Backup.model_validate(found) if found else None), None, False
     if (status and status.empty) or restore.spec.latest_of is None:
         return None, None, False
@@ -114,6 +108,8 @@ async def _observe_original(context: Context, owner: Owner, view: RestoreView) -
     exchange = status.exchange if status else None
     name = exchange.volume if exchange else ((view.target or {}).get("spec") or {}).get("volumeName")
     volume = await context.gateway.get(VOLUMES, name) if name else None
+    if view.raw_claim is not None and view.outcome is None:  # nobody is asked to let go of it yet
+        return replace(view, claim_volume=volume)
     users, now, stored = await asyncio.gather(
         workloads.users_of(context, owner.namespace, owner.claim),
         workloads.now(context, owner.namespace, list(status.workloads or []) if status else []),
@@ -140,10 +136,9 @@ async def _stored(context: Context, view: RestoreView) -> dict[str, Any] | Missi
     place = await vault_place(context, view.vault)
     if isinstance(place, Refusal | Missing):
         return Missing(place.reason, place.message)
-    stored = view.backup.status.volumes[0]
-    volume = stored.lineage_volume or volume_name(str(view.restore.metadata.namespace), stored.claim)
+    volume, backup_id = volume_of(view.backup), str(view.backup.status.volumes[0].backup_id)
     try:
-        found = await context.stores.describe(place.access, volume, str(stored.backup_id))
+        found = await context.stores.describe(place.access, volume, backup_id)
     except (StoreError, EngineError) as error:
         return Missing(error.reason, f"{error} {error.remedy}")
     return (
@@ -151,7 +146,7 @@ async def _stored(context: Context, view: RestoreView) -> dict[str, Any] | Missi
         if found is not None
         else Missing(
             "BackupNotStored",
-            f"The store has no backup {stored.backup_id} of {volume} any more, or in the trash only.",
+            f"The store has no backup {backup_id} of {volume} any more, or in the trash only.",
         )
     )
 
@@ -161,33 +156,19 @@ async def _copies(context: Context, owner: Owner, backup: Backup | None) -> list
     volumes = backup.status.volumes if backup and backup.status else []
     if backup is None or not volumes:
         return []
-    labels = {CLAIM_LABEL: claim_label(owner.namespace, backup.spec.claim)}
-    kept = await context.gateway.list_objects(SNAPSHOTS, context.settings.namespace, labels=labels)
-    found: list[Copy] = []
-    for snapshot in sorted(kept, key=lambda s: str(s["metadata"].get("creationTimestamp")), reverse=True):
-        source = read_source(await context.gateway.get(SNAPSHOT_CONTENTS, snapshot["metadata"]["name"]))
-        if source is None or not snapshot_is_ready(snapshot):
-            continue
-        held = await _held(context, owner.namespace, snapshot)
-        if held is not None and held[0] == volumes[0].lineage_volume:
-            size = (snapshot.get("status") or {}).get("restoreSize")
-            least = parse_quantity(size) if size else 0
-            found.append(Copy(snapshot["metadata"]["name"], held[1], source.storage_class, least))
-    return found
+    kept = await snapshots.kept_of(context, replace(owner, claim=backup.spec.claim))
+    return [
+        Copy(each.snapshot["metadata"]["name"], volume.backup_id, source.storage_class, _least(each.snapshot))
+        for each in newest_first(kept)
+        if (source := read_source(each.content)) is not None and snapshot_is_ready(each.snapshot)
+        for volume in held_by(each)[:1]
+        if volume.backup_id and volume.lineage_volume == volumes[0].lineage_volume
+    ]
 
 
-async def _held(context: Context, namespace: str, snapshot: Object) -> tuple[str, str] | None:
-    """The lineage and the id of the backup that a kept snapshot holds."""
-    name = annotation(snapshot, NAME_ANNOTATION)
-    uid = (snapshot["metadata"].get("labels") or {}).get(OPERATION_LABEL)
-    obj = await context.gateway.get(BACKUPS, name, namespace) if name else None
-    if obj is None or obj["metadata"]["uid"] != uid:
-        return None
-    made = Backup.model_validate(obj)
-    if made.status is None or made.status.phase != "Available" or not made.status.volumes:
-        return None
-    volume = made.status.volumes[0]
-    return (volume.lineage_volume or "", volume.backup_id) if volume.backup_id else None
+def _least(snapshot: Object) -> int:
+    size = (snapshot.get("status") or {}).get("restoreSize")
+    return parse_quantity(size) if size else 0
 
 
 async def _volumes(

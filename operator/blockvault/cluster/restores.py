@@ -14,10 +14,9 @@ from blockvault.core.naming import (
     OPERATION_LABEL,
     RECLAIM_POLICY_ANNOTATION,
     RESTORE_ANNOTATION,
-    volume_name,
 )
 from blockvault.core.objects import Object
-from blockvault.core.plan_in_place import clean_in_place
+from blockvault.core.plan_in_place import cleaning_step
 from blockvault.core.plan_restore import SELECTED_NODE, Target, decide_restore
 from blockvault.core.restore_model import (
     RESTORED,
@@ -28,7 +27,8 @@ from blockvault.core.restore_model import (
     RestoreView,
     annotation,
 )
-from blockvault.core.restoring import next_cleaning, policy_pending
+from blockvault.core.restoring import policy_pending
+from blockvault.core.runs import volume_of
 
 from . import in_place, operations
 from .context import Context
@@ -43,7 +43,7 @@ from .resources import (
     VOLUMES,
 )
 from .restore_view import observe
-from .templates import Owner, raw_claim, release_patch, restored_volume, retain_patch, target_claim
+from .templates import Owner, raw_claim, release_patch, retain_patch, target_claim
 
 # A store that cannot be told of a restore now is told later.
 RECORD_SECONDS = 30.0
@@ -122,17 +122,11 @@ async def clean_restore(context: Context, obj: Object) -> float | None:
             await perform(context, owner, view, Action.DISCARD_FORMER)
             return 1.0
         return None
-    if view.in_place:
-        step = clean_in_place(view)
-        if step is None:
-            return None
-        if step.action is not None:
-            await perform(context, owner, view, Action(step.action), step.detail)
-        return 1.0
-    action = next_cleaning(view)
-    if action is None:
+    step = cleaning_step(view)
+    if step is None:
         return None
-    await perform(context, owner, view, action)
+    if step.action is not None:
+        await perform(context, owner, view, Action(step.action), step.detail)
     return 1.0
 
 
@@ -232,9 +226,7 @@ async def _perform_on_volumes(context: Context, owner: Owner, view: RestoreView,
         case Action.RETAIN_RAW_VOLUME if raw:
             await _retain(context, owner, raw)
         case Action.CREATE_VOLUME if raw and view.target:
-            result = view.restore.status.result if view.restore.status else None
-            file_system = (result.file_system if result else None) or _made_at_first_use(view)
-            await gateway.ensure(VOLUMES, restored_volume(owner, raw, view.target, file_system))
+            await gateway.ensure(VOLUMES, in_place.filled_volume(owner, view))
         case Action.DELETE_RAW_VOLUME if raw:
             await gateway.delete(VOLUMES, raw["metadata"]["name"], uid=raw["metadata"]["uid"])
         case Action.HAND_OVER_POLICY if new:
@@ -243,20 +235,11 @@ async def _perform_on_volumes(context: Context, owner: Owner, view: RestoreView,
         case Action.DELETE_VOLUME_OBJECT if new:
             await gateway.delete(VOLUMES, new["metadata"]["name"], uid=new["metadata"]["uid"])
         case Action.DISCARD_VOLUME if new:
-            await _set_policy(context, new, "Delete")
+            await operations.set_reclaim_policy(context, new, "Delete")
         case Action.DISCARD_RAW_VOLUME if raw:
-            await _set_policy(context, raw, "Delete")
+            await operations.set_reclaim_policy(context, raw, "Delete")
         case _:
             raise AssertionError(f"{action} without the volume that it is about")
-
-
-def _made_at_first_use(view: RestoreView) -> str | None:
-    """The file system that a volume without one gets when it is mounted, as its class says."""
-    assert view.target is not None
-    name = view.target["spec"].get("storageClassName")
-    found = next((c for c in view.storage_classes if c["metadata"]["name"] == name), {})
-    kind = (found.get("parameters") or {}).get("csi.storage.k8s.io/fstype")
-    return str(kind) if kind else None
 
 
 async def _retain(context: Context, owner: Owner, raw: Object) -> None:
@@ -264,11 +247,6 @@ async def _retain(context: Context, owner: Owner, raw: Object) -> None:
     patch = retain_patch(owner.uid, raw)
     patch["metadata"]["labels"] = {OPERATION_LABEL: owner.uid}
     await context.gateway.patch(VOLUMES, raw["metadata"]["name"], None, patch)
-
-
-async def _set_policy(context: Context, volume: Object, policy: str) -> None:
-    patch = {"spec": {"persistentVolumeReclaimPolicy": policy}}
-    await context.gateway.patch(VOLUMES, volume["metadata"]["name"], None, patch)
 
 
 async def _create_target(context: Context, owner: Owner, view: RestoreView, target: Target) -> None:
@@ -302,14 +280,13 @@ async def _create_secret(context: Context, owner: Owner, view: RestoreView) -> N
     place = await vault_place(context, view.vault)
     if isinstance(place, Refusal | Missing):
         raise GatewayError(0, f"Vault {view.vault.metadata.name}", place.message)
-    stored = view.backup.status.volumes[0]
     request = mover_request(
         "restore",
         owner,
         place.access,
-        volume=stored.lineage_volume or volume_name(owner.namespace, stored.claim),
+        volume=volume_of(view.backup),
         device=DEVICE_PATH,
-        backupId=stored.backup_id,
+        backupId=view.backup.status.volumes[0].backup_id,
         have=annotation(view.raw_claim, HAVE_ANNOTATION),
     )
     secret = mover_secret(owner, context.settings.namespace, request, place.access)

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from blockvault.api import Backup
+from blockvault.core.kept import Kept
 from blockvault.core.naming import (
     CLAIM_LABEL,
+    NAME_ANNOTATION,
+    NAMESPACE_ANNOTATION,
     OPERATION_LABEL,
     SOURCE_ANNOTATION,
     SOURCE_CONTENT_ANNOTATION,
@@ -21,7 +25,7 @@ from blockvault.core.source import Source
 
 from .context import Context
 from .gateway import GatewayError
-from .resources import SNAPSHOT_CONTENTS, SNAPSHOTS
+from .resources import BACKUPS, SNAPSHOT_CONTENTS, SNAPSHOTS
 from .templates import Owner, own_content, own_snapshot, snapshot_of_claim
 
 
@@ -117,6 +121,20 @@ async def of_claim(context: Context, owner: Owner) -> list[Object]:
         SNAPSHOTS, context.settings.namespace, labels={CLAIM_LABEL: claim_label(owner.namespace, owner.claim)}
     )
     return [s for s in found if (s["metadata"].get("labels") or {}).get(OPERATION_LABEL) != owner.uid]
+
+
+async def kept_of(context: Context, owner: Owner) -> list[Kept]:
+    """The same with their contents, and the Backups whose names stand on them."""
+    found: list[Kept] = []
+    for snapshot in await of_claim(context, owner):
+        content = await context.gateway.get(SNAPSHOT_CONTENTS, snapshot["metadata"]["name"])
+        if content is None:
+            continue
+        made_for = content["metadata"].get("annotations") or {}
+        name, namespace = made_for.get(NAME_ANNOTATION), made_for.get(NAMESPACE_ANNOTATION)
+        backup = await context.gateway.get(BACKUPS, name, namespace) if name and namespace else None
+        found.append(Kept(content, Backup.model_validate(backup) if backup else None, snapshot))
+    return found
 
 
 async def delete_named(context: Context, names: list[str]) -> None:

@@ -167,8 +167,29 @@ def release_patch(policy: str) -> Object:
     }
 
 
+def reference_to(claim: Object) -> Object:
+    """A PersistentVolume's `claimRef` to a claim."""
+    meta = claim["metadata"]
+    return _reference(meta["namespace"], meta["name"], meta["uid"])
+
+
+def parked_reference(owner: Owner, namespace: str, volume: str) -> Object:
+    """The `claimRef` of a PersistentVolume that no claim can have: that of `namespace` never exists."""
+    return _reference(namespace, f"{volume}-parked", owner.uid)
+
+
+def _reference(namespace: str, name: str, uid: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "namespace": namespace,
+        "name": name,
+        "uid": uid,
+    }
+
+
 def parked_volume(owner: Owner, namespace: str, volume: Object, name: str) -> Object:
-    """A PersistentVolume's storage under another name, where no claim can have it: that of `namespace` never exists.
+    """A PersistentVolume's storage under another name, where no claim can have it.
 
     With the policy Retain. It keeps all labels and annotations, so that the object can be made again from it.
     """
@@ -176,16 +197,13 @@ def parked_volume(owner: Owner, namespace: str, volume: Object, name: str) -> Ob
     for kind in ("labels", "annotations"):
         ours = {k: v for k, v in metadata[kind].items() if k.startswith(f"{naming.GROUP}/")}
         metadata[kind] |= {**(volume["metadata"].get(kind) or {}), **ours}
-    reference = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "namespace": namespace,
-        "name": f"{name}-parked",
-        "uid": owner.uid,
-    }
     return {
         "metadata": metadata,
-        "spec": {**volume["spec"], "persistentVolumeReclaimPolicy": "Retain", "claimRef": reference},
+        "spec": {
+            **volume["spec"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "claimRef": parked_reference(owner, namespace, name),
+        },
     }
 
 
@@ -205,13 +223,6 @@ def claims_volume(claim: Object, storage: Object, former: Object | None) -> Obje
     for name in KEPT_FOR_POLICY:  # the claim's own policy stays
         provisioners.pop(name, None)
     options = [o for v in (former, storage) for o in v["spec"].get("mountOptions") or []]
-    reference = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "namespace": claim["metadata"]["namespace"],
-        "name": claim["metadata"]["name"],
-        "uid": claim["metadata"]["uid"],
-    }
     return {
         "metadata": {
             "name": claim["spec"]["volumeName"],
@@ -223,7 +234,7 @@ def claims_volume(claim: Object, storage: Object, former: Object | None) -> Obje
             "mountOptions": list(dict.fromkeys(options)),
             "accessModes": former["spec"]["accessModes"],
             "persistentVolumeReclaimPolicy": "Retain",
-            "claimRef": reference,
+            "claimRef": reference_to(claim),
         },
     }
 
@@ -262,13 +273,7 @@ def restored_volume(owner: Owner, raw_volume: Object, target: Object, file_syste
         "storageClassName": old.get("storageClassName", ""),
         "volumeMode": mode,
         "csi": csi,
-        "claimRef": {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "namespace": target["metadata"]["namespace"],
-            "name": target["metadata"]["name"],
-            "uid": target["metadata"]["uid"],
-        },
+        "claimRef": reference_to(target),
     }
     for key in ("nodeAffinity", "volumeAttributesClassName"):
         if old.get(key):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from blockvault.api import DeletionHold, MassDeletion, Restore, Vault, as_dict
+from blockvault.api import DeletionHold, MassDeletion, Vault, as_dict
 from blockvault.core.conditions import ready_conditions, remove_condition, set_condition
 from blockvault.core.decision import Missing, Refusal
 from blockvault.core.hold import Answer, VaultHoldView, answer_of, decide_vault_hold, standing_hold
@@ -32,7 +32,7 @@ from .context import Context, utc_now
 from .credentials import renew_movers
 from .leaving import is_leaving
 from .places import Place, class_of, vault_place
-from .resources import BACKUPS, RESTORES, VAULTS
+from .resources import BACKUPS, VAULTS
 from .upkeep import observe_run, perform
 
 # Vaults that are gone are remembered for so long, from their deletion on: no class counts over more than a day.
@@ -80,11 +80,13 @@ async def _observe(context: Context, vault: Vault) -> DeletionView:
         return view
     place = await vault_place(context, vault)
     backups = own_backups(vault, await operations.backups_of(context, vault))
+    names = {b.metadata.name for b in backups}
+    reading = await operations.restores_of(context, vault.metadata.namespace, names)
     view = replace(
         view,
         problem=place if isinstance(place, Refusal | Missing) else None,
         backups=backups,
-        restores=await _restores(context, vault, {b.metadata.name for b in backups}),
+        restores=sorted(r.metadata.name for r in reading),
     )
     status = vault.status
     erasing = view.deletion is not None and view.deletion.run and not view.deletion.ended_at
@@ -116,17 +118,6 @@ async def _hold(
     return decide_vault_hold(
         VaultHoldView(now, vault, limit, stored, here, len(counted), len(everyone) + gone)
     )
-
-
-async def _restores(context: Context, vault: Vault, names: set[str]) -> list[str]:
-    """Restores at work that read one of these Backups."""
-    found = [
-        Restore.model_validate(r)
-        for r in await context.gateway.list_objects(
-            RESTORES, vault.metadata.namespace, fields={"status.phase": "Restoring"}
-        )
-    ]
-    return sorted(r.metadata.name for r in found if r.reads in names)
 
 
 def _status(vault: Vault, step: Step) -> dict[str, Any]:

@@ -7,7 +7,6 @@ figures and what is known of those before it, which may be gone since.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +16,7 @@ from blockvault.api import Activity, Anomaly, Backup, ResourceStatus, Vault
 
 from .automatic import made_of
 from .conditions import timestamp
+from .hold import token_of
 from .naming import ACKNOWLEDGE_ANNOTATION, volume_name
 from .retention import Verdict
 
@@ -212,4 +212,4 @@ def _acknowledged(each: Anomaly, vault: Vault, backup: Backup) -> Anomaly:
 
 
 def _token(backup: Backup) -> str:
-    return hashlib.sha256(f"anomaly/{backup.metadata.uid}".encode()).hexdigest()[:8]
+    return token_of(f"anomaly/{backup.metadata.uid}")

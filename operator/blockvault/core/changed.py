@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from blockvault.api import Backup
 
-from .naming import OPERATION_LABEL, VOLUME_HANDLE_ANNOTATION
+from .kept import Kept, held_by, newest_first
+from .naming import VOLUME_HANDLE_ANNOTATION
 from .objects import Object, content_handle, deleting
 from .source import read_source
 
@@ -54,14 +55,6 @@ def read_service(obj: Object | None) -> Service | str:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A snapshot that the operator keeps of an earlier operation on the claim: its content, and its Backup."""
-
-    content: Object
-    backup: Backup | None
-
-
-@dataclass(frozen=True)
 class Base:
     """The snapshot since which changes are asked for, by its handle, and the backup that was made from it."""
 
@@ -75,7 +68,7 @@ def choose_base(backup: Backup, volume: str, content: Object, kept: list[Kept]) 
     `volume`: the lineage's name; `content`: of the snapshot that is backed up now.
     """
     why = NO_BASE
-    for each in sorted(kept, key=lambda k: str(k.content["metadata"]["creationTimestamp"]), reverse=True):
+    for each in newest_first(kept):
         handle, backup_id = content_handle(each.content), _backup_id(backup, volume, each)
         if handle is None or backup_id is None or deleting(each.content):
             continue
@@ -88,13 +81,9 @@ def choose_base(backup: Backup, volume: str, content: Object, kept: list[Kept]) 
 
 def _backup_id(backup: Backup, volume: str, kept: Kept) -> str | None:
     """The backup that was made from a snapshot, when it is one that this Backup can build on."""
-    former = kept.backup
-    if former is None or former.status is None or former.status.phase != "Available":
+    if kept.backup is None or kept.backup.spec.vault_ref.name != backup.spec.vault_ref.name:
         return None
-    uid = (kept.content["metadata"].get("labels") or {}).get(OPERATION_LABEL)
-    if former.metadata.uid != uid or former.spec.vault_ref.name != backup.spec.vault_ref.name:
-        return None
-    return next((v.backup_id for v in former.status.volumes if v.lineage_volume == volume), None)
+    return next((v.backup_id for v in held_by(kept) if v.lineage_volume == volume), None)
 
 
 def _volume_of(content: Object) -> tuple[str, str, str] | None:

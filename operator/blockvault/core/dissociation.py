@@ -7,7 +7,6 @@ is allowed to go stands in the status, so that the word for one set of resources
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,7 +15,7 @@ from blockvault.api import Backup, DeletionHold, LeavingResource, MassDeletion, 
 
 from .association import CLAIM
 from .conditions import parse_timestamp, timestamp
-from .hold import KEEP, Answer, answer_of, command_of, counts_as_many
+from .hold import KEEP, Answer, answer_of, command_of, counts_as_many, token_of
 from .naming import volume_name
 from .retention import Verdict
 from .runs import volume_of
@@ -129,7 +128,7 @@ def _hold(
     if not undecided:
         return Answer.GO_ON, None
     text = [view.vault.metadata.uid, *sorted(f"{each.name}/{each.since}" for each in undecided)]
-    token = hashlib.sha256("\n".join(text).encode()).hexdigest()[:8]
+    token = token_of("\n".join(text))
     former = view.vault.status.dissociation_hold if view.vault.status else None
     many = sum(_has_data(b) for each in undecided for b in theirs[each.name])
     total = sum(_has_data(b) for b in view.backups)

@@ -98,7 +98,7 @@ def standing_hold(vault: Vault) -> DeletionHold | None:
 
 
 def _vault_token(vault: Vault) -> str:
-    return _token(f"{vault.metadata.uid}/vault/{vault.metadata.deletion_timestamp}")
+    return token_of(f"{vault.metadata.uid}/vault/{vault.metadata.deletion_timestamp}")
 
 
 def _why_held(view: VaultHoldView) -> str | None:
@@ -135,7 +135,8 @@ def answer_of(vault: Vault, hold: DeletionHold) -> Answer:
     return {hold.token: Answer.GO_ON, f"{KEEP}{hold.token}": Answer.KEEP_DATA}.get(given or "", Answer.WAIT)
 
 
-def _token(text: str) -> str:
+def token_of(text: str) -> str:
+    """A short word that stands for a text, to be typed by somebody."""
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -146,7 +147,7 @@ def command_of(vault: Vault) -> str:
 
 
 def _new_hold(view: HoldView) -> DeletionHold:
-    token = _token(f"{view.vault.metadata.uid}/{view.now.timestamp()}")
+    token = token_of(f"{view.vault.metadata.uid}/{view.now.timestamp()}")
     wanted, total = view.going + view.done, view.present + view.done
     command = command_of(view.vault)
     message = (

@@ -14,6 +14,7 @@ from blockvault.api import not_served, parse_quantity
 from .admission import check_rivals, check_volume
 from .decision import Decision, Missing, Outcome, Refusal, cancelled, failed, refuse_unserved
 from .exchange import claim_lost, exchange_step, fenced, has_former, has_other, kept_until, start_step
+from .latest import done_by
 from .naming import FENCED_ANNOTATION
 from .objects import Object, claim_is_bound, deleting
 from .restore_model import RESTORED, ROLLING_BACK, Action, RawClaim, RestoreView, annotation
@@ -31,17 +32,16 @@ from .restoring import (
     skipped,
     take_over,
 )
+from .schedule import parse_interval
 from .workloads import names, stoppable
 
 DEFAULT_WINDOW = "24h"
 LOOK_AGAIN = 60.0
 
 
-def window_of(text: str | None) -> timedelta:
-    """How long former data is kept, from spec.rollbackWindow."""
-    text = text or DEFAULT_WINDOW
-    number = int(text[:-1])
-    return timedelta(hours=number) if text.endswith("h") else timedelta(minutes=number)
+def window_of(view: RestoreView) -> timedelta:
+    """How long former data is kept."""
+    return parse_interval(view.restore.spec.rollback_window or DEFAULT_WINDOW)
 
 
 def decide_in_place(view: RestoreView) -> Decision:
@@ -54,7 +54,7 @@ def decide_in_place(view: RestoreView) -> Decision:
         return _keep(view)
     outcome = view.outcome
     if outcome is not None:
-        return _exchange(view) if outcome.succeeded else _clean_up(view, outcome)
+        return _exchange(view) if outcome.succeeded else clean_up(view, outcome)
     if _called_off(view):
         return ended(cancelled())
     if not (status and status.exchange):
@@ -96,9 +96,7 @@ def _check_empty(view: RestoreView) -> Refusal | None:
 
 
 def _known_to_store(view: RestoreView) -> bool:
-    stored = view.stored if isinstance(view.stored, dict) else {}
-    done = (stored.get("labels") or {}).get("restoredBy")
-    return isinstance(done, dict) and view.mark.rpartition("/")[0] in done
+    return isinstance(view.stored, dict) and done_by(view.full_name, [view.stored])
 
 
 def _check_claim(view: RestoreView) -> Refusal | Missing | None:
@@ -184,14 +182,10 @@ def _exchange(view: RestoreView) -> Decision:
 
 def _finish(view: RestoreView) -> Decision:
     """The claim has its restored storage: its users start again."""
-    assert view.target is not None
     text = f"{view.target_name} has its restored data."
-    if not _bound(view):
-        return doing("Binding", f"Waiting for {view.target_name} to be bound to the restored volume.")
-    if view.new_volume is not None:
-        return doing("HandingOver", text, Action.DELETE_VOLUME_OBJECT)
-    if policy_pending(view, view.claim_volume):
-        return doing("HandingOver", text, Action.SET_CLAIM_POLICY)
+    settling = _settle(view, text, view.new_volume, Action.DELETE_VOLUME_OBJECT)
+    if settling is not None:
+        return settling
     if not view.already_done:
         return doing("HandingOver", text, Action.MARK_CLAIM)
     original = view.restore.spec.target.original
@@ -203,6 +197,20 @@ def _finish(view: RestoreView) -> Decision:
     return _restored(view, None)
 
 
+def _settle(view: RestoreView, text: str, parked: Object | None, drop: Action) -> Decision | None:
+    """The next step after an exchange, until the claim's volume is the only object on its storage, as it was before.
+
+    `parked`: the object that has kept the storage which the claim has now, removed by the action `drop`.
+    """
+    if not _bound(view):
+        return doing("Binding", f"Waiting for {view.target_name} to be bound to its volume.")
+    if parked is not None:
+        return doing("HandingOver", text, drop)
+    if policy_pending(view, view.claim_volume):
+        return doing("HandingOver", text, Action.SET_CLAIM_POLICY)
+    return None
+
+
 def _bound(view: RestoreView) -> bool:
     """Whether the claim and its PersistentVolume have found each other again."""
     phase = ((view.claim_volume or {}).get("status") or {}).get("phase")
@@ -211,7 +219,7 @@ def _bound(view: RestoreView) -> bool:
 
 def _restored(view: RestoreView, action: Action | None, otherwise: Action | None = None) -> Decision:
     """It can be rolled back. `otherwise`: what is done where the action fails."""
-    until = kept_until(view) or view.calendar + window_of(view.restore.spec.rollback_window)
+    until = kept_until(view) or view.calendar + window_of(view)
     original = view.restore.spec.target.original
     idle = ""
     if original is not None and original.stop_workload and not original.start_after:
@@ -305,14 +313,10 @@ def _cannot_roll_back(view: RestoreView) -> str:
 
 
 def _finish_rollback(view: RestoreView) -> Decision:
-    assert view.target is not None
     text = f"{view.target_name} has its former data again."
-    if not _bound(view):
-        return doing("Binding", f"Waiting for {view.target_name} to be bound to its former volume.")
-    if view.former_volume is not None:
-        return doing("HandingOver", text, Action.DELETE_FORMER_OBJECT)
-    if policy_pending(view, view.claim_volume):
-        return doing("HandingOver", text, Action.SET_CLAIM_POLICY)
+    settling = _settle(view, text, view.former_volume, Action.DELETE_FORMER_OBJECT)
+    if settling is not None:
+        return settling
     start = start_step(view)
     if start is not None:
         return start
@@ -321,8 +325,9 @@ def _finish_rollback(view: RestoreView) -> Decision:
     return Decision("RolledBack", "RolledBack", text, requeue=None)
 
 
-def _clean_up(view: RestoreView, outcome: Outcome) -> Decision:
-    step = clean_in_place(view)
+def clean_up(view: RestoreView, outcome: Outcome) -> Decision:
+    """The next step after a failure of any Restore, until nothing of it is left."""
+    step = cleaning_step(view)
     if step is not None:
         return Decision("Restoring", "CleaningUp", outcome.message, step.action, step.detail, None, 1.0)
     kept = _kept(view)
@@ -337,10 +342,11 @@ def _kept(view: RestoreView) -> str:
     return str(volume["metadata"]["name"]) if volume and claim_lost(view) else ""
 
 
-def clean_in_place(view: RestoreView) -> Decision | None:
+def cleaning_step(view: RestoreView) -> Decision | None:
     """The next step after a failure, or of a deletion; None when nothing of this Restore is left.
 
-    A claim that has its restored storage keeps it, and its former storage goes; any other gets its former one back.
+    In place, a claim that has its restored storage keeps it, and its former storage goes; any other gets its former
+    one back.
     """
     text = "Removing what was made for this Restore."
     status = view.restore.status

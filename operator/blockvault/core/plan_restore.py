@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from blockvault.api import NewClaim, not_served, parse_quantity
 
 from .admission import check_rivals
-from .decision import Decision, Missing, Outcome, Refusal, cancelled, failed, refuse_unserved
+from .decision import Decision, Missing, Refusal, cancelled, failed, refuse_unserved
 from .objects import deleting
-from .plan_in_place import decide_in_place
+from .plan_in_place import clean_up, decide_in_place
 from .restore_model import TERMINAL, Action, RawClaim, RestoreView, annotation
 from .restoring import (
     HANDING_OVER,
@@ -27,7 +27,6 @@ from .restoring import (
     doing,
     ended,
     fill,
-    next_cleaning,
     not_admitted,
     policy_pending,
     raw_claim_for,
@@ -66,7 +65,7 @@ def decide_restore(view: RestoreView) -> Decision:
         return decide_in_place(view)
     outcome = view.outcome
     if outcome is not None:
-        return _hand_over(view) if outcome.succeeded else _clean_up(view, outcome)
+        return _hand_over(view) if outcome.succeeded else clean_up(view, outcome)
     if view.restore.spec.cancel:
         return ended(cancelled())
     begun = view.raw_claim is not None or view.job is not None
@@ -283,10 +282,3 @@ def _hand_over(view: RestoreView) -> Decision:
     if view.has_secret:
         return doing("CleaningUp", HANDING_OVER, Action.DELETE_SECRET)
     return Decision("Completed", "Completed", f"{view.target_name} holds the backup.", requeue=None)
-
-
-def _clean_up(view: RestoreView, outcome: Outcome) -> Decision:
-    action = next_cleaning(view)
-    if action is not None:
-        return Decision("Restoring", "CleaningUp", outcome.message, action=action, requeue=1.0)
-    return Decision("Error", outcome.reason, outcome.message, requeue=None)

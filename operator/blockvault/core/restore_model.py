@@ -160,10 +160,7 @@ class RestoreView:
     @property
     def vault_name(self) -> str:
         """The Vault that has the backup."""
-        latest_of = self.restore.spec.latest_of
-        if self.backup is not None:
-            return self.backup.spec.vault_ref.name
-        return latest_of.vault_ref.name if latest_of else ""
+        return vault_name_of(self.restore, self.backup)
 
     @property
     def outcome(self) -> Outcome | None:
@@ -181,11 +178,15 @@ class RestoreView:
         return self.target is not None and not self.target_is_ours and not begun
 
     @property
+    def full_name(self) -> str:
+        """Namespace and name: what a manifest that is created again has in common with this one (F30)."""
+        return f"{self.restore.metadata.namespace}/{self.restore.metadata.name}"
+
+    @property
     def mark(self) -> str:
         """What a claim remembers of this Restore (F30)."""
         volumes = self.backup.status.volumes if self.backup and self.backup.status else []
-        meta = self.restore.metadata
-        return f"{meta.namespace}/{meta.name}/{volumes[0].backup_id if volumes else ''}"
+        return f"{self.full_name}/{volumes[0].backup_id if volumes else ''}"
 
     @property
     def marks(self) -> list[str]:
@@ -200,9 +201,15 @@ class RestoreView:
         """
         begun = self.restore.status is not None and self.restore.status.exchange is not None
         if self.restore.spec.latest_of is not None and not begun:
-            name = self.mark.rpartition("/")[0]
-            return any(mark.rpartition("/")[0] == name for mark in self.marks)
+            return any(mark.startswith(f"{self.full_name}/") for mark in self.marks)
         return self.mark in self.marks
+
+
+def vault_name_of(restore: Restore, backup: Backup | None) -> str:
+    """The Vault that has the backup of a Restore; empty where that is not known yet."""
+    if backup is not None:
+        return backup.spec.vault_ref.name
+    return restore.spec.latest_of.vault_ref.name if restore.spec.latest_of else ""
 
 
 def annotation(obj: Object | None, name: str) -> str | None:

@@ -23,7 +23,7 @@ from blockvault.core.conditions import parse_timestamp
 from blockvault.core.decision import Decision
 from blockvault.core.naming import RECLAIM_POLICY_ANNOTATION, RESTORED_BY_ANNOTATION, former_name, owned_name
 from blockvault.core.objects import Object
-from blockvault.core.plan_in_place import clean_in_place
+from blockvault.core.plan_in_place import cleaning_step
 from blockvault.core.plan_restore import decide_restore
 from blockvault.core.restore_model import RESTORED, ROLLING_BACK, TERMINAL, Action, RawClaim, RestoreView
 from blockvault.core.restoring import policy_pending
@@ -180,7 +180,7 @@ class World:
             pending = policy_pending(view, view.former_volume)
             step = Decision("", "", "", Action.DISCARD_FORMER) if pending else None
         else:
-            step = clean_in_place(view)
+            step = cleaning_step(view)
         if step is not None and step.action is not None and effect:
             self.act(view, Action(step.action), step.detail)
         self.gone = step is None

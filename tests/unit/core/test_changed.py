@@ -11,7 +11,8 @@ import pytest
 from blockvault.api import Backup
 from blockvault.cluster.templates import Owner, own_content
 from blockvault.core import changed
-from blockvault.core.changed import Base, Kept, Service, choose_base, read_service
+from blockvault.core.changed import Base, Service, choose_base, read_service
+from blockvault.core.kept import Kept
 from blockvault.core.source import Source, describe_source, read_source
 
 from . import world
