@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from blockvault.api import Backup, Vault
+from blockvault.core.admission import VAULT_WORKS
 from blockvault.core.catalogue import (
     Stored,
     gone,
@@ -40,7 +41,7 @@ async def reconcile_catalogue(context: Context, namespace: str, name: str) -> fl
     if there is None:
         return None
     obj, vault = there
-    if vault.status is None or vault.status.phase not in ("Available", "Locked"):
+    if vault.status is None or vault.status.phase not in VAULT_WORKS:
         return RETRY_SECONDS
     place = await vault_place(context, vault)
     if isinstance(place, Refusal | Missing):
@@ -109,7 +110,7 @@ async def show_stored(context: Context, obj: Object, backup: Backup, stored: Sto
     """Fill the status of an object that shows a stored backup. Returns seconds until the next try, None when done."""
     found = await context.gateway.get(VAULTS, backup.spec.vault_ref.name, backup.metadata.namespace)
     vault = Vault.model_validate(found) if found else None
-    if vault is None or vault.status is None or vault.status.phase not in ("Available", "Locked"):
+    if vault is None or vault.status is None or vault.status.phase not in VAULT_WORKS:
         return RETRY_SECONDS
     place = await vault_place(context, vault)
     if isinstance(place, Refusal | Missing):

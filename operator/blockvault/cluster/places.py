@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from blockvault.api import Limits, MoverTemplate, Vault, VaultClass
+from blockvault.api import Limits, MassDeletion, MoverTemplate, Vault, VaultClass
 from blockvault.core.decision import Missing, Refusal
 from blockvault.core.defaults import in_force
 from blockvault.core.objects import Object, deleting
@@ -93,6 +93,12 @@ async def limits_of(context: Context, vault: Vault) -> Limits:
     """What bounds a Vault: of its own limits and those of its class the narrower ones (F10, A3)."""
     own, vault_class = vault.spec.limits or Limits(), await class_of(context, vault)
     return narrower(own, (vault_class.spec.limits if vault_class else None) or Limits())
+
+
+async def mass_deletion_of(context: Context, vault: Vault) -> MassDeletion:
+    """When the deletion of a Vault's backups is held (F11)."""
+    vault_class = await class_of(context, vault)
+    return (vault_class.spec.mass_deletion if vault_class else None) or MassDeletion()
 
 
 async def cluster_id(context: Context) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from blockvault.api import Backup, BackupPolicy, MassDeletion, Restore, Vault, as_dict, not_served
+from blockvault.api import Backup, BackupPolicy, Restore, Vault, as_dict, not_served
 from blockvault.core.association import CLAIM, MOST_RESOURCES, Associations, associate
 from blockvault.core.conditions import timestamp
 from blockvault.core.dissociation import LeavingPlan, LeavingView, plan_leaving
@@ -17,7 +17,7 @@ from blockvault.core.tasks import skipped_task
 from . import operations
 from .context import Context
 from .gateway import ConflictError, GatewayError
-from .places import class_of, limits_of, vault_of
+from .places import limits_of, mass_deletion_of, vault_of
 from .resources import BACKUPS, CLAIMS, POLICIES, RESTORES, VAULTS
 
 # Numbers of one run's Backups; a vault holds no more resources than a quarter of these.
@@ -66,8 +66,7 @@ async def reconcile_runs(context: Context, namespace: str, name: str) -> float |
 async def _plan_leaving(
     context: Context, vault: Vault, held: Associations, view: RunView, odd: frozenset[str]
 ) -> LeavingPlan:
-    vault_class = await class_of(context, vault)
-    limit = (vault_class.spec.mass_deletion if vault_class else None) or MassDeletion()
+    limit = await mass_deletion_of(context, vault)
     names = [line.name for line in held.lines]
     return plan_leaving(LeavingView(view.now, vault, limit, held.left, names, view.backups, odd))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from blockvault.api import UpkeepStatus, Vault
+from blockvault.core.admission import VAULT_WORKS
 from blockvault.core.conditions import timestamp
 from blockvault.core.decision import Missing, Refusal
 from blockvault.core.naming import job_name
@@ -34,7 +35,7 @@ async def reconcile_upkeep(context: Context, namespace: str, name: str) -> float
     if there is None:
         return None
     _, vault = there
-    if vault.status is None or vault.status.phase not in ("Available", "Locked"):
+    if vault.status is None or vault.status.phase not in VAULT_WORKS:
         return IDLE_SECONDS
     view = await observe_run(context, vault, (vault.status.upkeep or UpkeepStatus()).run)
     step = decide_upkeep(view)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from blockvault.api import DeletionHold, MassDeletion, Vault, as_dict
-from blockvault.core.conditions import ready_conditions, remove_condition, set_condition
+from blockvault.api import DeletionHold, Vault, as_dict
+from blockvault.core.conditions import condition_while, ready_conditions
 from blockvault.core.decision import Missing, Refusal
 from blockvault.core.hold import Answer, VaultHoldView, answer_of, decide_vault_hold, standing_hold
 from blockvault.core.other_vaults import deleted_together, sharing
@@ -31,7 +31,7 @@ from . import operations
 from .context import Context, utc_now
 from .credentials import renew_movers
 from .leaving import is_leaving
-from .places import Place, class_of, vault_place
+from .places import Place, mass_deletion_of, vault_place
 from .resources import BACKUPS, VAULTS
 from .upkeep import observe_run, perform
 
@@ -109,8 +109,7 @@ async def _observe(context: Context, vault: Vault) -> DeletionView:
 async def _hold(
     context: Context, vault: Vault, everyone: list[Vault], stored: int
 ) -> tuple[Answer, DeletionHold | None]:
-    vault_class = await class_of(context, vault)
-    limit = (vault_class.spec.mass_deletion if vault_class else None) or MassDeletion()
+    limit = await mass_deletion_of(context, vault)
     now = utc_now()
     context.deleted_vaults = [each for each in context.deleted_vaults if each[0] >= now - REMEMBERED]
     counted, gone = deleted_together(vault, everyone, context.deleted_vaults, limit)
@@ -131,13 +130,11 @@ def _status(vault: Vault, step: Step) -> dict[str, Any]:
         generation=generation,
         now=now,
     )
-    conditions = remove_condition(conditions, "DeletionHeld")
+    words = step.hold.message if step.hold else None
+    conditions = condition_while(
+        conditions, "DeletionHeld", "True", "MassDeletion", words, generation=generation, now=now
+    )
     status: dict[str, Any] = {"phase": "Deleting", "reason": step.reason, "message": step.message}
-    if step.hold is not None:
-        words = step.hold.message
-        conditions = set_condition(
-            conditions, "DeletionHeld", "True", "MassDeletion", words, generation=generation, now=now
-        )
     status["deletionHold"] = as_dict(step.hold) if step.hold else None
     status["conditions"] = conditions
     if step.deletion is not None:

@@ -13,6 +13,9 @@ from .objects import Object, claim_is_bound, csi_driver, deleting
 
 SNAPSHOT_DEFAULT_ANNOTATION = "snapshot.storage.kubernetes.io/is-default-class"
 
+# Phases in which a Vault serves: while it grows it goes on (A2).
+VAULT_WORKS = ("Available", "Locked")
+
 # Reasons of a Vault in phase Error that time can mend; all others want a person.
 PASSING_VAULT_REASONS = frozenset({"StoreUnreachable", "StoreThrottled", "StoreWorkFailed"})
 
@@ -36,7 +39,7 @@ def check_vault(name: str, vault: Vault | None) -> Refusal | Missing | None:
     status = vault.status
     phase = status.phase if status else None
     cause = (status.message if status else "") or "it has not been checked yet."
-    if phase in ("Available", "Locked"):
+    if phase in VAULT_WORKS:
         return _check_capacity(vault)
     if phase == "Error" and status and status.reason not in PASSING_VAULT_REASONS:
         return Refusal("VaultError", f"Vault {name} is in phase Error: {cause}")

@@ -61,6 +61,22 @@ def set_condition(
     return [condition if c is former else c for c in conditions]
 
 
+def condition_while(
+    conditions: list[Condition],
+    type: str,
+    status: str,
+    reason: str,
+    message: str | None,
+    *,
+    generation: int,
+    now: datetime,
+) -> list[Condition]:
+    """A new list that has this condition while there is something to say, and lacks it when there is not."""
+    if message is None:
+        return remove_condition(conditions, type)
+    return set_condition(conditions, type, status, reason, message, generation=generation, now=now)
+
+
 def remove_condition(conditions: list[Condition], type: str) -> list[Condition]:
     """A new list without the condition of that type."""
     return [c for c in conditions if c.get("type") != type]
@@ -83,10 +99,8 @@ def ready_conditions(
     ready = {"ready": "True", "reconciling": "Unknown", "stalled": "False"}[state]
     result = set_condition(conditions, "Ready", ready, reason, message, generation=generation, now=now)
     for type, holds in (("Reconciling", state == "reconciling"), ("Stalled", state == "stalled")):
-        if holds:
-            result = set_condition(result, type, "True", reason, message, generation=generation, now=now)
-        else:
-            result = remove_condition(result, type)
+        words = message if holds else None
+        result = condition_while(result, type, "True", reason, words, generation=generation, now=now)
     return result
 
 

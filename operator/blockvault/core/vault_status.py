@@ -9,7 +9,15 @@ from typing import Any, Protocol
 from blockvault.api import Vault, VaultClass, not_served
 
 from .anomaly import expiry_words
-from .conditions import State, find_condition, ready_conditions, remove_condition, set_condition, timestamp
+from .conditions import (
+    State,
+    condition_while,
+    find_condition,
+    ready_conditions,
+    remove_condition,
+    set_condition,
+    timestamp,
+)
 from .decision import Missing, Refusal, refuse_unserved
 from .plan_vault import Storage
 
@@ -99,31 +107,19 @@ def available_status(vault: Vault, storage: Storage, store: Checked, now: dateti
     conditions = set_condition(
         _conditions(vault), "StoreReachable", "True", "CanaryPassed", message, generation=generation, now=now
     )
-    if unreadable:
-        damage = _damage(unreadable)
-        message = f"{message} {damage}"
-        conditions = set_condition(
-            conditions, "VolumesReadable", "False", "VolumesDamaged", damage, generation=generation, now=now
-        )
-    else:
-        conditions = remove_condition(conditions, "VolumesReadable")
     status = vault.status
+    damage = _damage(unreadable) if unreadable else None
+    if damage is not None:
+        message = f"{message} {damage}"
     hold, cause = (status.deletion_hold if status else None), "MassDeletion"
     if hold is None:
         hold, cause = (status.dissociation_hold if status else None), "Dissociation"
-    if hold is not None:
-        conditions = set_condition(
-            conditions, "DeletionHeld", "True", cause, hold.message, generation=generation, now=now
-        )
-    else:
-        conditions = remove_condition(conditions, "DeletionHeld")
-    words = expiry_words((status.anomalies if status else None) or [])
-    if words is not None:
-        conditions = set_condition(
-            conditions, "ExpiryHeld", "True", "Anomaly", words, generation=generation, now=now
-        )
-    else:
-        conditions = remove_condition(conditions, "ExpiryHeld")
+    for type, value, reason, words in (
+        ("VolumesReadable", "False", "VolumesDamaged", damage),
+        ("DeletionHeld", "True", cause, hold.message if hold else None),
+        ("ExpiryHeld", "True", "Anomaly", expiry_words((status.anomalies if status else None) or [])),
+    ):
+        conditions = condition_while(conditions, type, value, reason, words, generation=generation, now=now)
     conditions = ready_conditions(conditions, "ready", "Available", message, generation=generation, now=now)
     conditions = remove_condition(
         conditions, "AssociationServed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from blockvault.core.conditions import (
+    condition_while,
     find_condition,
     parse_timestamp,
     ready_conditions,
@@ -58,3 +59,10 @@ def test_timestamps_come_back_and_are_in_utc() -> None:
     assert timestamp(NOON) == "2026-11-23T12:00:00Z"
     assert parse_timestamp(timestamp(NOON)) == NOON
     assert parse_timestamp("2026-11-23T13:00:00.250+01:00") == NOON + timedelta(milliseconds=250)
+
+
+def test_a_condition_that_goes_on_keeps_its_transition_time_and_goes_with_its_words() -> None:
+    held = condition_while([], "DeletionHeld", "True", "MassDeletion", "5 wait", generation=1, now=NOON)
+    later = condition_while(held, "DeletionHeld", "True", "MassDeletion", "4 wait", generation=1, now=LATER)
+    assert later[0]["lastTransitionTime"] == held[0]["lastTransitionTime"] == timestamp(NOON)
+    assert condition_while(later, "DeletionHeld", "True", "", None, generation=1, now=LATER) == []
