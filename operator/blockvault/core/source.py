@@ -23,6 +23,8 @@ DROPPED_ANNOTATIONS = (
     "kubectl.kubernetes.io/",
     "blockvault.dev/",
 )
+# Of labels and annotations together: what goes into the stored backup with them has room to grow (docs/format.md).
+MOST_BYTES = 40_000
 
 
 @dataclass(frozen=True)
@@ -54,17 +56,36 @@ def describe_source(claim: Object, volume: Object) -> Source:
     """The source as the claim and its volume are now."""
     meta, spec = claim["metadata"], claim["spec"]
     annotations = meta.get("annotations") or {}
+    labels, annotations = _as_fit(
+        dict(meta.get("labels") or {}),
+        {k: v for k, v in annotations.items() if not k.startswith(DROPPED_ANNOTATIONS)},
+    )
     return Source(
         driver=volume["spec"]["csi"]["driver"],
         capacity=volume["spec"]["capacity"]["storage"],
         storage_class=spec.get("storageClassName"),
         volume_mode=spec.get("volumeMode") or "Filesystem",
         access_modes=list(spec.get("accessModes") or ["ReadWriteOnce"]),
-        labels=dict(meta.get("labels") or {}),
-        annotations={k: v for k, v in annotations.items() if not k.startswith(DROPPED_ANNOTATIONS)},
+        labels=labels,
+        annotations=annotations,
         node_affinity=(volume["spec"].get("nodeAffinity") or {}).get("required"),
         claim_uid=meta["uid"],
     )
+
+
+def _as_fit(labels: dict[str, str], annotations: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """As many as fit into MOST_BYTES, the smallest first and labels before annotations.
+
+    A claim may carry 256 KiB of annotations; that must not keep it from being backed up.
+    """
+    kept: tuple[dict[str, str], dict[str, str]] = ({}, {})
+    left = MOST_BYTES
+    for pairs, into in zip((labels, annotations), kept, strict=True):
+        for key, value in sorted(pairs.items(), key=lambda pair: (len(json.dumps(pair)), pair)):
+            left -= len(json.dumps({key: value}))
+            if left >= 0:
+                into[key] = value
+    return kept
 
 
 def stored_source(meta: Any) -> Source | None:

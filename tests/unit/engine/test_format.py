@@ -1,14 +1,11 @@
-"""The format stays what docs/format.md says: an independent decoder reads what we write, and old stores are read."""
+"""The format stays what docs/format.md says: an independent decoder reads what we write."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import random
 import shutil
 import tempfile
-from base64 import b64decode
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,7 +30,6 @@ from tests.unit.engine.decoder import (
 from tests.unit.engine.support import SMALL, Crash, CrashingStore, MemoryStore, backup, opened, restored
 
 BLOCK = 262144
-GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
 SMALL_SCALE = Scale(SMALL["BLOCK_SIZE"], SMALL["SECTOR_SIZE"], SMALL["FANOUT"])
 KEYS = [bytes([number]) * 32 for number in range(1, 9)]
 
@@ -254,61 +250,6 @@ def test_the_decoder_meets_every_feature(encrypted: bool) -> None:
         *((f"level of kind {PAGE_PATCH}", level) for level in (0, 1)),
         *((f"level of kind {kind}", 0) for kind in (LEAF, DIGESTS, BLOCK_PATCH)),
     }, seen
-
-
-@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
-def test_stores_that_were_written_once_stay_readable(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By engine and decoder; and the engine verifies them, adds to them, deletes, collects and compacts in them."""
-    golden = json.loads(path.read_text())
-    objects = {key: b64decode(data) for key, data in golden["objects"].items()}
-    key = bytes.fromhex(golden["key"]) if golden["key"] else None
-    monkeypatch.setattr(support, "RING", KeyRing(VaultKey(key) if key else None))
-    decoder, held = Decoder(objects, golden["volume"], key), dict[str, dict[int, bytes]]()
-    for backup_id, content in golden["backups"].items():
-        size, blocks = decoder.blocks(backup_id)
-        assert (size, {str(n): hashlib.sha256(data).hexdigest() for n, data in blocks.items()}) == (
-            content["size"],
-            content["blocks"],
-        )
-        held[backup_id] = blocks
-        look(MemoryStore(objects), golden["volume"], backup_id, tmp_path / backup_id, size, blocks)
-    assert sorted(map(list, decoder.seen)) == golden["features"]
-    assert opened(MemoryStore(objects)).usage()[0]["usedBytes"] == golden["usedBytes"] == decoder.used_bytes()
-    source = tmp_path / "source"
-    content = write(source, 3 * BLOCK, {0: b"written by a later version"})
-    copy = MemoryStore(dict(objects))
-    made = backup(copy, source, golden["volume"], full=True)
-    assert restored(copy, tmp_path, made.backup_id, golden["volume"]) == content
-    repository = opened(copy)
-    assert repository.verify(every_byte=True)["damaged"] == []
-    assert repository.delete(golden["volume"], next(iter(golden["backups"])))
-    repository.collect()
-    repository.compact(golden["volume"])
-    repository.collect()
-    assert repository.verify(every_byte=True)["damaged"] == []
-    assert restored(copy, tmp_path, made.backup_id, golden["volume"]) == content
-    for backup_id in list(held)[1:]:
-        target, size = tmp_path / f"{backup_id}-again", golden["backups"][backup_id]["size"]
-        look(copy, golden["volume"], backup_id, target, size, held[backup_id])
-
-
-def look(
-    store: MemoryStore, volume: str, backup_id: str, target: Path, size: int, blocks: dict[int, bytes]
-) -> None:
-    """Restore a backup to a new file, and compare the blocks that are not zero."""
-    opened(store).restore(volume, str(target), backup_id)
-    with open(target, "rb") as file:
-        for number, data in blocks.items():
-            file.seek(number * BLOCK)
-            assert file.read(BLOCK) == data[: size - number * BLOCK]
-    assert target.stat().st_size == size
-    assert target.stat().st_blocks * 512 <= (len(blocks) + 1) * BLOCK
-
-
-def test_there_are_such_stores() -> None:
-    assert {path.stem.split("-")[0] for path in GOLDEN} == {"plain", "encrypted"}
 
 
 def test_the_decoder_finds_a_wrong_sector_digest(store: MemoryStore, tmp_path: Path) -> None:
