@@ -23,7 +23,9 @@ def outside_addresses(number: int) -> tuple[str, str]:
 
 def _bridge(where: Namespaces, node: int) -> None:
     where.run("ip", "link", "set", "lo", "up")
-    where.run("ip", "link", "add", BRIDGE, "type", "bridge")
+    # An address of its own: a bridge without one takes the lowest of its ports', which come and go with the pods, and
+    # whoever has looked the former one up then talks to nobody.
+    where.run("ip", "link", "add", BRIDGE, "address", f"0a:58:0a:58:00:{node:02x}", "type", "bridge")
     where.run("ip", "address", "add", f"{NODE_ADDRESS[node]}/16", "dev", BRIDGE)
     where.run("ip", "link", "set", BRIDGE, "up")
     where.run("ip", "route", "add", SERVICE_NETWORK, "dev", BRIDGE)
