@@ -105,3 +105,32 @@ def test_a_folder_that_was_emptied_takes_no_keys_away(door: Doorkeeper, tmp_path
     (tmp_path / "AWS_ACCESS_KEY_ID").unlink()
     assert made.get("a") == b"data"
     assert door.asked == ["old", "old"]
+
+
+def test_keys_that_were_exchanged_before_the_first_request_are_seen(door: Doorkeeper, tmp_path: Path) -> None:
+    made = store(door, tmp_path)
+    write(tmp_path, "new")
+    door.key = "new"
+    assert made.get("a") == b"data"
+    assert door.asked == ["new"]
+
+
+def test_files_that_cannot_be_read_for_a_moment_are_read_at_the_next_request(
+    door: Doorkeeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has changed is not forgotten because a look at it failed."""
+    made = store(door, tmp_path)
+    made.get("a")
+    write(tmp_path, "new")
+    door.key = "new"
+    failures = iter([True])
+    text = SecretFiles.text
+
+    def unreadable(self: SecretFiles, name: str) -> str | None:
+        if next(failures, False):
+            raise OSError(5, "Input/output error")
+        return text(self, name)
+
+    monkeypatch.setattr(SecretFiles, "text", unreadable)
+    assert made.get("a") == b"data"
+    assert door.asked == ["old", "new"]

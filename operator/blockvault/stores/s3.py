@@ -45,7 +45,7 @@ from blockvault.stores.s3_answers import RAISED, past_the_end, translate
 from blockvault.stores.s3_clients import obstore_options
 from blockvault.stores.s3_firsts import Firsts, for_each
 from blockvault.stores.s3_versions import Lock, Versions
-from blockvault.stores.secret_files import SecretFiles
+from blockvault.stores.secret_files import Mark, SecretFiles
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -83,6 +83,8 @@ class S3Store:
         self._versioned: bool | None = True if location.object_lock else None
         self._saw_ids = False
         self._files = SecretFiles(location.secrets_folder) if location.secrets_folder else None
+        # Of the files in use; None before the first request, as the location may have been read from older ones.
+        self._mark: Mark | None = None
         self._renewing = threading.Lock()
         self._worked = False
         self._store = self._client(location)
@@ -98,10 +100,15 @@ class S3Store:
         if self._files is None:
             return
         with self._renewing:
-            if self._files.changed():
-                self._location = self._files.applied(self._location)
-                self._store = self._client(self._location)
-                self._versions.renew(self._location)
+            mark = self._files.mark()
+            if mark != self._mark:
+                try:
+                    location = self._files.applied(self._location)
+                except OSError as error:
+                    raise StoreUnreachable(f"{self.url}: the credentials' files: {error}") from error
+                self._store = self._client(location)
+                self._versions.renew(location)
+                self._location, self._mark = location, mark
 
     @property
     def requests(self) -> dict[str, int]:

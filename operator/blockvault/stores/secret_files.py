@@ -12,20 +12,14 @@ CA_BUNDLE = "ca.crt"
 FILES = (ACCESS_KEY, SECRET_KEY, SESSION_TOKEN, CA_BUNDLE)
 
 
+Mark = tuple[tuple[int, int, int] | None, ...]
+
+
 class SecretFiles:
     """The files of one folder. Four stats a look, which are nothing beside a request."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._mark = self._look()
-
-    def changed(self) -> bool:
-        """Whether they were exchanged since they were last looked at."""
-        mark = self._look()
-        if mark == self._mark:
-            return False
-        self._mark = mark
-        return True
 
     def applied(self, location: StoreLocation) -> StoreLocation:
         """The location with what the files say now. Without a whole pair of keys, those that it has stay."""
@@ -43,7 +37,8 @@ class SecretFiles:
         except FileNotFoundError:
             return None
 
-    def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
+    def mark(self) -> Mark:
+        """Another one when they were exchanged. To be taken before they are read, and kept when they are in use."""
         return tuple(self._stat(name) for name in FILES)
 
     def _stat(self, name: str) -> tuple[int, int, int] | None:
