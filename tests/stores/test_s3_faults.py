@@ -6,7 +6,9 @@ Lost answers, conflicts, throttling, wrong keys, servers that ignore conditions.
 from __future__ import annotations
 
 import secrets
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -31,6 +33,7 @@ from blockvault.stores import (
     StoreThrottled,
     StoreUnreachable,
     open_store,
+    s3_clients,
 )
 from tests.servers.ceph import S3
 from tests.stores.conftest import BUCKET, KEYS, in_gateway
@@ -226,10 +229,58 @@ def test_an_absent_bucket_is_no_absent_object(moto_endpoint: str) -> None:
             call()
 
 
-def test_nobody_listens() -> None:
-    location = StoreLocation("s3://bucket/x", endpoint="http://127.0.0.1:1", credentials=KEYS)
-    with pytest.raises(StoreUnreachable, match="Connection refused"):
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_clients, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(s3_clients, "REQUEST_SECONDS", 2)
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A port that accepts connections and says nothing."""
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        made.listen(0)
+        yield made
+
+
+def unreachable(endpoint: str) -> str:
+    """What is said of a store there."""
+    location = StoreLocation("s3://bucket/x", endpoint=endpoint, credentials=KEYS)
+    with pytest.raises(StoreUnreachable) as raised:
         open_store(location, retry_seconds=0.1).get("k")
+    return str(raised.value)
+
+
+def test_e5_nobody_listens() -> None:
+    assert "http://127.0.0.1:1: Connection refused" in unreachable("http://127.0.0.1:1")
+
+
+def test_e5_a_name_that_leads_nowhere() -> None:
+    assert "http://no-such-host.invalid: failed to lookup address" in unreachable(
+        "http://no-such-host.invalid"
+    )
+
+
+@pytest.mark.usefixtures("impatient")
+def test_e5_a_store_that_accepts_and_never_answers(listener: socket.socket) -> None:
+    listener.listen(100)
+    place = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    assert f"{place}: no answer within 2.0 s" in unreachable(place)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_e5_packets_that_are_dropped(listener: socket.socket) -> None:
+    """As by a firewall: here by a queue that is full."""
+    address = listener.getsockname()
+    with ExitStack() as held:
+        for _ in range(3):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        assert f"http://127.0.0.1:{address[1]}: no connection within 1.0 s" in unreachable(
+            f"http://127.0.0.1:{address[1]}"
+        )
 
 
 def test_a_store_that_ignores_conditions_is_refused(behind: Behind) -> None:

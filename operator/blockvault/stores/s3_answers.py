@@ -31,6 +31,10 @@ RAISED = (obx.BaseError, OSError, ValueError, ClientError, BotoCoreError)
 
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _TEXT = re.compile(r"<Message>([^<]{1,300})</Message>")
+# From obstore's messages and dumps of requests that were not answered: where to, how long it took, and why.
+_PLACE = re.compile(r"Error performing \w+ (\w+://[^/\s]+)")
+_TOOK = re.compile(r"elapsed: (\d+(?:\.\d)?)\d*s")
+_CAUSE = re.compile(r'(?:message|error): "([^"]{1,200})"')
 _STATUS = re.compile(r"status code: (\d{3})")
 
 _BY_CODE: dict[str, type[StoreError]] = {
@@ -150,9 +154,12 @@ def _first(pattern: re.Pattern[str], text: str) -> str:
 
 
 def _short(text: str) -> str:
-    """The readable head of obstore's message, without its debug dump."""
-    head = " ".join(text.split("Debug source:")[0].split())[:300]
-    for detail in ("Connection refused", "dns error", "timed out", "Connection reset", "operation timed out"):
-        if detail in text:
-            return f"{head} ({detail})"
-    return head
+    """What obstore says without its debug dump; of a connection that failed, what failed and why."""
+    head, _, dump = text.partition("Debug source:")
+    words = " ".join(head.split())[:300]
+    if " - HTTP error" not in words:
+        return words
+    place, took = _first(_PLACE, text), _first(_TOOK, text)
+    if "kind: Timeout" in dump:
+        return f"{place}: no {'connection' if ' Connect,' in dump else 'answer'} within {took} s"
+    return f"{place}: {_first(_CAUSE, dump) or words}"
