@@ -69,6 +69,9 @@ Quantity = Annotated[
     str, Field(max_length=24, pattern=r"^[0-9]+(\.[0-9]{1,6})?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")
 ]
 
+# Bytes a second: with a unit, as a bare number is nearly always a mistake, and never none.
+Rate = Annotated[str, Field(max_length=24, pattern=r"^[1-9][0-9]{0,8}(k|M|G|T|Ki|Mi|Gi|Ti)$")]
+
 
 class ObjectMeta(Model):
     """The part of Kubernetes' metadata that decisions look at."""
@@ -165,10 +168,10 @@ class Encryption(Model):
 class Limits(Model):
     """Bounds on what a vault's movers may use."""
 
-    bandwidth: Quantity | None = None
-    """Bytes a second to and from the store."""
+    bandwidth: Rate | None = None
+    """Bytes a second to and from the store, of all its backups and its upkeep together; a restore has as much again."""
     concurrent_backups: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Backups at once."""
+    """Backups at once. Where the bandwidth is bounded: one, unless this says more; each has its share then."""
     resources: Annotated[int, Field(ge=1, le=256)] | None = None
     """Resources that one vault may hold."""
 

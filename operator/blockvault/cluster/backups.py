@@ -25,7 +25,7 @@ from .changed import changed_blocks, token_audience
 from .context import Context, runs_key, utc_now
 from .gateway import GatewayError
 from .movers import mover_job, mover_request, mover_secret
-from .places import Place, mover_template, vault_place
+from .places import Place, mover_template, rate_of_backups, vault_place
 from .resources import (
     BACKUPS,
     CLAIMS,
@@ -192,6 +192,7 @@ async def _outcome(context: Context, view: BackupView, decision: Decision, owner
                     "bytesScanned": result.get("bytesScanned"),
                     "bytesChanged": result.get("bytesChanged"),
                     "bytesStored": result.get("bytesStored"),
+                    "lockedUntil": result.get("lockedUntil"),
                     "fileSystem": result.get("fileSystem"),
                     "volumeMode": source.volume_mode if source else None,
                     "storageClassName": source.storage_class if source else None,
@@ -361,6 +362,7 @@ async def _create_secret(context: Context, owner: Owner, view: BackupView) -> No
         full=bool(backup.spec.full),
         compareWith=None if backup.spec.full else "latest",
         changedBlocks=None if backup.spec.full else await changed_blocks(context, owner, view),
+        limitRate=await rate_of_backups(context, view.vault),
         meta=meta,
     )
     secret = mover_secret(owner, context.settings.namespace, request, place.access)

@@ -18,6 +18,7 @@ from blockvault.core.naming import (
 from blockvault.core.objects import Object
 from blockvault.core.plan_in_place import cleaning_step
 from blockvault.core.plan_restore import SELECTED_NODE, Target, decide_restore
+from blockvault.core.rates import restore_rate
 from blockvault.core.restore_model import (
     RESTORED,
     ROLLING_BACK,
@@ -34,7 +35,7 @@ from . import in_place, operations
 from .context import Context
 from .gateway import GatewayError
 from .movers import mover_job, mover_request, mover_secret
-from .places import mover_template, vault_place
+from .places import limits_of, mover_template, vault_place
 from .resources import (
     CLAIMS,
     JOBS,
@@ -288,6 +289,7 @@ async def _create_secret(context: Context, owner: Owner, view: RestoreView) -> N
         device=DEVICE_PATH,
         backupId=view.backup.status.volumes[0].backup_id,
         have=annotation(view.raw_claim, HAVE_ANNOTATION),
+        limitRate=restore_rate(await limits_of(context, view.vault), context.settings.max_bandwidth),
     )
     secret = mover_secret(owner, context.settings.namespace, request, place.access)
     await context.gateway.ensure(SECRETS, secret)

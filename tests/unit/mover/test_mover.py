@@ -125,6 +125,7 @@ def test_the_same_operation_again_is_the_same_backup(place: Path) -> None:
         ({"version": 2}, 64, "BadRequest", False),
         ({"operation": "dance"}, 64, "BadRequest", False),
         ({"volume": ...}, 64, "BadRequest", False),
+        ({"limitRate": 0}, 64, "BadRequest", False),
         ({"operation": "restore"}, 64, "BadRequest", False),
         ({"store": {"url": "nonsense"}}, 64, "BadLocation", False),
         ({"store": {"url": "file:///absent/store"}}, 66, "BucketNotFound", False),
