@@ -197,6 +197,21 @@ class Progress(Model):
     """When it will be done if it goes on like this."""
 
 
+class Timing(Model):
+    """One step, and how long it took."""
+
+    name: str
+    """What was done or waited for."""
+    start_time: str
+    """When it began; the last time, where it was taken several times."""
+    seconds: float | None = None
+    """How long it took, all times together. Of the step that is going on, its earlier times only."""
+
+
+# More than there are steps of any kind.
+Timings = Annotated[list[Timing], Field(max_length=16)]
+
+
 class MoverStatus(Model):
     """What is known of a mover that has ended."""
 
@@ -208,6 +223,8 @@ class MoverStatus(Model):
     """The last 4 KiB of its log."""
     error_class: str | None = None
     """Class of its error, as in docs/exit-codes.md."""
+    timings: Timings | None = None
+    """Its own steps, in its own words: Loading, Opening the store, and what it did then. By the clock of its node."""
 
 
 class OperationStatus(Model):
@@ -245,6 +262,8 @@ class RunStatus(BaseStatus):
     """When work began."""
     completed_at: str | None = None
     """When it ended."""
+    timings: Timings | None = None
+    """How long each step took: waiting, what the storage made, the mover's start and work, cleaning up."""
     mover: MoverStatus | None = None
     """What is known of its mover."""
     operation: OperationStatus | None = None

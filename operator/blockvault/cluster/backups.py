@@ -16,6 +16,7 @@ from blockvault.core.naming import DEVICE_PATH, owned_name, volume_name
 from blockvault.core.objects import Object
 from blockvault.core.plan_backup import TERMINAL, Action, BackupView, decide_backup
 from blockvault.core.source import Source, describe_source, read_source
+from blockvault.core.timings import Timing
 from blockvault.engine import EngineError
 from blockvault.stores import StoreError
 
@@ -66,7 +67,7 @@ async def reconcile_backup(context: Context, namespace: str, name: str) -> float
         status |= origin_status(backup)
     status |= await _progress(context, view, decision)
     if decision.outcome is not None:
-        status |= await _outcome(context, view, decision, owner)
+        status |= await _outcome(context, view, decision, owner, status["timings"])
     await operations.write_status(context, BACKUPS, obj, status)
     if decision.finished:
         _count(context, view, decision)
@@ -166,12 +167,11 @@ async def _progress(context: Context, view: BackupView, decision: Decision) -> d
     return {"progress": figures} if figures else {}
 
 
-async def _outcome(context: Context, view: BackupView, decision: Decision, owner: Owner) -> dict[str, Any]:
+async def _outcome(
+    context: Context, view: BackupView, decision: Decision, owner: Owner, timings: list[Timing]
+) -> dict[str, Any]:
     """What a run that has just ended leaves in the status, besides how it ended."""
-    status: dict[str, Any] = {}
-    mover = await operations.mover_status(context, view.job, view.pods)
-    if mover is not None:
-        status["mover"] = mover
+    status = await operations.mover_status(context, view.job, view.pods, timings)
     report = final_report(view.job, view.pods) if view.job else None
     if decision.outcome is not None and decision.outcome.succeeded and report is not None:
         result = report.result

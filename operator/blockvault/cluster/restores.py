@@ -30,6 +30,7 @@ from blockvault.core.restore_model import (
 )
 from blockvault.core.restoring import policy_pending
 from blockvault.core.runs import volume_of
+from blockvault.core.timings import Timing
 
 from . import in_place, operations
 from .context import Context
@@ -72,7 +73,7 @@ async def reconcile_restore(context: Context, namespace: str, name: str) -> floa
     if decision.reason == "Moving" and (figures := await operations.progress(context, view.pods)):
         status["progress"] = figures
     if decision.outcome is not None:
-        status |= await _outcome(context, view)
+        status |= await _outcome(context, view, status["timings"])
     status |= in_place.noted(context, view, decision)
     await operations.write_status(context, RESTORES, obj, status)
     _count(context, view, decision)
@@ -131,9 +132,8 @@ async def clean_restore(context: Context, obj: Object) -> float | None:
     return 1.0
 
 
-async def _outcome(context: Context, view: RestoreView) -> dict[str, Any]:
-    mover = await operations.mover_status(context, view.job, view.pods)
-    status: dict[str, Any] = {"mover": mover} if mover else {}
+async def _outcome(context: Context, view: RestoreView, timings: list[Timing]) -> dict[str, Any]:
+    status = await operations.mover_status(context, view.job, view.pods, timings)
     report = final_report(view.job, view.pods) if view.job else None
     if report is not None and report.ok:
         result = report.result

@@ -65,7 +65,10 @@ def claim_is_bound(claim: Object) -> bool:
 
 @dataclass(frozen=True)
 class MoverReport:
-    """What a mover said at its end. `retryable` is its own view: the same work may succeed later."""
+    """What a mover said at its end. `retryable` is its own view: the same work may succeed later.
+
+    `timings`: its own steps one after the other, as {name, startTime, seconds}.
+    """
 
     ok: bool
     result: dict[str, Any] = field(default_factory=dict)
@@ -73,6 +76,7 @@ class MoverReport:
     message: str = ""
     remedy: str = ""
     retryable: bool = False
+    timings: list[dict[str, Any]] = field(default_factory=list)
 
 
 def mover_report(pod: Object) -> MoverReport | None:
@@ -97,8 +101,9 @@ def _parse_report(line: str) -> MoverReport | None:
         return None
     if not isinstance(data, dict) or not isinstance(data.get("ok"), bool):
         return None
+    timings = list(data.get("timings") or [])
     if data["ok"]:
-        return MoverReport(ok=True, result=dict(data.get("result") or {}))
+        return MoverReport(ok=True, result=dict(data.get("result") or {}), timings=timings)
     error = data.get("error") or {}
     return MoverReport(
         ok=False,
@@ -106,6 +111,7 @@ def _parse_report(line: str) -> MoverReport | None:
         message=str(error.get("message") or ""),
         remedy=str(error.get("remedy") or ""),
         retryable=bool(error.get("retryable")),
+        timings=timings,
     )
 
 
