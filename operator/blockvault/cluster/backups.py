@@ -113,7 +113,7 @@ async def observe(
         has_secret=await operations.has_secret(context, uid),
         job=await operations.own_job(context, uid),
         pods=await operations.own_pods(context, uid),
-        former_snapshots=[s["metadata"]["name"] for s in await snapshots.of_claim(context, owner)],
+        former_snapshots=await snapshots.of_claim(context, owner),
     )
     return view, found
 
@@ -283,7 +283,7 @@ async def perform(
         case Action.DELETE_SNAPSHOT:
             await snapshots.delete(context, owner, found)
         case Action.DELETE_FORMER_SNAPSHOTS:
-            await snapshots.delete_named(context, view.former_snapshots)
+            await snapshots.delete_kept(context, view.former_snapshots)
 
 
 async def _delete_clone(context: Context, owner: Owner, view: BackupView) -> None:

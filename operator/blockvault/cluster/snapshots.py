@@ -137,7 +137,7 @@ async def kept_of(context: Context, owner: Owner) -> list[Kept]:
     return found
 
 
-async def delete_named(context: Context, names: list[str]) -> None:
-    """Remove kept snapshots by name, with their storage: their contents have the policy Delete."""
-    for name in names:
-        await context.gateway.delete(SNAPSHOTS, name, context.settings.namespace)
+async def delete_kept(context: Context, kept: list[Object]) -> None:
+    """Remove kept snapshots with their storage: their contents have the policy Delete."""
+    for snapshot in kept:
+        await context.gateway.delete(SNAPSHOTS, snapshot["metadata"]["name"], context.settings.namespace)

@@ -33,6 +33,11 @@ def job_failure(job: Object) -> str:
     return ""
 
 
+def pod_ended(pod: Object) -> bool:
+    """Whether the pod's containers have ended for good."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
 def snapshot_is_ready(snapshot: Object) -> bool:
     """Whether a VolumeSnapshot is bound and can be cloned from."""
     status = snapshot.get("status") or {}

@@ -16,6 +16,7 @@ from blockvault.api import Backup, Vault, not_served
 from .admission import Rival, check_claim, check_rivals, check_vault, check_volume, choose_snapshot_class
 from .conditions import parse_timestamp
 from .decision import (
+    SOON,
     Decision,
     Missing,
     Outcome,
@@ -28,7 +29,7 @@ from .decision import (
 )
 from .encryption import check_encryption
 from .mover import judge_mover, mover_wait
-from .objects import Object, csi_driver, job_ended, snapshot_error, snapshot_is_ready
+from .objects import Object, csi_driver, deleting, job_ended, pod_ended, snapshot_error, snapshot_is_ready
 
 TERMINAL = ("Available", "Error")
 
@@ -56,6 +57,7 @@ class Action(StrEnum):
     RESTORE_CONTENT = "RestoreContentPolicy"
     DELETE_SNAPSHOT = "DeleteSnapshot"
     DELETE_FORMER_SNAPSHOTS = "DeleteFormerSnapshots"
+    AWAIT_GONE = "AwaitGone"  # no effect: what was asked to go is still there
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class BackupView:
     """All that a decision about a Backup looks at.
 
     `snapshot` and `content` are those that the claim's namespace sees; `own_snapshot` and `own_content`
-    those bound again for the operator. `former_snapshots` are names of snapshots of earlier backups of
+    those bound again for the operator. `former_snapshots` are snapshots of earlier backups of
     the same claim in the operator's namespace.
     """
 
@@ -84,7 +86,7 @@ class BackupView:
     has_secret: bool = False
     job: Object | None = None
     pods: list[Object] = field(default_factory=list)
-    former_snapshots: list[str] = field(default_factory=list)
+    former_snapshots: list[Object] = field(default_factory=list)
 
     @property
     def started(self) -> bool:
@@ -193,11 +195,22 @@ def _go_on(view: BackupView) -> Decision:
         )
     if not snapshot_is_ready(view.own_snapshot):
         return Decision("Creating", "Binding", "Waiting for the snapshot to be bound for the mover.")
-    if view.snapshot is not None or view.content is not None:
+    if _source_stays(view):  # what was asked to go need not be gone: the mover's clone is of our own snapshot
         return Decision(
             "Creating", "Binding", "Releasing the claim's own snapshot.", action=Action.DROP_SOURCE_SNAPSHOT
         )
     return _move(view)
+
+
+def _source_stays(view: BackupView) -> bool:
+    """Whether the claim's own snapshot is still to be released, or its content would take the storage's with it."""
+    kept = view.content is None or view.content["spec"].get("deletionPolicy") == "Retain"
+    return _stays(view.snapshot) or _stays(view.content) or not kept
+
+
+def _stays(obj: Object | None) -> bool:
+    """Whether an object is there and nobody has asked for its deletion."""
+    return obj is not None and not deleting(obj)
 
 
 def _snapshot(view: BackupView, name: str) -> Decision:
@@ -255,31 +268,43 @@ def _move(view: BackupView) -> Decision:
     return Decision("Creating", wait.reason, wait.message)
 
 
+def _patience(view: BackupView) -> float:
+    """Seconds to wait for what goes: not everything wakes us. Longer ones for what takes long already."""
+    timings = view.backup.status.timings if view.backup.status else None
+    began = parse_timestamp(timings[-1].start_time) if timings else view.now
+    return min(2.0, max(0.1, (view.now - began).total_seconds() / 4))
+
+
 def _ended(outcome: Outcome) -> Decision:
     return Decision("Creating", outcome.reason, outcome.message, outcome=outcome, requeue=0)
 
 
 def _clean_up(view: BackupView, outcome: Outcome) -> Decision:
     action = next_cleaning(view, keep_snapshot=outcome.succeeded, keep_job=True)
+    if action is Action.AWAIT_GONE:
+        return Decision("Creating", "CleaningUp", outcome.message, requeue=_patience(view))
     if action is not None:
-        return Decision("Creating", "CleaningUp", outcome.message, action=action, requeue=1.0)
+        return Decision("Creating", "CleaningUp", outcome.message, action=action, requeue=SOON)
     if outcome.succeeded:
         return Decision("Available", outcome.reason, outcome.message, requeue=None)
     return Decision("Error", outcome.reason, outcome.message, requeue=None)
 
 
 def next_cleaning(view: BackupView, *, keep_snapshot: bool, keep_job: bool) -> Action | None:
-    """The next thing to remove, None when nothing temporary is left.
+    """The next thing to remove, AWAIT_GONE while what was asked to go is still there, None when nothing is left.
 
-    A pod holds its claim even when it has ended, so pods go first; the Job itself stays when it has
-    ended (`keep_job`), so that a person can look at it. The snapshot stays as the base of the next
-    backup when this one succeeded, and those of earlier backups go then (C4).
+    The Job itself stays when it has ended (`keep_job`), so that a person can look at it. What a mover that has not
+    ended works with stays until its pod is gone. Else nothing waits for anything: a pod holds its claim even when it
+    has ended, and Kubernetes lets that go when the pod has. The snapshot stays as the base of the next backup when
+    this one succeeded, and those of earlier backups go then (C4).
     """
     if view.job is not None and not (keep_job and job_ended(view.job)):
-        return Action.DELETE_JOB
-    if view.pods:
+        return Action.AWAIT_GONE if deleting(view.job) else Action.DELETE_JOB
+    if any(not deleting(pod) for pod in view.pods):
         return Action.DELETE_PODS
-    if view.clone is not None:
+    if not all(pod_ended(pod) for pod in view.pods):
+        return Action.AWAIT_GONE
+    if _stays(view.clone):
         return Action.DELETE_CLONE
     if view.has_secret:
         # Its Secret says that a mover was there, which may have committed before it was stopped.
@@ -289,10 +314,21 @@ def next_cleaning(view: BackupView, *, keep_snapshot: bool, keep_job: bool) -> A
     if view.own_content is None and view.content is not None:
         if view.content["spec"].get("deletionPolicy") != "Delete":
             return Action.RESTORE_CONTENT
-    elif view.own_content is not None and (view.snapshot is not None or view.content is not None):
+    elif view.own_content is not None and _source_stays(view):
         return Action.DROP_SOURCE_SNAPSHOT
-    if not keep_snapshot and (view.snapshot or view.own_snapshot or view.own_content):
-        return Action.DELETE_SNAPSHOT
-    if keep_snapshot and view.former_snapshots:
+    former = view.former_snapshots if keep_snapshot else []
+    if any(_stays(snapshot) for snapshot in former):
         return Action.DELETE_FORMER_SNAPSHOTS
-    return None
+    source = view.own_content is not None and bool(view.snapshot or view.content)
+    if view.pods or view.clone or former or source:
+        return Action.AWAIT_GONE
+    return None if keep_snapshot else _drop_snapshot(view)
+
+
+def _drop_snapshot(view: BackupView) -> Action | None:
+    """The next step until the storage's snapshot is gone, in whichever state the change of hands is."""
+    first = view.own_snapshot or view.own_content or view.snapshot
+    if first is None:
+        return None
+    kept = view.own_content is not None and view.own_content["spec"].get("deletionPolicy") != "Delete"
+    return Action.DELETE_SNAPSHOT if _stays(first) or kept else Action.AWAIT_GONE

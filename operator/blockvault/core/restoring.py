@@ -7,7 +7,7 @@ from typing import Any
 
 from .admission import check_place, check_vault
 from .conditions import parse_timestamp
-from .decision import Decision, Missing, Outcome, Refusal, failed, still_waiting
+from .decision import SOON, Decision, Missing, Outcome, Refusal, failed, still_waiting
 from .latest import Never
 from .mover import judge_mover, mover_wait
 from .naming import (
@@ -208,7 +208,9 @@ def policy_of(volume: Object) -> str | None:
 
 def doing(reason: str, message: str, action: Action | None = None, detail: Any = None) -> Decision:
     """A step on the way."""
-    return Decision("Restoring", reason, message, action, detail, requeue=1.0 if action else 2.0)
+    gone = action is Action.DELETE_SECRET  # it goes at once, what else is deleted takes a moment
+    pause = SOON if gone else 1.0 if action else 2.0
+    return Decision("Restoring", reason, message, action, detail, requeue=pause)
 
 
 def ended(outcome: Outcome) -> Decision:
