@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from blockvault.api import Backup, Restore, Vault, format_quantity, parse_quantity
@@ -88,34 +89,53 @@ def owner_of(backup: Backup) -> Owner:
 async def observe(
     context: Context, backup: Backup, owner: Owner
 ) -> tuple[BackupView, snapshots.SnapshotObjects]:
-    """All that a decision about this Backup looks at."""
-    gateway, uid = context.gateway, owner.uid
-    found = await snapshots.observe(context, owner)
-    claim = await gateway.get(CLAIMS, owner.claim, owner.namespace)
-    volume_of_claim = ((claim or {}).get("spec") or {}).get("volumeName")
-    class_of_claim = ((claim or {}).get("spec") or {}).get("storageClassName")
-    vault = await gateway.get(VAULTS, backup.spec.vault_ref.name, owner.namespace)
+    """All that a decision about this Backup looks at. What only its beginning looks at is not read later."""
+    gateway, uid, own = context.gateway, owner.uid, context.settings.namespace
+    found, vault, former, clone, mover = await asyncio.gather(
+        snapshots.observe(context, owner),
+        gateway.get(VAULTS, backup.spec.vault_ref.name, owner.namespace),
+        snapshots.of_claim(context, owner),
+        gateway.get(CLAIMS, owned_name(uid), own),
+        operations.own_mover(context, uid),
+    )
     view = BackupView(
         now=utc_now(),
         backup=backup,
-        operator_namespace=context.settings.namespace,
+        operator_namespace=own,
         vault=Vault.model_validate(vault) if vault else None,
-        claim=claim,
-        volume=await gateway.get(VOLUMES, volume_of_claim) if volume_of_claim else None,
-        storage_class=await gateway.get(STORAGE_CLASSES, class_of_claim) if class_of_claim else None,
-        snapshot_classes=await gateway.list_objects(SNAPSHOT_CLASSES),
-        rivals=await rivals(context, owner.namespace, owner.claim, uid, "Backup"),
         snapshot=found.snapshot,
         content=found.content,
         own_snapshot=found.own_snapshot,
         own_content=found.own_content,
-        clone=await gateway.get(CLAIMS, owned_name(uid), context.settings.namespace),
-        has_secret=await operations.has_secret(context, uid),
-        job=await operations.own_job(context, uid),
-        pods=await operations.own_pods(context, uid),
-        former_snapshots=await snapshots.of_claim(context, owner),
+        clone=clone,
+        has_secret=mover.has_secret,
+        job=mover.job,
+        pods=mover.pods,
+        former_snapshots=former,
     )
+    if not view.started and view.outcome is None:
+        view = await _with_beginning(context, owner, view)
     return view, found
+
+
+async def _with_beginning(context: Context, owner: Owner, view: BackupView) -> BackupView:
+    """The view with what is read to begin: the claim, where it lies, and who else works on it."""
+    gateway = context.gateway
+    claim, classes, others = await asyncio.gather(
+        gateway.get(CLAIMS, owner.claim, owner.namespace),
+        gateway.list_objects(SNAPSHOT_CLASSES),
+        rivals(context, owner.namespace, owner.claim, owner.uid, "Backup"),
+    )
+    spec = (claim or {}).get("spec") or {}
+    volume, storage_class = spec.get("volumeName"), spec.get("storageClassName")
+    return replace(
+        view,
+        claim=claim,
+        volume=await gateway.get(VOLUMES, volume) if volume else None,
+        storage_class=await gateway.get(STORAGE_CLASSES, storage_class) if storage_class else None,
+        snapshot_classes=classes,
+        rivals=others,
+    )
 
 
 async def rivals(context: Context, namespace: str, claim: str, uid: str, kind: str) -> list[Rival]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Container
+from dataclasses import dataclass
 from typing import Any
 
 from blockvault.api import Backup, Restore, Vault
@@ -27,6 +28,22 @@ FINISHED = {BACKUPS.kind: ("Available", "Error", "Deleting"), RESTORES.kind: (*R
 
 LAST_WORDS_BYTES = 4096
 PROGRESS_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Mover:
+    """What an operation's mover consists of, as it is now."""
+
+    has_secret: bool
+    job: Object | None
+    pods: list[Object]
+
+
+async def own_mover(context: Context, uid: str) -> Mover:
+    """Look it up."""
+    return Mover(
+        *await asyncio.gather(has_secret(context, uid), own_job(context, uid), own_pods(context, uid))
+    )
 
 
 async def own_pods(context: Context, uid: str) -> list[Object]:

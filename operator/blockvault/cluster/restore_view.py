@@ -60,6 +60,7 @@ async def observe(context: Context, restore: Restore) -> tuple[RestoreView, Owne
     # What only a beginning, a rollback or a handing over looks at is not read at each look of a transfer.
     outcome = recorded_outcome(restore.status)
     starts = (raw is None and outcome is None) or restore.spec.rollback
+    mover = await operations.own_mover(context, uid)
     view = RestoreView(
         now=utc_now(),
         calendar=context.clock(),
@@ -77,9 +78,9 @@ async def observe(context: Context, restore: Restore) -> tuple[RestoreView, Owne
         new_volume=new_volume,
         former_volume=former_volume,
         attached=outcome is not None and raw_volume is not None and await _attached(context, raw_volume),
-        has_secret=await operations.has_secret(context, uid),
-        job=await operations.own_job(context, uid),
-        pods=await operations.own_pods(context, uid),
+        has_secret=mover.has_secret,
+        job=mover.job,
+        pods=mover.pods,
     )
     if view.outcome is None and not (raw and claim_is_bound(raw)):
         view = replace(view, copies=await _copies(context, owner, backup))

@@ -30,6 +30,7 @@ from .decision import (
 from .encryption import check_encryption
 from .mover import judge_mover, mover_wait
 from .objects import Object, csi_driver, deleting, job_ended, pod_ended, snapshot_error, snapshot_is_ready
+from .timings import patience
 
 TERMINAL = ("Available", "Error")
 
@@ -268,13 +269,6 @@ def _move(view: BackupView) -> Decision:
     return Decision("Creating", wait.reason, wait.message)
 
 
-def _patience(view: BackupView) -> float:
-    """Seconds to wait for what goes: not everything wakes us. Longer ones for what takes long already."""
-    timings = view.backup.status.timings if view.backup.status else None
-    began = parse_timestamp(timings[-1].start_time) if timings else view.now
-    return min(2.0, max(0.1, (view.now - began).total_seconds() / 4))
-
-
 def _ended(outcome: Outcome) -> Decision:
     return Decision("Creating", outcome.reason, outcome.message, outcome=outcome, requeue=0)
 
@@ -282,7 +276,9 @@ def _ended(outcome: Outcome) -> Decision:
 def _clean_up(view: BackupView, outcome: Outcome) -> Decision:
     action = next_cleaning(view, keep_snapshot=outcome.succeeded, keep_job=True)
     if action is Action.AWAIT_GONE:
-        return Decision("Creating", "CleaningUp", outcome.message, requeue=_patience(view))
+        return Decision(
+            "Creating", "CleaningUp", outcome.message, requeue=patience(view.backup.status, view.now)
+        )
     if action is not None:
         return Decision("Creating", "CleaningUp", outcome.message, action=action, requeue=SOON)
     if outcome.succeeded:

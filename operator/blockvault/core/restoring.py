@@ -15,8 +15,9 @@ from .naming import (
     RECLAIM_POLICY_ANNOTATION,
     RETAINED_BY_ANNOTATION,
 )
-from .objects import Object, claim_is_bound, job_ended
+from .objects import Object, claim_is_bound, deleting, job_ended
 from .restore_model import SKIPPED, Action, RawClaim, RestoreView, annotation
+from .timings import patience
 
 HANDING_OVER = "Handing the restored volume over."
 # A copy of a snapshot that no driver has begun by then is not waited for: an empty volume is filled instead.
@@ -173,19 +174,20 @@ def _undo_copy(view: RestoreView) -> Action:
 def take_over(view: RestoreView, create: Action) -> Decision | None:
     """The next step from the raw claim to a PersistentVolume of ours on its storage; None when that is done."""
     if view.pods:
-        return doing("HandingOver", HANDING_OVER, Action.DELETE_PODS)
+        return going(view, "HandingOver", HANDING_OVER, Action.DELETE_PODS, view.pods)
     if view.new_volume is None:
         if view.raw_volume is None:
             return ended(failed("VolumeLost", "The restored volume's PersistentVolume was deleted."))
         if not retained(view, view.raw_volume):
             return doing("HandingOver", HANDING_OVER, Action.RETAIN_RAW_VOLUME)
         if view.attached:
-            return doing("Detaching", "Waiting for the restored volume to be detached from the mover's node.")
+            text = "Waiting for the restored volume to be detached from the mover's node."
+            return doing("Detaching", text, requeue=patience(view.restore.status, view.now))
         return doing("HandingOver", HANDING_OVER, create)
     if view.raw_claim is not None:
-        return doing("HandingOver", HANDING_OVER, Action.DELETE_RAW_CLAIM)
+        return going(view, "HandingOver", HANDING_OVER, Action.DELETE_RAW_CLAIM, [view.raw_claim])
     if view.raw_volume is not None:
-        return doing("HandingOver", HANDING_OVER, Action.DELETE_RAW_VOLUME)
+        return going(view, "HandingOver", HANDING_OVER, Action.DELETE_RAW_VOLUME, [view.raw_volume])
     return None
 
 
@@ -206,11 +208,20 @@ def policy_of(volume: Object) -> str | None:
     return policy
 
 
-def doing(reason: str, message: str, action: Action | None = None, detail: Any = None) -> Decision:
+def doing(
+    reason: str, message: str, action: Action | None = None, detail: Any = None, requeue: float | None = None
+) -> Decision:
     """A step on the way."""
     gone = action is Action.DELETE_SECRET  # it goes at once, what else is deleted takes a moment
-    pause = SOON if gone else 1.0 if action else 2.0
+    pause = requeue or (SOON if gone else 1.0 if action else 2.0)
     return Decision("Restoring", reason, message, action, detail, requeue=pause)
+
+
+def going(view: RestoreView, reason: str, message: str, action: Action, objects: list[Object]) -> Decision:
+    """The deletion of objects by this action, or the wait until they are gone."""
+    if all(deleting(obj) for obj in objects):
+        return doing(reason, message, requeue=patience(view.restore.status, view.now))
+    return doing(reason, message, action)
 
 
 def ended(outcome: Outcome) -> Decision:

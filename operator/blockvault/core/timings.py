@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from blockvault.api import RunStatus
+
 from .conditions import micro_timestamp, parse_timestamp
 from .objects import MoverReport
 
@@ -77,6 +79,13 @@ def _longer(timing: Timing, more: timedelta) -> Timing:
     """A clock that was set back makes nothing shorter."""
     seconds = (timing.get("seconds") or 0.0) + max(0.0, more.total_seconds())
     return {**timing, "seconds": round(seconds, 3)}
+
+
+def patience(status: RunStatus | None, now: datetime) -> float:
+    """Seconds until the next look at what goes by itself and wakes nobody: the longer, the longer it has taken."""
+    timings = status.timings if status else None
+    began = parse_timestamp(timings[-1].start_time) if timings else now
+    return min(2.0, max(0.1, (now - began).total_seconds() / 4))
 
 
 def mover_began(timings: list[Timing], report: MoverReport | None, now: datetime) -> list[Timing]:
