@@ -6,6 +6,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,24 @@ import pytest
 from tests.cluster.kube import Kube, Object
 from tests.cluster.lab import Cluster, LabError, images, network, setup, versions
 
+HERE = Path(__file__).parent
+# How a file says that all its tests are for make soak.
+SOAK_ONLY = "pytestmark = [pytest.mark.cluster, pytest.mark.soak"
 OPERATOR_NAMESPACE = "blockvault-system"
 RELEASE = "blockvault"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What reads the audit log comes last; what all tests together have to use is asked where all of them run."""
+    last = [item for item in items if item.path.name == "test_verbs.py"]
+    others = [item for item in items if item not in last and item.path.parent == HERE]
+    every = {path for path in HERE.glob("test_*.py") if SOAK_ONLY not in path.read_text()}
+    whole = not config.option.keyword and every <= {item.path for item in [*others, *last]}
+    left_out = [item for item in last if item.get_closest_marker("whole") and not whole]
+    items[:] = [item for item in items if item not in last] + [item for item in last if item not in left_out]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -146,6 +146,8 @@ class BackupStatus(RunStatus):
     """The rule that it was made under (B8)."""
     time_zone: str | None = None
     """The time zone of that rule's days and months."""
+    source: str | None = None
+    """What the claim and its volume were like when the snapshot was asked for, as JSON; until the work has ended."""
     volumes: Annotated[list[StoredVolume], Field(max_length=64, default_factory=list)]
     """The volumes in the store."""
     expires_at: str | None = None

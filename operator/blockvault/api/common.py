@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic.alias_generators import to_camel
 
 SUFFIXES = {
@@ -58,6 +60,18 @@ class Model(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="ignore", use_attribute_docstrings=True
     )
+
+    @classmethod
+    def readable(cls, objects: Iterable[Any]) -> list[Self]:
+        """Those of these objects that can be read. Where objects of all namespaces are looked at, none may stop it.
+
+        One may have been stored under an earlier schema; its own loop says what is wrong with it.
+        """
+        found: list[Self] = []
+        for obj in objects:
+            with suppress(ValidationError):
+                found.append(cls.model_validate(obj))
+        return found
 
 
 # The names of all objects that are referred to are DNS subdomains: a wrong one would be waited for in vain.
@@ -126,12 +140,16 @@ Conditions = Annotated[
 ]
 
 
+# Nothing that parsers of URLs take in different ways: no backslash, no escapes, no letters beside ASCII.
+ENDPOINT = r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?$"
+
+
 class S3Storage(Model):
     """A place in an S3-compatible object store."""
 
-    endpoint: Annotated[str, Field(max_length=1024, pattern=r"^https?://[^/?#@]+/?$")] | None = None
+    endpoint: Annotated[str, Field(max_length=1024, pattern=ENDPOINT)] | None = None
     """URL of the store, such as https://s3.example.com. Left out for AWS."""
-    region: Annotated[str, Field(max_length=63)] | None = None
+    region: Annotated[str, Field(max_length=63, pattern=r"^[A-Za-z0-9._-]*$")] | None = None
     """Region, where the store knows any."""
     bucket: Annotated[str, Field(min_length=3, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Bucket. It must exist: Blockvault makes no buckets."""

@@ -67,6 +67,11 @@ async def reconcile_backup(context: Context, namespace: str, name: str) -> float
     if not (backup.status and backup.status.trigger):
         status |= origin_status(backup)
     status |= await _progress(context, view, decision)
+    if decision.action is Action.CREATE_SNAPSHOT and view.claim and view.volume:
+        # Before the snapshot, and in the status, which is no tenant's to write.
+        status["source"] = describe_source(view.claim, view.volume).to_json()
+    elif decision.finished:
+        status["source"] = None
     if decision.outcome is not None:
         status |= await _outcome(context, view, decision, owner, status["timings"])
     await operations.write_status(context, BACKUPS, obj, status)
@@ -195,7 +200,7 @@ async def _outcome(
     report = final_report(view.job, view.pods) if view.job else None
     if decision.outcome is not None and decision.outcome.succeeded and report is not None:
         result = report.result
-        source = read_source(view.own_content, view.snapshot)
+        source = read_source(view.own_content, _noted(view))
         status |= expiry_status(origin_of(view.backup))
         status |= {
             "type": str(result.get("type", "")).capitalize() or None,
@@ -267,18 +272,14 @@ async def perform(
     gateway = context.gateway
     match action:
         case Action.CREATE_SNAPSHOT:
-            assert view.claim is not None
-            assert view.volume is not None
-            source = describe_source(view.claim, view.volume)
-            await snapshots.create(context, owner, detail, source)
+            await snapshots.create(context, owner, detail)
         case Action.RETAIN_CONTENT | Action.RESTORE_CONTENT:
             assert view.content is not None
             policy = "Retain" if action is Action.RETAIN_CONTENT else "Delete"
             await snapshots.set_policy(context, view.content, policy)
         case Action.BIND_CONTENT:
-            assert view.snapshot is not None
             assert view.content is not None
-            await snapshots.bind_content(context, owner, view.snapshot, view.content)
+            await snapshots.bind_content(context, owner, view.content, _source(view))
         case Action.BIND_SNAPSHOT:
             assert view.own_content is not None
             await snapshots.bind_snapshot(context, owner, view.own_content)
@@ -333,11 +334,15 @@ async def _forget_stored(context: Context, owner: Owner, view: BackupView) -> No
 
 
 def _source(view: BackupView) -> Source:
-    source = read_source(view.own_content, view.snapshot)
+    source = read_source(view.own_content, _noted(view))
     if source is None:
         name = view.backup.metadata.name
-        raise GatewayError(0, f"Backup {name}", "its snapshot lost the annotation that describes the claim")
+        raise GatewayError(0, f"Backup {name}", "its status lost what describes the claim")
     return source
+
+
+def _noted(view: BackupView) -> str | None:
+    return view.backup.status.source if view.backup.status else None
 
 
 def _clone(context: Context, owner: Owner, view: BackupView) -> Object:

@@ -15,7 +15,7 @@ import aiohttp
 from kubernetes.aio import client as k8s
 from kubernetes.aio import config as k8s_config
 
-from .resources import Resource
+from .resources import Resource, can_be_name
 
 Object = dict[str, Any]
 
@@ -70,7 +70,9 @@ class Gateway:
         await self._api.close()
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object | None:
-        """One object, or None when there is none."""
+        """One object, or None when there is none; there is none of a name that no object can have."""
+        if not can_be_name(name):
+            return None
         return await self._optional("GET", resource.path(namespace, name))
 
     async def list_objects(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blockvault.api import Limits, MassDeletion, MoverTemplate, Vault, VaultClass
 from blockvault.core.decision import Missing, Refusal
@@ -53,7 +53,7 @@ async def vault_place(context: Context, vault: Vault) -> Place | Refusal | Missi
     storage = resolve_storage(vault, classes, settings.namespace, rules)
     if isinstance(storage, Refusal | Missing):
         return storage
-    everyone = [Vault.model_validate(v) for v in await gateway.list_objects(VAULTS)]
+    everyone = Vault.readable(await gateway.list_objects(VAULTS))
     resolved = ((each, resolve_storage(each, classes, settings.namespace, rules)) for each in everyone)
     shared = refuse_shared(
         vault, storage, ((each, place) for each, place in resolved if isinstance(place, Storage))
@@ -69,8 +69,12 @@ async def vault_place(context: Context, vault: Vault) -> Place | Refusal | Missi
     if isinstance(secrets, Refusal | Missing):
         return secrets
     actor = await cluster_id(context)
+    location = store_location(storage, secrets)
+    if storage.vault_class is None:
+        gated = not settings.allow_local_endpoints
+        location = replace(location, tenant=str(vault.metadata.namespace), gated=gated)
     access = Access(
-        store_location(storage, secrets),
+        location,
         secrets.key,
         secrets.previous_key,
         actor,
@@ -88,7 +92,7 @@ async def class_of(context: Context, vault: Vault) -> VaultClass | None:
 
 
 async def _classes(context: Context) -> list[VaultClass]:
-    return [VaultClass.model_validate(c) for c in await context.gateway.list_objects(VAULT_CLASSES)]
+    return VaultClass.readable(await context.gateway.list_objects(VAULT_CLASSES))
 
 
 async def mover_template(context: Context, vault: Vault) -> MoverTemplate | None:

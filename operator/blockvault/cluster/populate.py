@@ -17,7 +17,7 @@ from blockvault.core.objects import Object, deleting
 from . import operations
 from .context import Context
 from .gateway import GatewayError
-from .resources import BACKUPS, CLAIMS, RESTORES
+from .resources import BACKUPS, CLAIMS, RESTORES, can_be_name
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,10 @@ async def _populate(context: Context, uid: str, namespace: str, name: str) -> bo
     if claim is None or claim["metadata"]["uid"] != uid or not waits_for_us(claim):
         return True
     ref = claim["spec"]["dataSourceRef"]
+    if not can_be_name(ref["name"]):  # no API server looks at it
+        text = f"dataSourceRef.name {ref['name']!r} is no name of a {ref['kind']}: make the claim again."
+        await _tell(context, claim, f"{ref['kind']}NotFound", text)
+        return True
     source: Object = {"backupRef": {"name": ref["name"]}}
     if ref["kind"] == RESTORES.kind:
         found = await context.gateway.get(RESTORES, ref["name"], namespace)

@@ -5,9 +5,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from blockvault.core.naming import GROUP, VERSION
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+
+
+def can_be_name(text: str) -> bool:
+    """Whether an object can have this name. Not all fields that name objects are checked by the API server.
+
+    A claim's volumeName, for one, takes any text, and `../../other/secrets/key` in a URL would lead elsewhere.
+    """
+    return bool(_NAME.fullmatch(text))
 
 
 @dataclass(frozen=True)
@@ -28,9 +39,12 @@ class Resource:
     def path(self, namespace: str | None = None, name: str | None = None, sub: str | None = None) -> str:
         """URL path of the collection, of one object, or of a subresource.
 
-        Raises ValueError when a namespace is given for a cluster-scoped kind, or a name is given
-        without the namespace that it needs.
+        Raises ValueError when a namespace is given for a cluster-scoped kind, a name is given
+        without the namespace that it needs, or one of them is no name.
         """
+        for part in (namespace, name):
+            if part and not can_be_name(part):
+                raise ValueError(f"{part!r} is no name of a {self.kind}")
         if namespace and not self.namespaced:
             raise ValueError(f"{self.kind} is not namespaced")
         if name and self.namespaced and not namespace:

@@ -109,6 +109,8 @@ async def _observe_original(context: Context, owner: Owner, view: RestoreView) -
     exchange = status.exchange if status else None
     name = exchange.volume if exchange else ((view.target or {}).get("spec") or {}).get("volumeName")
     volume = await context.gateway.get(VOLUMES, name) if name else None
+    if volume is not None and not _concerns(volume, owner):
+        volume = None  # a claim, or a status, can name any
     if view.raw_claim is not None and view.outcome is None:  # nobody is asked to let go of it yet
         return replace(view, claim_volume=volume)
     users, now, stored = await asyncio.gather(
@@ -123,6 +125,15 @@ async def _observe_original(context: Context, owner: Owner, view: RestoreView) -
         users=users,
         workloads=now,
         stored=stored,
+    )
+
+
+def _concerns(volume: Object, owner: Owner) -> bool:
+    """Whether a PersistentVolume is the claim's, or was taken from it by this Restore."""
+    ref = volume["spec"].get("claimRef") or {}
+    return ref.get("uid") == owner.uid or (ref.get("namespace"), ref.get("name")) == (
+        owner.namespace,
+        owner.claim,
     )
 
 

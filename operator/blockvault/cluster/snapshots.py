@@ -16,12 +16,11 @@ from blockvault.core.naming import (
     NAME_ANNOTATION,
     NAMESPACE_ANNOTATION,
     OPERATION_LABEL,
-    SOURCE_ANNOTATION,
     SOURCE_CONTENT_ANNOTATION,
     claim_label,
     owned_name,
 )
-from blockvault.core.objects import Object, content_handle
+from blockvault.core.objects import Object, content_handle, is_content_of
 from blockvault.core.source import Source
 
 from .context import Context
@@ -52,14 +51,14 @@ async def observe(context: Context, owner: Owner) -> SnapshotObjects:
     if mine is not None:
         source = (mine["metadata"].get("annotations") or {}).get(SOURCE_CONTENT_ANNOTATION) or source
     content = await gateway.get(SNAPSHOT_CONTENTS, source) if source else None
+    if content is not None and not is_content_of(content, owner.namespace, name, snapshot):
+        content = None  # whatever a snapshot says, its content names it: this one is somebody else's
     return SnapshotObjects(snapshot, content, own, mine)
 
 
-async def create(context: Context, owner: Owner, snapshot_class: Object, source: Source) -> None:
-    """Take the snapshot."""
-    await context.gateway.ensure(
-        SNAPSHOTS, snapshot_of_claim(owner, snapshot_class["metadata"]["name"], source)
-    )
+async def create(context: Context, owner: Owner, snapshot_class: Object) -> None:
+    """Take the snapshot. One of that name which is there already is looked at next, and may be refused."""
+    await context.gateway.ensure(SNAPSHOTS, snapshot_of_claim(owner, snapshot_class["metadata"]["name"]))
 
 
 async def set_policy(context: Context, content: Object, policy: str) -> None:
@@ -68,9 +67,8 @@ async def set_policy(context: Context, content: Object, policy: str) -> None:
     await context.gateway.patch(SNAPSHOT_CONTENTS, content["metadata"]["name"], None, patch)
 
 
-async def bind_content(context: Context, owner: Owner, snapshot: Object, content: Object) -> None:
+async def bind_content(context: Context, owner: Owner, content: Object, source: Source) -> None:
     """Make the operator's content on the same handle. Raises GatewayError when there is no handle."""
-    source = snapshot["metadata"]["annotations"][SOURCE_ANNOTATION]
     handle = content_handle(content)
     if handle is None:
         raise GatewayError(

@@ -37,12 +37,10 @@ class Owner:
         return meta
 
 
-def snapshot_of_claim(owner: Owner, snapshot_class: str, source: Source) -> Object:
-    """The VolumeSnapshot in the claim's own namespace; it remembers what the claim was like."""
-    metadata = owner.metadata(owner.namespace)
-    metadata["annotations"][naming.SOURCE_ANNOTATION] = source.to_json()
+def snapshot_of_claim(owner: Owner, snapshot_class: str) -> Object:
+    """The VolumeSnapshot in the claim's own namespace."""
     return {
-        "metadata": metadata,
+        "metadata": owner.metadata(owner.namespace),
         "spec": {
             "volumeSnapshotClassName": snapshot_class,
             "source": {"persistentVolumeClaimName": owner.claim},
@@ -50,7 +48,7 @@ def snapshot_of_claim(owner: Owner, snapshot_class: str, source: Source) -> Obje
     }
 
 
-def own_content(owner: Owner, namespace: str, content: Object, handle: str, source: str) -> Object:
+def own_content(owner: Owner, namespace: str, content: Object, handle: str, source: Source) -> Object:
     """The VolumeSnapshotContent by which the operator owns the snapshot; with policy Delete, always.
 
     It has no sourceVolumeMode, so that a raw clone can be made from a Filesystem claim's snapshot. It
@@ -61,7 +59,7 @@ def own_content(owner: Owner, namespace: str, content: Object, handle: str, sour
     metadata = owner.metadata(None)
     metadata["annotations"] |= {
         naming.SOURCE_CONTENT_ANNOTATION: content["metadata"]["name"],
-        naming.SOURCE_ANNOTATION: source,
+        naming.SOURCE_ANNOTATION: source.to_json(),
     }
     volume = spec.get("source", {}).get("volumeHandle")
     if volume:

@@ -39,8 +39,9 @@ async def _seed_turns(context: Context) -> None:
     """After a start, those at work have their places before anybody begins."""
     if context.turns.seeded:
         return
-    for obj in await context.gateway.list_objects(BACKUPS, fields={"status.phase": "Creating"}):
-        found = Backup.model_validate(obj)
+    for found in Backup.readable(
+        await context.gateway.list_objects(BACKUPS, fields={"status.phase": "Creating"})
+    ):
         if found.status and not found.status.operation:
             context.turns.keep(found.metadata.uid, _vault_of(found))
     context.turns.seeded = True

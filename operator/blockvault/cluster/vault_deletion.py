@@ -74,7 +74,7 @@ async def _observe(context: Context, vault: Vault) -> DeletionView:
     view = replace(view, job=run.job, pods=run.pods, has_secret=run.has_secret)
     if view.leaving or not deletes_data(vault):
         return view
-    everyone = [Vault.model_validate(v) for v in await context.gateway.list_objects(VAULTS)]
+    everyone = Vault.readable(await context.gateway.list_objects(VAULTS))
     view = replace(view, shared=sharing(vault, everyone))
     if view.shared:
         return view

@@ -9,7 +9,7 @@ from blockvault.api import Backup, Vault, parse_quantity
 
 from .decision import QUEUED, Missing, Refusal
 from .naming import SNAPSHOT_CLASS_LABEL
-from .objects import Object, claim_is_bound, csi_driver, deleting
+from .objects import Object, claim_is_bound, csi_driver, deleting, is_volume_of
 
 SNAPSHOT_DEFAULT_ANNOTATION = "snapshot.storage.kubernetes.io/is-default-class"
 
@@ -94,10 +94,16 @@ def check_claim(name: str, claim: Object | None) -> Refusal | Missing | None:
     return None
 
 
-def check_volume(claim: str, volume: Object | None) -> Refusal | Missing | None:
-    """Whether the claim's volume comes from a CSI driver."""
-    if volume is None:
+def check_volume(claim: str, obj: Object | None, volume: Object | None) -> Refusal | Missing | None:
+    """Whether the claim `obj` has this volume, and it comes from a CSI driver."""
+    if volume is None or obj is None:
         return Missing("VolumeNotFound", f"The PersistentVolume of claim {claim} cannot be read yet.")
+    if not is_volume_of(volume, obj):
+        return Refusal(
+            "VolumeNotOfClaim",
+            f"PersistentVolumeClaim {claim} names PersistentVolume {volume['metadata']['name']}, which is bound to "
+            "another claim.",
+        )
     if csi_driver(volume) is None:
         return Refusal(
             "NotCSI",

@@ -57,6 +57,18 @@ def content_handle(content: Object) -> str | None:
     return str(handle) if handle else None
 
 
+def is_content_of(content: Object, namespace: str, name: str, snapshot: Object | None) -> bool:
+    """Whether a VolumeSnapshotContent is that of the VolumeSnapshot of this name, and of this one where it is there."""
+    ref = content["spec"].get("volumeSnapshotRef") or {}
+    uid = snapshot["metadata"]["uid"] if snapshot is not None else ref.get("uid")
+    return (ref.get("namespace"), ref.get("name"), ref.get("uid")) == (namespace, name, uid)
+
+
+def is_volume_of(volume: Object, claim: Object) -> bool:
+    """Whether a PersistentVolume is bound to this claim. That the claim names it says nothing: anybody can name it."""
+    return bool((volume["spec"].get("claimRef") or {}).get("uid") == claim["metadata"]["uid"])
+
+
 def csi_driver(volume: Object) -> str | None:
     """The CSI driver of a PersistentVolume, None when it has another kind of source."""
     driver = (volume["spec"].get("csi") or {}).get("driver")

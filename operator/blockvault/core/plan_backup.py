@@ -30,6 +30,7 @@ from .decision import (
 from .encryption import check_encryption
 from .mover import judge_mover, mover_wait
 from .objects import Object, csi_driver, deleting, job_ended, pod_ended, snapshot_error, snapshot_is_ready
+from .source import read_source
 from .timings import patience
 
 TERMINAL = ("Available", "Error")
@@ -91,8 +92,12 @@ class BackupView:
 
     @property
     def started(self) -> bool:
-        """Whether anything has been made for this Backup."""
-        return bool(self.snapshot or self.own_content or self.job or self.clone)
+        """Whether anything has been made for this Backup.
+
+        A snapshot of its name may be somebody else's until it stands in the status that one was asked for.
+        """
+        asked = self.backup.status is not None and self.backup.status.source
+        return bool((self.snapshot and asked) or self.own_content or self.job or self.clone)
 
     @property
     def outcome(self) -> Outcome | None:
@@ -158,7 +163,7 @@ def _check(view: BackupView) -> Refusal | Missing | Object:
     problem = (
         check_vault(backup.spec.vault_ref.name, view.vault)
         or check_claim(name, view.claim)
-        or check_volume(name, view.volume)
+        or check_volume(name, view.claim, view.volume)
     )
     if problem is not None:
         return problem
@@ -221,6 +226,14 @@ def _snapshot(view: BackupView, name: str) -> Decision:
         return _ended(
             failed("SnapshotLost", f"The VolumeSnapshot of PersistentVolumeClaim {name} was deleted.")
         )
+    if snapshot["spec"]["source"].get("persistentVolumeClaimName") != name:
+        return _ended(
+            failed(
+                "SnapshotNotOurs",
+                f"VolumeSnapshot {snapshot['metadata']['name']} was made by somebody else, and not of "
+                f"PersistentVolumeClaim {name}: make another Backup, and leave names that begin with bv- to us.",
+            )
+        )
     if not snapshot_is_ready(snapshot) or content is None:
         problem = _snapshot_overdue(view, snapshot, name)
         if problem is not None:
@@ -230,6 +243,15 @@ def _snapshot(view: BackupView, name: str) -> Decision:
         if error:
             return Decision("Creating", "SnapshotRetrying", f"{wait} The driver's last error: {error}")
         return Decision("Creating", "Snapshotting", wait)
+    source = read_source(None, view.backup.status.source if view.backup.status else None)
+    if source is None or content["spec"]["source"].get("volumeHandle") != source.volume_handle:
+        return _ended(
+            failed(
+                "SnapshotNotOurs",
+                f"The snapshot is not of the volume that PersistentVolumeClaim {name} had when it was asked for: "
+                "somebody exchanged one of them. Make another Backup.",
+            )
+        )
     if content["spec"].get("deletionPolicy") != "Retain":
         return Decision("Creating", "Binding", "Keeping the snapshot.", action=Action.RETAIN_CONTENT)
     return Decision("Creating", "Binding", "Binding the snapshot for the mover.", action=Action.BIND_CONTENT)

@@ -112,7 +112,7 @@ def _check_claim(view: RestoreView) -> Refusal | Missing | None:
             f"{view.target_name} is {phase} and has no data to exchange: delete it, and it is made again, "
             "or let a pod use it once.",
         )
-    problem = check_volume(view.claim, view.claim_volume)
+    problem = check_volume(view.claim, view.target, view.claim_volume)
     if problem is not None:
         return problem
     assert view.claim_volume is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from base64 import b64decode
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from urllib.parse import urlsplit
 
+from blockvault.addresses import is_local
 from blockvault.api import Limits, ObjectLock, S3Storage, SecretReference, Vault, VaultClass, not_served
 from blockvault.api.common import parse_quantity
 
@@ -21,6 +21,7 @@ from .objects import Object
 TRASH_DAYS = 7
 PREVIOUS_KEY = "previousKey"
 _PLACE = re.compile(r"/([a-z0-9-]{1,63})/[a-z0-9.-]{1,253}-[0-9a-f]{8}")
+_ENDPOINT = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+(:[0-9.]+)?\])(:[0-9]{1,5})?/?")
 CREDENTIAL_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -236,7 +237,20 @@ def _check_tenant_storage(s3: S3Storage, rules: Rules) -> Refusal | None:
             "spec.storage.s3.credentialsSecretRef is missing: a Vault with storage of its own never uses the "
             "operator's identity.",
         )
-    host = urlsplit(s3.endpoint or "").hostname or ""
+    if {".", ".."} & set((s3.prefix or "").split("/")):
+        # Clients of HTTP take such parts out of a URL, and so would come to a place that is written in another way.
+        return Refusal(
+            "PrefixInvalid",
+            f"spec.storage.s3.prefix {s3.prefix} has a part that is . or .., which leads to another place than it "
+            "says: write the prefix without it.",
+        )
+    if s3.endpoint and not _ENDPOINT.fullmatch(s3.endpoint):
+        # What one parser of URLs takes for a name, another takes for an address.
+        return Refusal(
+            "EndpointInvalid",
+            f"spec.storage.s3.endpoint {s3.endpoint!r} is no URL of a store: write http(s)://host[:port].",
+        )
+    host = (urlsplit(s3.endpoint or "").hostname or "").lower()
     if not rules.local_endpoints and _is_local(host):
         return Refusal(
             "EndpointForbidden",
@@ -250,14 +264,11 @@ def _is_local(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
-        address = ipaddress.ip_address(host)
+        return is_local(host)
     except ValueError:
         # 127.1, 2130706433 and 0x7f000001 are loopback to a resolver; a real name's last label is no number.
         last = host.rstrip(".").rsplit(".", 1)[-1]
         return last.isdigit() or last.startswith("0x")
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return address.is_loopback or address.is_link_local or address.is_unspecified
 
 
 def read_credentials(

@@ -66,7 +66,9 @@ VAULT = {
     "BackupsLocked": told("Vault", "nobody can delete a backup for the days that the message has"),
     "CanaryPassed": told("Vault", "an object could be created once, read back and deleted"),
     "ClassNotFound": waits("Vault", "there is no VaultClass of that name", "`kubectl get vaultclass` lists them: have it created, or make the Vault anew with another `spec.className`."),
-    "EndpointForbidden": stopped("Vault", "the endpoint is a loopback or link-local address, which is not for tenants", "Use an address of the store that is routed."),
+    "PrefixInvalid": stopped("Vault", "the prefix of its own storage has a part that is `.` or `..`", "Write the prefix without it."),
+    "EndpointInvalid": stopped("Vault", "the endpoint of its own storage is no URL of a store", "Write it as http(s)://host[:port]."),
+    "EndpointForbidden": stopped("Vault, Backup, Restore", "the endpoint of a Vault's own storage is, or its name leads to, or its server redirects to, an address that is not for tenants", "Use an endpoint whose name leads to routed addresses, and which answers by itself."),
     "Enlarging": works("Vault", "its capacity grows; backups and restores go on"),
     "Expanded": told("Task", "the Vault's capacity grew"),
     "LockDiffers": stopped("Vault", "the class asks for another object lock than the store was made with; backups go on under the old one", "Make another Vault of the class for locked backups: a store's lock does not change."),
@@ -138,10 +140,12 @@ BACKUP = {
     "OperationInProgress": waits("Backup, Restore", "an older operation works on the same claim; this one waits for as long as it takes", "`kubectl get tasks --field-selector spec.resource.name=CLAIM,status.phase=Running` shows it; cancel that one to go first."),
     "OperatorNamespace": stopped("Backup", "the claim lies in the operator's own namespace", "Keep data in another namespace."),
     "Queued": waits("Backup", "as many Backups as may are at work", "Nothing: it begins by itself. `limits.concurrentBackups` and the chart's `maxBackups` say how many; spread schedules with `spec.schedule.spread`."),
+    "SnapshotNotOurs": stopped("Backup", "the snapshot was made by somebody else under our name, or is not of the volume that the claim had", "Leave names that begin with `bv-` to the operator, and make another Backup."),
     "SnapshotFailed": stopped("Backup", "the snapshot did not become ready; the message has the driver's error", "Look at the logs of the CSI driver's snapshotter; often its quota of snapshots is used up."),
     "SnapshotLost": stopped("Backup", "somebody deleted the snapshot meanwhile", f"Leave VolumeSnapshots named `bv-...` alone, and {NEW}."),
     "SnapshotRetrying": waits("Backup", "the CSI driver failed to take the snapshot and tries again", "Look at the logs of the driver's snapshotter if it stays so."),
     "VaultFull": stopped("Backup", "the backups in the Vault use its capacity up", "Delete Backups that are not needed, or raise `spec.capacity` of the Vault; see that a policy's rule removes old ones, or disable the policy."),
+    "VolumeNotOfClaim": stopped("Backup, Restore", "the claim names a PersistentVolume that is bound to another claim", "Make the claim again without `volumeName`."),
     "VolumeNotFound": waits("Backup; Restore", "the claim's PersistentVolume cannot be read; or, said by a mover, the store holds no backups of the volume", "`kubectl get pv` shows whether it is there. In a store that was emptied or moved, see `status.location` of the Vault."),
 }  # fmt: skip
 

@@ -1,16 +1,20 @@
 """What a claim was like when its snapshot was taken.
 
-It is written onto the snapshot's objects, so that a backup goes on, and can be described, when the claim
-is changed or deleted under it; and it goes into the stored backup, from which a lost claim is made again.
+It is noted in the Backup's status before the snapshot is taken, and on the operator's own content of it, so that a
+backup goes on, and can be described, when the claim is changed or deleted under it; and it goes into the stored backup,
+from which a lost claim is made again.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
+
+from blockvault.api import parse_quantity
+from blockvault.api.restore import AccessMode
 
 from .naming import SOURCE_ANNOTATION
 from .objects import Object
@@ -25,6 +29,7 @@ DROPPED_ANNOTATIONS = (
 )
 # Of labels and annotations together: what goes into the stored backup with them has room to grow (docs/format.md).
 MOST_BYTES = 40_000
+ACCESS_MODES = frozenset(get_args(AccessMode))
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Source:
     annotations: dict[str, str] = field(default_factory=dict)
     node_affinity: dict[str, Any] | None = None
     claim_uid: str = ""
+    volume_handle: str = ""
 
     def to_json(self) -> str:
         """As an annotation's value."""
@@ -58,7 +64,7 @@ def describe_source(claim: Object, volume: Object) -> Source:
     annotations = meta.get("annotations") or {}
     labels, annotations = _as_fit(
         dict(meta.get("labels") or {}),
-        {k: v for k, v in annotations.items() if not k.startswith(DROPPED_ANNOTATIONS)},
+        _kept(annotations),
     )
     return Source(
         driver=volume["spec"]["csi"]["driver"],
@@ -70,6 +76,7 @@ def describe_source(claim: Object, volume: Object) -> Source:
         annotations=annotations,
         node_affinity=(volume["spec"].get("nodeAffinity") or {}).get("required"),
         claim_uid=meta["uid"],
+        volume_handle=volume["spec"]["csi"].get("volumeHandle") or "",
     )
 
 
@@ -91,23 +98,30 @@ def _as_fit(labels: dict[str, str], annotations: dict[str, str]) -> tuple[dict[s
 def stored_source(meta: Any) -> Source | None:
     """The source that a stored backup describes; None where it does not, or not as it should.
 
-    What a store says is not trusted: only what is known is taken, and only of its right type.
+    What a store says is not trusted: only what is known is taken, only of its right type, and nothing that a claim
+    would not have been asked for.
     """
     found = (meta or {}).get("source") if isinstance(meta, dict) else None
     try:
-        return _SOURCE.validate_python(found)
-    except ValidationError:
+        source = _SOURCE.validate_python(found)
+        parse_quantity(source.capacity)
+    except ValueError:  # pydantic's ValidationError is one
         return None
+    if source.volume_mode not in ("Block", "Filesystem") or not ACCESS_MODES.issuperset(source.access_modes):
+        return None
+    return replace(source, annotations=_kept(source.annotations))
 
 
-def read_source(*objects: Object | None) -> Source | None:
-    """The source that the first of these objects remembers; None when none does.
+def _kept(annotations: dict[str, str]) -> dict[str, str]:
+    return {k: v for k, v in annotations.items() if not k.startswith(DROPPED_ANNOTATIONS)}
 
-    What a later version has added is passed over, so that an operator can be set back while Backups are under way.
+
+def read_source(content: Object | None, noted: str | None = None) -> Source | None:
+    """The source that a content of the operator's remembers, else that which is noted; None where neither is.
+
+    Both are the operator's own words: a snapshot in a tenant's namespace is the tenant's to write on. What a later
+    version has added is passed over, so that an operator can be set back while Backups are under way.
     """
     known = {each.name for each in fields(Source)}
-    for obj in objects:
-        text = ((obj or {}).get("metadata") or {}).get("annotations", {}).get(SOURCE_ANNOTATION)
-        if text:
-            return Source(**{key: value for key, value in json.loads(text).items() if key in known})
-    return None
+    text = ((content or {}).get("metadata") or {}).get("annotations", {}).get(SOURCE_ANNOTATION) or noted
+    return Source(**{key: value for key, value in json.loads(text).items() if key in known}) if text else None

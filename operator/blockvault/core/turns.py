@@ -1,7 +1,8 @@
 """Whose turn it is: how many Backups work at once, overall and in each Vault (F10). Pure.
 
-A Backup that is at work keeps its place until it has ended. The oldest of those that wait goes first, unless its Vault
-is full: then the next one of another Vault does.
+A Backup that is at work keeps its place until it has ended. Of those that wait the oldest one of the namespace goes
+first that has the fewest at work, so that none is held up by what another one has piled up; unless its Vault is full:
+then the next one of another Vault does.
 """
 
 from __future__ import annotations
@@ -23,18 +24,30 @@ class Waiting:
 
 
 def chosen(working: dict[str, str], waiting: Iterable[Waiting], most: int) -> set[str]:
-    """Which of those that wait may begin now. `working`: uid to Vault of those at work; `most`: overall."""
+    """Which of those that wait may begin now. `working`: uid to Vault of those at work; `most`: overall.
+
+    A Vault is `namespace/name`.
+    """
     busy = Counter(working.values())
-    free = most - len(working)
+    at_work = Counter(_namespace(vault) for vault in working.values())
+    queues: dict[str, list[Waiting]] = {}
+    for each in sorted(waiting, reverse=True):  # the oldest is the last one
+        queues.setdefault(_namespace(each.vault), []).append(each)
     found: set[str] = set()
-    for each in sorted(waiting):
-        if free <= 0:
-            break
+    while queues and len(working) + len(found) < most:
+        namespace = min(queues, key=lambda name: (at_work[name], queues[name][-1]))
+        each = queues[namespace].pop()
+        if not queues[namespace]:
+            del queues[namespace]
         if each.most is None or busy[each.vault] < each.most:
             found.add(each.uid)
             busy[each.vault] += 1
-            free -= 1
+            at_work[namespace] += 1
     return found
+
+
+def _namespace(vault: str) -> str:
+    return vault.partition("/")[0]
 
 
 class Turns:

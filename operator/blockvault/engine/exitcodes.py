@@ -76,6 +76,7 @@ _CODES: dict[type[store_errors.BlockvaultError], int] = {
     store_errors.TooManyOpenFiles: REFUSED,
     store_errors.StoreFull: REFUSED,
     store_errors.StoreRefused: REFUSED,
+    store_errors.EndpointForbidden: REFUSED,
     store_errors.NoConditionalCreate: REFUSED,
 }
 

@@ -142,6 +142,17 @@ async def serve(settings: Settings) -> None:
         await gateway.close()
 
 
+class OneLine(logging.Filter):
+    """A record is one line of the log, whatever stands in it: names and stores' answers are others' words."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Never drops a record."""
+        text = record.getMessage()
+        record.msg = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+        record.args = None
+        return True
+
+
 def main() -> int:
     """Entry point of `python -m blockvault operator`. Exit 64 on settings that cannot be used."""
     try:
@@ -151,6 +162,8 @@ def main() -> int:
         return 64
     log_format = kopf.LogFormat.JSON if settings.log_format == "json" else kopf.LogFormat.FULL
     kopf.configure(verbose=False, log_format=log_format)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(OneLine())
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     asyncio.run(serve(settings))
     return 0

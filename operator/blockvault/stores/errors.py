@@ -140,6 +140,13 @@ class StoreRefused(StoreError):
     remedy = "Read the store's answer; check region, addressing and the options of this store."
 
 
+class EndpointForbidden(StoreError):
+    """A tenant's endpoint leads to where tenants may not go through us."""
+
+    reason = "EndpointForbidden"
+    remedy = "Use an endpoint whose name leads to routable addresses, and which answers by itself."
+
+
 class TooManyOpenFiles(StoreError):
     """This process may open no more files or connections."""
 

@@ -43,7 +43,8 @@ class StoreLocation:
 
     `credentials` None means what AWS tools use: environment, web identity, instance role.
     `ca_bundle` is PEM text, trusted in addition to the system's roots. `secrets_folder`: where both lie as files of a
-    mounted Secret; when those change, they count from the next request on.
+    mounted Secret; when those change, they count from the next request on. `tenant`: the namespace that chose
+    this place by itself; `gated`: it reaches nothing but the endpoint's own routable addresses (see gate).
     """
 
     url: str
@@ -56,6 +57,8 @@ class StoreLocation:
     ca_bundle: str | None = field(default=None, repr=False)
     credentials: Credentials | None = field(default=None, repr=False)
     secrets_folder: str | None = None
+    tenant: str | None = None
+    gated: bool = False
 
     def __post_init__(self) -> None:
         if self.addressing not in ("auto", "path", "virtual"):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -42,7 +43,7 @@ from blockvault.stores.errors import (
 from blockvault.stores.location import ObjectLock, StoreLocation
 from blockvault.stores.ratelimit import RateLimit
 from blockvault.stores.s3_answers import RAISED, past_the_end, translate
-from blockvault.stores.s3_clients import obstore_options
+from blockvault.stores.s3_clients import gate_for, obstore_options
 from blockvault.stores.s3_firsts import Firsts, for_each
 from blockvault.stores.s3_versions import Lock, Versions
 from blockvault.stores.secret_files import Mark, SecretFiles
@@ -54,6 +55,8 @@ T = TypeVar("T")
 
 # Metadata of objects made by `create`: of these the oldest version counts.
 CREATED = "blockvault-created"
+# What is read at once, in bytes: nothing that we store comes near it.
+MOST_BYTES = 256 << 20
 # Locks that are moved before the next ones are looked at.
 TOGETHER = 1000
 
@@ -76,7 +79,11 @@ class S3Store:
         self._patience = Patience(retry_seconds)
         self._limit = limit
         self._wall = wall
-        self._versions = Versions(location)
+        self._gate = gate_for(location)
+        if self._gate is not None:
+            weakref.finalize(self, self._gate.close)
+        proxy = self._gate.url if self._gate is not None else None
+        self._versions = Versions(location, proxy)
         self._firsts = Firsts(self._versions, self._prefix, self._ask)
         # Whether the bucket keeps versions; None while nothing has told. An id in an answer makes one ask: Garage
         # hands out ids and keeps no versions.
@@ -91,7 +98,8 @@ class S3Store:
 
     def _client(self, location: StoreLocation) -> ObstoreS3:
         try:
-            return ObstoreS3(location.bucket, **obstore_options(location))
+            proxy = self._gate.url if self._gate is not None else None
+            return ObstoreS3(location.bucket, **obstore_options(location, proxy))
         except (obx.BaseError, ValueError) as error:
             raise StoreRefused(f"{self.url}: {error}", remedy="Correct the store's options.") from error
 
@@ -282,9 +290,14 @@ class S3Store:
             if past_the_end(error):
                 return b""
             raise
-        data = bytes(answer.bytes())
         size = answer.meta["size"]
         wanted = max(0, size - start if length is None else min(length, size - start))
+        if wanted > MOST_BYTES:
+            raise StoreRefused(
+                f"{self.url}/{key} has {size} bytes, and nothing that Blockvault stores has more than {MOST_BYTES}",
+                remedy="Somebody else has put this object there: remove it.",
+            )
+        data = bytes(answer.bytes())
         if len(data) != wanted:
             raise StoreUnreachable(f"{self.url}/{key}: {len(data)} bytes came instead of {wanted}")
         got = _version(answer.meta["version"])
@@ -432,6 +445,8 @@ class S3Store:
             done = work()
         except RAISED as error:
             found = translate(error, f"{self.url}/{key}")
+            if self._gate is not None and (trouble := self._gate.trouble()) is not None:
+                raise type(trouble)(f"{self.url}/{key}: {trouble}", remedy=trouble.remedy) from error
             if isinstance(found, InvalidCredentials) and self._files is not None and self._worked:
                 found.retryable = True  # they were right a moment ago: the new ones are on their way
             raise found from error

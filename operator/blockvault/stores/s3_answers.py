@@ -93,11 +93,14 @@ def translate(error: Exception, what: str) -> StoreError:
     else:
         code, said = _first(_CODE, text), _first(_TEXT, text)
         status = int(_first(_STATUS, text) or 0)
+    said = _line(said)
     words = f"{what}: {' '.join(part for part in (str(status or ''), code, said) if part) or _short(text)}"
     if any(place in text for place in _IDENTITY_SERVICES):
         return InvalidCredentials(
             f"{what}: no credentials: none were given, and this machine's identity service gave none"
         )
+    if "invalid list response" in text:  # without the body, which is anybody's
+        return StoreUnreachable(f"{what}: the answer is no listing as S3 writes it")
     if code in _BY_CODE:
         return _BY_CODE[code](words, remedy=_REMEDIES.get(code))
     kind = _by_status(status, error)
@@ -153,10 +156,15 @@ def _first(pattern: re.Pattern[str], text: str) -> str:
     return match.group(1) if match else ""
 
 
+def _line(text: str) -> str:
+    """What a server says, as one line: it stands in logs and in what terminals show."""
+    return "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
+
+
 def _short(text: str) -> str:
     """What obstore says without its debug dump; of a connection that failed, what failed and why."""
     head, _, dump = text.partition("Debug source:")
-    words = " ".join(head.split())[:300]
+    words = _line(head)[:300]
     if " - HTTP error" not in words:
         return words
     place, took = _first(_PLACE, text), _first(_TOOK, text)

@@ -9,8 +9,11 @@ import os
 import weakref
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from blockvault.stores.errors import StoreRefused
+from blockvault.stores.gate import Gate
 from blockvault.stores.location import StoreLocation
 
 if TYPE_CHECKING:
@@ -21,7 +24,18 @@ CONNECT_SECONDS = 10
 REQUEST_SECONDS = 120
 
 
-def boto_client(location: StoreLocation) -> S3Client:
+def gate_for(location: StoreLocation) -> Gate | None:
+    """The gate of a location that has to have one; None where the environment names a proxy, which is the gate then."""
+    endpoint = location.endpoint
+    if not location.gated or not endpoint:  # without an endpoint the region makes one, below amazonaws.com
+        return None
+    parts = urlsplit(endpoint)
+    if getproxies().get(parts.scheme) and not proxy_bypass(parts.hostname or ""):
+        return None
+    return Gate(endpoint, location.bucket)
+
+
+def boto_client(location: StoreLocation, proxy: str | None = None) -> S3Client:
     """boto3 for this location. Imported only when it is needed: it costs 30 MiB of memory."""
     import boto3
     from botocore.config import Config
@@ -42,6 +56,7 @@ def boto_client(location: StoreLocation) -> S3Client:
         config=Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=REQUEST_SECONDS,
+            proxies={"http": proxy, "https": proxy} if proxy else None,
             retries={"total_max_attempts": 1, "mode": "standard"},
             # Content-MD5, which every server knows, is sent where a checksum is needed.
             request_checksum_calculation="when_required",
@@ -68,7 +83,7 @@ def _bundle_file(location: StoreLocation) -> tuple[str | None, int | None]:
     return f"/proc/self/fd/{handle}", handle
 
 
-def obstore_options(location: StoreLocation) -> dict[str, Any]:
+def obstore_options(location: StoreLocation, proxy: str | None = None) -> dict[str, Any]:
     """What obstore's S3Store is made with."""
     client: dict[str, Any] = {
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
@@ -77,6 +92,10 @@ def obstore_options(location: StoreLocation) -> dict[str, Any]:
     endpoint = _endpoint(location)
     if endpoint and endpoint.startswith("http://"):
         client["allow_http"] = True
+    if proxy:
+        client["proxy_url"] = proxy
+        if endpoint and endpoint.startswith("http://"):
+            client["pool_max_idle_per_host"] = "0"  # the gate lets one request through for each connection
     bundle = location.ca_bundle or _environment_bundle()
     if bundle:
         client["root_certificate"] = bundle
@@ -92,11 +111,15 @@ def obstore_options(location: StoreLocation) -> dict[str, Any]:
     encryption = location.server_side_encryption
     if encryption and encryption != "none":
         options["server_side_encryption"] = encryption
-    if location.credentials is not None:
-        options["access_key_id"] = location.credentials.access_key
-        options["secret_access_key"] = location.credentials.secret_key
-        if location.credentials.session_token:
-            options["session_token"] = location.credentials.session_token
+    given = location.credentials
+    if given is not None:
+        # By a function, because to keys given by name obstore would add the session token of the environment.
+        options["credential_provider"] = lambda: {
+            "access_key_id": given.access_key,
+            "secret_access_key": given.secret_key,
+            "token": given.session_token,
+            "expires_at": None,
+        }
     return options
 
 

@@ -47,8 +47,9 @@ class Version(NamedTuple):
 class Versions:
     """Versions of the objects in one bucket, by their whole path."""
 
-    def __init__(self, location: StoreLocation) -> None:
+    def __init__(self, location: StoreLocation, proxy: str | None = None) -> None:
         self._location = location
+        self._proxy = proxy
         self._bucket = location.bucket
 
     def renew(self, location: StoreLocation) -> None:
@@ -58,7 +59,7 @@ class Versions:
 
     @cached_property
     def _client(self) -> S3Client:
-        return boto_client(self._location)
+        return boto_client(self._location, self._proxy)
 
     def kept(self) -> bool:
         """Whether the bucket keeps former versions of objects, or kept them once."""

@@ -6,11 +6,16 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import signal
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
+from weakref import WeakValueDictionary
 
 from blockvault.engine import Access
 from blockvault.stores import BlockvaultError, StoreError, StoreUnreachable
@@ -20,6 +25,10 @@ CHECK_SECONDS = 60.0
 CALL_SECONDS = 60.0
 # Beside the work it waits for listings that may lag; interrupted, it goes on where it was.
 ROTATE_SECONDS = 300.0
+# Bytes that one worker may have in memory, of the operator's 1 GiB; and how often that is looked at.
+MOST_MEMORY = 384 << 20
+WATCH_SECONDS = 0.1
+EX_TEMPFAIL = 75
 
 
 class WorkFailed(StoreError):  # noqa: N818 - named after its reason
@@ -30,10 +39,16 @@ class WorkFailed(StoreError):  # noqa: N818 - named after its reason
 
 
 class StoreWork:
-    """Store work for asyncio. Calls wait while all workers are busy; processes start when first needed."""
+    """Store work for asyncio. Calls wait while all workers are busy; processes start when first needed.
+
+    Stores that tenants have chosen by themselves have workers of their own, and each tenant one of them at a time: a
+    store that never answers holds up those of nobody else.
+    """
 
     def __init__(self, max_workers: int = 2) -> None:
         self._slots = asyncio.Semaphore(max_workers)
+        self._tenants_slots = asyncio.Semaphore(max_workers)
+        self._tenants: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._idle: list[_Worker] = []
         self._closed = False
 
@@ -131,8 +146,18 @@ class StoreWork:
         for worker in workers:
             await asyncio.to_thread(worker.kill)
 
+    @asynccontextmanager
+    async def _place(self, tenant: str | None) -> AsyncIterator[None]:
+        """A worker's place, when it is this one's turn."""
+        if tenant is None:
+            async with self._slots:
+                yield
+        else:
+            async with self._tenants.setdefault(tenant, asyncio.Lock()), self._tenants_slots:
+                yield
+
     async def _call(self, function: Callable[..., Any], *arguments: Any, timeout: float) -> Any:
-        async with self._slots:
+        async with self._place(arguments[0].location.tenant):
             worker = self._idle.pop() if self._idle else _Worker()
             task = asyncio.create_task(asyncio.to_thread(worker.call, function, arguments, timeout))
             try:
@@ -169,7 +194,10 @@ class _Worker:
             outcome = pipe.recv()
         except (EOFError, OSError) as error:
             self.kill()
-            raise WorkFailed(f"{arguments[0].url}: the process for {name} ended unexpectedly") from error
+            most = f", perhaps because it needed more than {MOST_MEMORY >> 20} MiB"
+            raise WorkFailed(
+                f"{arguments[0].url}: the process for {name} ended unexpectedly{most}"
+            ) from error
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
@@ -191,7 +219,22 @@ class _Worker:
             self._process.join()
 
 
+def _watch_memory() -> None:
+    """End this process when it needs too much memory: what a tenant's store says may be of any size.
+
+    Where the whole container ran out of it, the operator would end with its workers.
+    """
+    page = os.sysconf("SC_PAGE_SIZE")
+    while True:
+        with open("/proc/self/statm", "rb") as file:
+            resident = int(file.read().split()[1]) * page
+        if resident > MOST_MEMORY:
+            os._exit(EX_TEMPFAIL)
+        time.sleep(WATCH_SECONDS)
+
+
 def _serve(pipe: Connection) -> None:
+    threading.Thread(target=_watch_memory, name="memory", daemon=True).start()
     # The parent decides when to end; a signal to the whole group is its affair.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:

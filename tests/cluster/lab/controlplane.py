@@ -16,6 +16,8 @@ AUDIT_POLICY = {
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
     "rules": [
+        # Service accounts of what is tested, whole: tests/cluster/audit.py reads them.
+        {"level": "Metadata", "userGroups": ["system:serviceaccounts:blockvault-system"]},
         {"level": "None", "resources": [{"group": "coordination.k8s.io"}, {"group": "events.k8s.io"}]},
         {"level": "None", "resources": [{"group": "", "resources": ["events"]}]},
         {"level": "Metadata"},

@@ -167,3 +167,18 @@ def test_no_role_may_read_all_secrets() -> None:
     """Least privilege: Secrets are read by name, listed nowhere."""
     for scope in VERBS.values():
         assert not {"list", "watch"} & scope.get(("", "secrets"), frozenset())
+
+
+@pytest.mark.parametrize(
+    "name", ["../../secrets/key", "..", ".", "a/b", "a%2Fb", "a?watch=1", "a#b", "Ä", "", "a\n"]
+)
+async def test_what_is_no_name_leads_nowhere(gateway: Gateway, server: Server, name: str) -> None:
+    """A claim's volumeName, and a dataSourceRef's name, are a tenant's text, and no API server checks them."""
+    assert await gateway.get(VOLUMES, name) is None
+    assert await gateway.get(BACKUPS, name, "shop") is None
+    if name:
+        with pytest.raises(ValueError, match="is no name of a"):
+            BACKUPS.path("shop", name)
+        with pytest.raises(ValueError, match="is no name of a"):
+            BACKUPS.path(name)
+    assert server.asked == []

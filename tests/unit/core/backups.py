@@ -7,16 +7,22 @@ from typing import Any
 
 from blockvault.api import Backup
 from blockvault.core.plan_backup import Action, BackupView, next_cleaning
+from blockvault.core.source import describe_source
 
 from . import world
 from .world import NOW
 
+NOTED = describe_source(world.CLAIM, world.VOLUME).to_json()
+
 
 def ready_view(**changes: Any) -> BackupView:
-    """A view in which nothing stands in the way and nothing has been made."""
+    """A view in which nothing stands in the way and nothing has been made, but what is given: by us."""
+    body = world.backup_object()
+    if "snapshot" in changes:
+        body["status"] = {"phase": "Creating", "source": NOTED}
     view = BackupView(
         now=NOW,
-        backup=Backup.model_validate(world.backup_object()),
+        backup=Backup.model_validate(body),
         vault=world.vault(),
         claim=world.CLAIM,
         volume=world.VOLUME,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from blockvault.cluster.templates import Owner, own_content
 from blockvault.core import changed
 from blockvault.core.changed import Base, Service, choose_base, read_service
 from blockvault.core.kept import Kept
-from blockvault.core.source import Source, describe_source, read_source
+from blockvault.core.source import Source, describe_source, read_source, stored_source
 
 from . import world
 
@@ -28,7 +29,7 @@ def content(uid: str, handle: str, volume: str | None = "vol-1", claim: str = "c
     theirs["spec"]["source"] = {"volumeHandle": volume} if volume else {}
     theirs["spec"]["driver"] = more.pop("driver", "csi.example.com")
     owner = Owner("Backup", "shop", f"backup-{uid}", uid, "db")
-    made = own_content(owner, "own", theirs, handle, source.to_json())
+    made = own_content(owner, "own", theirs, handle, source)
     made["metadata"] |= {"creationTimestamp": "2026-11-23T12:00:00Z", **more}
     return made
 
@@ -131,3 +132,22 @@ def test_a_source_is_read_by_earlier_and_later_versions() -> None:
     early = read_source({"metadata": {"annotations": {"blockvault.dev/source": json.dumps(stored)}}})
     assert early is not None
     assert early.claim_uid == ""
+
+
+def test_what_a_store_says_of_a_claim_is_not_believed_blindly() -> None:
+    """Whoever may write to a bucket may write this."""
+    good = asdict(describe_source(world.CLAIM, world.VOLUME))
+    assert stored_source({"source": good}) is not None
+    for forged in (
+        {"capacity": "a lot"},
+        {"capacity": "-1Gi"},
+        {"volume_mode": "HostPath"},
+        {"access_modes": ["Everything"]},
+        {"labels": ["x"]},
+        {"node_affinity": "anywhere"},
+    ):
+        assert stored_source({"source": {**good, **forged}}) is None, forged
+    notes = {"pv.kubernetes.io/bind-completed": "yes", "blockvault.dev/restore-uid": "r-1", "team": "shop"}
+    found = stored_source({"source": {**good, "annotations": notes}})
+    assert found is not None
+    assert found.annotations == {"team": "shop"}

@@ -51,7 +51,7 @@ def volume(by_class: bool = True, name: str | None = "fast", **attributes: str) 
     csi = {"driver": "csi.example.com", "volumeHandle": "h", "volumeAttributes": attributes}
     return {
         "metadata": {"name": "pv-db", "annotations": notes},
-        "spec": {"csi": csi} | ({"storageClassName": name} if name else {}),
+        "spec": {"csi": csi, "claimRef": {"uid": "c-1"}} | ({"storageClassName": name} if name else {}),
     }
 
 

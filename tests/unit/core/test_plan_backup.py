@@ -22,7 +22,11 @@ LATE = NOW + timedelta(seconds=601)
 UNBOUND = {**world.CLAIM, "status": {"phase": "Pending"}, "spec": {}}
 HOSTPATH = {
     "metadata": {"name": "pv-db"},
-    "spec": {"hostPath": {"path": "/data"}, "capacity": {"storage": "1Gi"}},
+    "spec": {
+        "hostPath": {"path": "/data"},
+        "capacity": {"storage": "1Gi"},
+        "claimRef": {"uid": "c-1"},
+    },
 }
 
 
@@ -338,3 +342,32 @@ def test_terminal_is_terminal(phase: str) -> None:
     assert decision.finished
     assert decision.action is None
     assert decision.outcome is None
+
+
+def test_a_snapshot_of_our_name_that_nobody_asked_for_skips_no_check() -> None:
+    """Whoever may make VolumeSnapshots knows our name as soon as the Backup is there."""
+    pending = Backup.model_validate({**world.backup_object(), "status": {"phase": "Pending"}})
+    early = ready_view(snapshot=world.snapshot(), content=world.content(), backup=pending)
+    assert not early.started
+    assert decide_backup(dataclasses.replace(early, vault=None)).reason == "VaultNotFound"
+    assert decide_backup(early).action is Action.CREATE_SNAPSHOT, "and then it stands in the status"
+
+
+def test_a_snapshot_of_another_claim_under_our_name_is_not_taken() -> None:
+    forged = world.snapshot()
+    forged["spec"]["source"] = {"persistentVolumeClaimName": "other"}
+    assert decide_backup(ready_view(snapshot=forged, content=world.content())).reason == "SnapshotNotOurs"
+    forged["spec"]["source"] = {"volumeSnapshotContentName": "content-of-somebody"}
+    assert decide_backup(ready_view(snapshot=forged)).reason == "SnapshotNotOurs"
+
+
+@pytest.mark.parametrize("source", [{"volumeHandle": "another"}, {"snapshotHandle": "forged"}])
+def test_a_snapshot_of_another_volume_is_not_taken(source: dict[str, str]) -> None:
+    content = world.content()
+    content["spec"]["source"] = source
+    assert decide_backup(ready_view(snapshot=world.snapshot(), content=content)).reason == "SnapshotNotOurs"
+
+
+def test_a_claim_that_names_a_volume_of_somebody_else_is_refused() -> None:
+    volume = {**world.VOLUME, "spec": {**world.VOLUME["spec"], "claimRef": {"uid": "other"}}}
+    assert decide_backup(ready_view(volume=volume)).reason == "VolumeNotOfClaim"

@@ -104,7 +104,7 @@ def test_the_default_class_is_used_by_those_who_name_none() -> None:
 @pytest.mark.parametrize(
     "host",
     ["localhost", "a.localhost", "127.0.0.1", "127.1", "2130706433", "0x7f000001", "[::1]", "[::ffff:127.0.0.1]",
-     "169.254.169.254", "[fe80::1]", "0.0.0.0"],
+     "169.254.169.254", "[fe80::1]", "0.0.0.0", "LOCALHOST", "127.0.0.1.", "[fd00:ec2::254]", "100.100.100.200"],
 )  # fmt: skip
 def test_tenants_do_not_reach_loopback_or_metadata_services(host: str) -> None:
     subject = vault(storage=own_storage(f"http://{host}:8000"))
@@ -113,6 +113,31 @@ def test_tenants_do_not_reach_loopback_or_metadata_services(host: str) -> None:
     assert found.reason == "EndpointForbidden"
     assert host in found.message
     assert isinstance(resolve(subject, rules=Rules(local_endpoints=True)), Storage)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://[x", "http://a]b", "http://169.254.169.254\\.example.com", "http://127\t.0.0.1", "http://169\u3002254.169.254",
+     "http://%31%36%39.254.169.254", "http://user@169.254.169.254", "http://x/../y", "ftp://x", "http://x:999999"],
+)  # fmt: skip
+def test_what_parsers_take_in_different_ways_is_no_endpoint(endpoint: str) -> None:
+    """And raises nothing: the places of all Vaults are looked at for each of them."""
+    subject = vault(storage=own_storage())
+    assert subject.spec.storage is not None
+    subject.spec.storage.s3.endpoint = endpoint  # as it may have been stored before the schema refused it
+    with pytest.raises(ValueError, match="endpoint"):
+        vault(storage=own_storage(endpoint))
+    for rules in (Rules(), Rules(local_endpoints=True)):
+        found = resolve(subject, rules=rules)
+        assert isinstance(found, Refusal)
+        assert found.reason == "EndpointInvalid"
+
+
+@pytest.mark.parametrize("prefix", ["..", "../x", "a/../b", "a/./b", "./a"])
+def test_a_prefix_that_leads_elsewhere_is_refused(prefix: str) -> None:
+    found = resolve(vault(storage=own_storage(prefix=prefix)))
+    assert isinstance(found, Refusal)
+    assert found.reason == "PrefixInvalid"
 
 
 @pytest.mark.parametrize("host", ["s3.example.com", "10.88.0.1", "[2001:db8::1]", "s3"])

@@ -87,3 +87,9 @@ def test_the_limits_hold_and_all_come_to_their_turn(seed: int, most: int) -> Non
         if done == 12:
             return
     raise AssertionError(f"{12 - done} never came to their turn")
+
+
+def test_one_namespace_holds_up_no_other_by_what_it_has_piled_up() -> None:
+    piled = [wait(n, f"greedy/v{n % 3}") for n in range(100)]
+    assert chosen({}, [*piled, wait(200, "other/v")], 2) == {"b0", "b200"}
+    assert chosen({"x": "greedy/v0", "y": "greedy/v1"}, [*piled, wait(200, "other/v")], 3) == {"b200"}

@@ -55,7 +55,11 @@ CLAIM: Object = {
 
 VOLUME: Object = {
     "metadata": {"name": "pv-db"},
-    "spec": {"csi": {"driver": "csi.example.com", "volumeHandle": "h"}, "capacity": {"storage": "10Gi"}},
+    "spec": {
+        "csi": {"driver": "csi.example.com", "volumeHandle": "h"},
+        "capacity": {"storage": "10Gi"},
+        "claimRef": {"namespace": "shop", "name": "db", "uid": "c-1"},
+    },
 }
 
 SNAPSHOT_CLASS: Object = {
@@ -122,7 +126,7 @@ def snapshot(ready: bool = True, **status: Any) -> Object:
     )
     return {
         "metadata": {"name": "bv-b-1", "creationTimestamp": STAMP},
-        "spec": {"source": {}},
+        "spec": {"source": {"persistentVolumeClaimName": "db"}},
         "status": {**full, **status},
     }
 

@@ -9,6 +9,7 @@ import pickle
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -264,3 +265,39 @@ def test_every_error_survives_a_process_border_and_has_a_code(kind: type[Blockva
         assert exit_code(error) in set(exitcodes.MEANINGS) - {exitcodes.OK, exitcodes.INTERNAL}
         if kind.retryable:
             assert exit_code(error) == exitcodes.TEMPORARY
+
+
+async def test_a_tenants_store_that_never_answers_holds_up_nobody_else() -> None:
+    """Each tenant has one worker at most, and stores of classes have their own."""
+    work = StoreWork(max_workers=2)
+    async with AsyncExitStack() as stack:
+        for tenant in ("one", "two"):
+            await stack.enter_async_context(work._place(tenant))
+        again = [asyncio.create_task(_enter(work, tenant)) for tenant in ("one", "one", "three")]
+        for _ in range(2):
+            await asyncio.wait_for(_enter(work, None), 10)
+        assert not any(task.done() for task in again)
+    await asyncio.wait_for(asyncio.gather(*again), 10)
+    async with work._place("one"):
+        await asyncio.wait_for(_enter(work, "three"), 10)  # a second worker of tenants is for others
+
+
+async def _enter(work: StoreWork, tenant: str | None) -> None:
+    async with work._place(tenant):
+        pass
+
+
+def _fill_memory(access: Access) -> int:
+    filled = []
+    while True:
+        filled.append(b"x" * (8 << 20))
+        time.sleep(0.01)
+
+
+async def test_a_worker_that_needs_too_much_memory_ends_alone(access: Access) -> None:
+    """What a tenant's bucket makes of a listing may be of any size; the operator has the memory of one container."""
+    work = StoreWork()
+    with pytest.raises(WorkFailed, match="needed more than"):
+        await work._call(_fill_memory, access, timeout=60)
+    assert await work.check(access), "another one takes its place"
+    await work.close()
