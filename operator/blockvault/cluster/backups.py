@@ -59,6 +59,17 @@ async def reconcile_backup(context: Context, namespace: str, name: str) -> float
     owner = owner_of(backup)
     if context.turns.waits(owner.uid) and not backup.spec.cancel:
         return await wait_for_turn(context, obj, backup)
+    if backup.status is not None and backup.status.phase != "Pending":
+        return await _step(context, obj, backup, owner)
+    waits = context.admission.locked()
+    async with context.admission:
+        now = await context.gateway.get(BACKUPS, name, namespace) if waits else obj
+        if now is None or now["metadata"]["resourceVersion"] != obj["metadata"]["resourceVersion"]:
+            return 0.0  # it was changed while it waited
+        return await _step(context, obj, backup, owner)
+
+
+async def _step(context: Context, obj: Object, backup: Backup, owner: Owner) -> float | None:
     view, found = await observe(context, backup, owner)
     decision = decide_backup(view)
     if not await has_turn(context, view, decision):
@@ -148,25 +159,22 @@ async def rivals(context: Context, namespace: str, claim: str, uid: str, kind: s
 
     For a Backup (`kind`), Restores that only wait are none: they may wait for this very Backup, or for a person.
     """
+    if not claim:
+        return []
     found: list[Rival] = []
-    claims: dict[str, str] = {}
-    for obj in await context.gateway.list_objects(BACKUPS, namespace):
+    for obj in await operations.unfinished(context, BACKUPS, namespace, spec__resource__name=claim):
         backup = Backup.model_validate(obj)
-        claims[backup.metadata.name] = backup.spec.claim
-        # One that only shows what the store has works on no claim.
-        ended = imported(backup) or (backup.status and backup.status.phase in operations.FINISHED["Backup"])
-        if backup.spec.claim == claim and not ended:
+        if not imported(backup):  # one that only shows what the store has works on no claim
             found.append(_rival("Backup", backup))
-    for obj in await context.gateway.list_objects(RESTORES, namespace):
+    for obj in await operations.unfinished(context, RESTORES, namespace):
         restore = Restore.model_validate(obj)
-        over = restore.status and restore.status.phase in operations.FINISHED["Restore"]
-        if claim and claim == _claim_of(restore, claims) and not over:
+        if claim == await _claim_of(context, restore):
             found.append(_rival("Restore", restore))
     return [r for r in found if r.uid != uid and (r.at_work or kind != "Backup" or r.kind == "Backup")]
 
 
-def _claim_of(restore: Restore, claims: dict[str, str]) -> str | None:
-    """The claim that a Restore fills; `claims` are those of the Backups, by name."""
+async def _claim_of(context: Context, restore: Restore) -> str | None:
+    """The claim that a Restore fills."""
     spec = restore.spec
     if spec.target.new_claim is not None:
         return spec.target.new_claim.name
@@ -176,7 +184,10 @@ def _claim_of(restore: Restore, claims: dict[str, str]) -> str | None:
         return restore.status.claim
     if spec.latest_of is not None:
         return spec.latest_of.resource.name
-    return claims.get(spec.backup_ref.name) if spec.backup_ref else None
+    if spec.backup_ref is None:
+        return None
+    backup = await context.gateway.get(BACKUPS, spec.backup_ref.name, restore.metadata.namespace)
+    return Backup.model_validate(backup).spec.claim if backup else None
 
 
 def _rival(kind: str, obj: Backup | Restore) -> Rival:

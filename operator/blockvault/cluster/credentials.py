@@ -45,11 +45,12 @@ async def _renew(context: Context, uid: str, wanted: dict[str, str | None]) -> N
 
 async def _at_work(context: Context, vault: Vault) -> list[str]:
     """The uids by which the Vault's movers are named: of Backups, Restores, and of the Vault itself."""
-    backups = await operations.backups_of(context, vault)
-    making = [b.metadata.uid for b in backups if b.status and b.status.phase == "Creating"]
-    names = {b.metadata.name for b in backups}
-    reading = await operations.restores_of(context, vault.metadata.namespace, names)
-    return [vault.metadata.uid, *making, *(r.metadata.uid for r in reading)]
+    namespace = vault.metadata.namespace
+    making = [b.metadata.uid for b in await operations.backups_of(context, vault, "Creating")]
+    # All Backups of a Vault may be thousands: they are looked through only where something is restored.
+    reading = await operations.restoring(context, namespace)
+    names = {b.metadata.name for b in await operations.backups_of(context, vault)} if reading else set()
+    return [vault.metadata.uid, *making, *(r.metadata.uid for r in reading if r.reads in names)]
 
 
 def _data(access: Access) -> dict[str, str | None]:

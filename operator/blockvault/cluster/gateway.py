@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import aiohttp
@@ -20,10 +20,13 @@ from .resources import Resource, can_be_name
 Object = dict[str, Any]
 
 MERGE_PATCH = "application/merge-patch+json"
-PAGE = 500  # objects
+PAGE = 200  # objects
 JSON = "application/json, */*"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, application/json"
 TIMEOUT = aiohttp.ClientTimeout(total=30)
+# A watch is begun anew so often. A server sends a bookmark each minute, so that silence says that it is gone.
+WATCH_SECONDS, SILENCE_SECONDS = 600, 90
+WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=SILENCE_SECONDS)
 
 
 class GatewayError(Exception):
@@ -82,35 +85,86 @@ class Gateway:
         *,
         labels: dict[str, str] | None = None,
         fields: dict[str, str] | None = None,
+        but: Iterable[tuple[str, str]] = (),
         metadata_only: bool = False,
     ) -> list[Object]:
         """All objects of a kind, in one namespace or in all; by labels and by selectable fields when given.
 
-        With `metadata_only` a server that can leaves the rest out. An absent kind (its CRD is not installed) is an
-        empty list.
+        `but`: fields and values that they do not have. With `metadata_only` a server that can leaves the rest out. An
+        absent kind (its CRD is not installed) is an empty list.
         """
+        by_fields = [f"{key}={value}" for key, value in (fields or {}).items()]
+        by_fields += [f"{key}!={value}" for key, value in but]
+        by_labels = [f"{key}={value}" for key, value in (labels or {}).items()]
         query = [
-            (name, ",".join(f"{key}={value}" for key, value in wanted.items()))
-            for name, wanted in (("labelSelector", labels), ("fieldSelector", fields))
-            if wanted
+            (name, ",".join(terms))
+            for name, terms in (("labelSelector", by_labels), ("fieldSelector", by_fields))
+            if terms
         ]
         accept = METADATA_LIST if metadata_only else JSON
         answer = await self._optional("GET", resource.path(namespace), query=query, accept=accept)
         return list((answer or {}).get("items", []))
 
-    async def pages(self, resource: Resource, namespace: str | None = None) -> AsyncIterator[list[Object]]:
+    async def pages(
+        self, resource: Resource, namespace: str | None = None, *, at_once: int = PAGE
+    ) -> AsyncIterator[list[Object]]:
         """All objects of a kind by and by, where there may be too many to hold at once.
 
         GatewayError 410 when the walk took so long that the server has forgotten where it was: begin again.
         """
         token = ""
         while True:
-            query = [("limit", str(PAGE)), *([("continue", token)] if token else [])]
+            query = [("limit", str(at_once)), *([("continue", token)] if token else [])]
             answer = await self._optional("GET", resource.path(namespace), query=query) or {}
             yield list(answer.get("items", []))
             token = (answer.get("metadata") or {}).get("continue") or ""
             if not token:
                 return
+
+    async def follow(self, resource: Resource) -> AsyncIterator[tuple[str, Object]]:
+        """What is there of a kind ("LISTED", object), and from then on what happens to it, as a watch says it.
+
+        Ends when the server has forgotten where the watch was: begin again. Raises GatewayError, also where nothing has
+        been heard for so long that the connection must be dead. Holds no more than a page in memory.
+        """
+        token, since = "", ""
+        while True:
+            query = [("limit", str(PAGE)), *([("continue", token)] if token else [])]
+            answer = await self._request("GET", resource.path(), query=query)
+            for obj in answer.get("items", []):
+                yield "LISTED", obj
+            meta = answer.get("metadata") or {}
+            token, since = meta.get("continue") or "", str(meta.get("resourceVersion") or "")
+            if not token:
+                break
+        while True:
+            async for what, obj in self._watch(resource, since):
+                if what == "ERROR":
+                    return
+                since = str(obj["metadata"]["resourceVersion"])
+                if what != "BOOKMARK":
+                    yield what, obj
+
+    async def _watch(self, resource: Resource, since: str) -> AsyncIterator[tuple[str, Object]]:
+        """One watch until the server ends it, which it does after WATCH_SECONDS."""
+        query = [("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", since)]
+        query.append(("timeoutSeconds", str(WATCH_SECONDS)))
+        what = f"WATCH {resource.path()}"
+        try:
+            response = await self._send("GET", resource.path(), query=query, timeout=WATCH_TIMEOUT)
+            async with response.response as stream:
+                if stream.status != 200:
+                    raise _error(stream.status, what, await stream.text())
+                rest = b""
+                async for chunk in stream.content.iter_any():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        event = json.loads(line)
+                        yield str(event["type"]), event["object"]
+        except k8s.ApiException as error:
+            raise _error(error.status or 0, what, error.body or str(error.reason)) from error
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise GatewayError(0, what, f"no answer from the API server: {error!r}") from error
 
     async def create(self, resource: Resource, body: Object) -> Object:
         """Create an object; ConflictError when one of that name is there."""
@@ -202,15 +256,7 @@ class Gateway:
     ) -> str:
         what = f"{method} {path}"
         try:
-            prepared = await self._api.param_serialize(
-                method,
-                path,
-                query_params=query or [],
-                header_params={"Content-Type": content, "Accept": accept},
-                body=body,
-                auth_settings=["BearerToken"],
-            )
-            response = await self._api.call_api(*prepared, _request_timeout=TIMEOUT)
+            response = await self._send(method, path, body=body, query=query, content=content, accept=accept)
             data = await response.read()
         except k8s.ApiException as error:
             raise _error(error.status or 0, what, error.body or str(error.reason)) from error
@@ -220,6 +266,27 @@ class Gateway:
         if not 200 <= response.status <= 299:
             raise _error(response.status, what, text)
         return text
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Object | None = None,
+        query: list[tuple[str, str]] | None = None,
+        content: str = "application/json",
+        accept: str = JSON,
+        timeout: aiohttp.ClientTimeout = TIMEOUT,  # noqa: ASYNC109 - the client keeps it, of each of its steps
+    ) -> Any:
+        prepared = await self._api.param_serialize(
+            method,
+            path,
+            query_params=query or [],
+            header_params={"Content-Type": content, "Accept": accept},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        return await self._api.call_api(*prepared, _request_timeout=timeout)
 
 
 def _error(status: int, what: str, body: str) -> GatewayError:

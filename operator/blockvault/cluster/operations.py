@@ -194,6 +194,15 @@ async def tell_vault(
     await tell(context, VAULTS, {"metadata": meta}, {"phase": phase, "reason": reason, "message": message})
 
 
+async def unfinished(
+    context: Context, resource: Resource, namespace: str | None, **fields: str
+) -> list[Object]:
+    """Backups or Restores that have not ended, with these selectable fields (`spec__resource__name`)."""
+    ended = [("status.phase", phase) for phase in FINISHED[resource.kind]]
+    wanted = {name.replace("__", "."): value for name, value in fields.items()}
+    return await context.gateway.list_objects(resource, namespace, fields=wanted, but=ended)
+
+
 async def backups_of(context: Context, vault: Vault, phase: str | None = None) -> list[Backup]:
     """The Backups of a Vault; with `phase`, those in that phase."""
     wanted = {"spec.vaultRef.name": vault.metadata.name} | ({"status.phase": phase} if phase else {})
@@ -203,8 +212,13 @@ async def backups_of(context: Context, vault: Vault, phase: str | None = None) -
 
 async def restores_of(context: Context, namespace: str | None, backups: Container[str]) -> list[Restore]:
     """The Restores at work that read one of these Backups, by their names."""
+    return [r for r in await restoring(context, namespace) if r.reads in backups]
+
+
+async def restoring(context: Context, namespace: str | None) -> list[Restore]:
+    """The Restores at work in a namespace."""
     found = await context.gateway.list_objects(RESTORES, namespace, fields={"status.phase": "Restoring"})
-    return [r for obj in found if (r := Restore.model_validate(obj)).reads in backups]
+    return [Restore.model_validate(obj) for obj in found]
 
 
 async def tell(context: Context, resource: Resource, obj: Object, status: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from blockvault.stores import Credentials, ObjectLock, StoreLocation
 
 from .context import Context
 from .gateway import GatewayError
-from .resources import NAMESPACES, SECRETS, VAULT_CLASSES, VAULTS
+from .resources import NAMESPACES, SECRETS, VAULTS
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ async def vault_place(context: Context, vault: Vault) -> Place | Refusal | Missi
     storage = resolve_storage(vault, classes, settings.namespace, rules)
     if isinstance(storage, Refusal | Missing):
         return storage
-    everyone = Vault.readable(await gateway.list_objects(VAULTS))
+    everyone = await context.neighbours.all(gateway)
     resolved = ((each, resolve_storage(each, classes, settings.namespace, rules)) for each in everyone)
     shared = refuse_shared(
         vault, storage, ((each, place) for each, place in resolved if isinstance(place, Storage))
@@ -92,7 +92,7 @@ async def class_of(context: Context, vault: Vault) -> VaultClass | None:
 
 
 async def _classes(context: Context) -> list[VaultClass]:
-    return VaultClass.readable(await context.gateway.list_objects(VAULT_CLASSES))
+    return await context.classes.all(context.gateway)
 
 
 async def mover_template(context: Context, vault: Vault) -> MoverTemplate | None:

@@ -6,6 +6,7 @@ too, and takes along what it has made.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from pydantic import ValidationError
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 # How long what a claim names is waited for before it is looked for again.
 AGAIN_SECONDS = 10.0
+RETRY_SECONDS = 3.0
 DEADLINE_SECONDS = 86400
 
 
@@ -32,6 +34,22 @@ def waits_for_us(claim: Object) -> bool:
     ref = spec.get("dataSourceRef") or {}
     ours = ref.get("apiGroup") == GROUP and ref.get("kind") in (BACKUPS.kind, RESTORES.kind)
     return bool(ours and not ref.get("namespace") and not spec.get("volumeName") and not deleting(claim))
+
+
+async def watch_claims(context: Context) -> None:
+    """Note the claims that wait for us, for ever.
+
+    Not by Kopf, which would remember each claim of the cluster: nothing of the others is kept here.
+    """
+    while True:
+        try:
+            async for what, claim in context.gateway.follow(CLAIMS):
+                if what != "DELETED" and waits_for_us(claim):
+                    meta = claim["metadata"]
+                    context.want_populating(meta["uid"], meta["namespace"], meta["name"])
+        except GatewayError as error:
+            log.warning("Watching claims: %s; again in %.0f s", error, RETRY_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 async def populate_claims(context: Context) -> float:

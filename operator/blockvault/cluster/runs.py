@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from blockvault.api import Backup, BackupPolicy, Restore, Vault, as_dict, not_served
@@ -22,6 +23,8 @@ from .resources import BACKUPS, CLAIMS, POLICIES, RESTORES, VAULTS
 
 # Numbers of one run's Backups; a vault holds no more resources than a quarter of these.
 MOST_NUMBERS = 1024
+# Where there are many Vaults that wait for nothing: see Context.pace.
+IDLE_APART, IDLE_MOST = 36.0, 3600.0
 
 
 async def reconcile_runs(context: Context, namespace: str, name: str) -> float | None:
@@ -60,7 +63,9 @@ async def reconcile_runs(context: Context, namespace: str, name: str) -> float |
     shown = (vault.status.anomalies if vault.status else None) or []
     if leaving.hold != before or plan.anomalies.entries != shown:
         context.wakeups.wake(vault.metadata.uid)  # its condition says so
-    return min(plan.next_look, leaving.next_look or plan.next_look)
+    seconds = min(plan.next_look, leaving.next_look or plan.next_look)
+    # Then it waits for nothing, and what happens wakes it.
+    return context.pace(seconds, IDLE_APART, IDLE_MOST) if seconds >= IDLE_SECONDS else seconds
 
 
 async def _plan_leaving(
@@ -73,30 +78,34 @@ async def _plan_leaving(
 
 async def _observe(context: Context, vault: Vault) -> tuple[Associations, RunView]:
     gateway, namespace, now = context.gateway, str(vault.metadata.namespace), context.clock()
-    claims = {c["metadata"]["name"]: c for c in await gateway.list_objects(CLAIMS, namespace)}
-    vaults = [Vault.model_validate(v) for v in await gateway.list_objects(VAULTS, namespace)]
-    most = (await limits_of(context, vault)).resources
-    held = associate(vault, claims, vaults, now, MOST_RESOURCES if most is None else most)
-    ref = vault.spec.policy_ref
-    policy = await gateway.get(POLICIES, ref.name, namespace) if ref else None
-    view = RunView(
-        now,
-        vault,
-        held.lines,
-        BackupPolicy.model_validate(policy) if policy else None,
-        await operations.backups_of(context, vault),
-        await _busy(context, namespace),
+    claims, vaults, limits, policy, backups, busy = await asyncio.gather(
+        gateway.list_objects(CLAIMS, namespace),
+        gateway.list_objects(VAULTS, namespace),
+        limits_of(context, vault),
+        _policy_of(context, vault),
+        operations.backups_of(context, vault),
+        _busy(context, namespace),
     )
-    return held, view
+    held = associate(
+        vault,
+        {claim["metadata"]["name"]: claim for claim in claims},
+        [Vault.model_validate(each) for each in vaults],
+        now,
+        MOST_RESOURCES if limits.resources is None else limits.resources,
+    )
+    return held, RunView(now, vault, held.lines, policy, backups, busy)
+
+
+async def _policy_of(context: Context, vault: Vault) -> BackupPolicy | None:
+    ref = vault.spec.policy_ref
+    policy = await context.gateway.get(POLICIES, ref.name, vault.metadata.namespace) if ref else None
+    return BackupPolicy.model_validate(policy) if policy else None
 
 
 async def _busy(context: Context, namespace: str) -> frozenset[str]:
     """Backups that an unfinished Restore names, or has chosen."""
-    restores = [Restore.model_validate(r) for r in await context.gateway.list_objects(RESTORES, namespace)]
-    ended = operations.FINISHED[RESTORES.kind]
-    return frozenset(
-        name for r in restores if (name := r.reads) and not (r.status and r.status.phase in ended)
-    )
+    found = await operations.unfinished(context, RESTORES, namespace)
+    return frozenset(name for r in found if (name := Restore.model_validate(r).reads))
 
 
 async def _make(context: Context, vault: Vault, new: NewBackup, present: list[Backup]) -> None:

@@ -22,14 +22,16 @@ from blockvault.engine import EngineError
 from blockvault.stores import StoreError
 
 from . import operations
-from .context import Context
+from .context import Context, catalogue_key, runs_key, upkeep_key
 from .credentials import renew_movers
 from .places import Place, vault_of, vault_place
-from .resources import VAULTS
+from .resources import BACKUPS, RESTORES, VAULTS
 from .upkeep import want_upkeep
 
 # What is absent may yet come: everything else that a store refuses is wrong until a person mends it.
 ABSENT_REASONS = frozenset({"BucketNotFound"})
+# Where there are many Vaults, seconds between the checks of any two; and how long one goes unchecked at most.
+CHECK_APART, CHECK_MOST, RETRY_APART = 6.0, 900.0, 1.0
 
 
 async def reconcile_vault(context: Context, namespace: str, name: str) -> float | None:
@@ -59,8 +61,15 @@ async def reconcile_vault(context: Context, namespace: str, name: str) -> float 
         sum(not each.acknowledged for each in (vault.status.anomalies if vault.status else None) or []),
     )
     if status["phase"] != before:
-        context.wakeups.wake_all()  # Backups and Restores may wait for exactly this
-    return CHECK_SECONDS if status["phase"] == "Available" else RETRY_SECONDS
+        # They may wait for exactly this. Other Vaults do not: fifty that come back would wake each other.
+        context.wakeups.wake_all(BACKUPS.kind, RESTORES.kind)
+        for key in (runs_key, upkeep_key, catalogue_key):
+            context.wakeups.wake(key(vault.metadata.uid))
+    if status["phase"] == "Available":
+        if context.tasks.at_work(namespace):
+            return CHECK_SECONDS  # movers are to have changed credentials soon
+        return context.pace(CHECK_SECONDS, CHECK_APART, CHECK_MOST)
+    return context.pace(RETRY_SECONDS, RETRY_APART, CHECK_SECONDS)
 
 
 async def _check(context: Context, vault: Vault, place: Place | Refusal | Missing) -> dict[str, Any]:

@@ -120,6 +120,13 @@ class TaskBook:
         found = [self._latest(key) for key in keys]
         return [record for record in found if record is not None and record.open and record.uid == uid]
 
+    def at_work(self, namespace: str) -> bool:
+        """Whether an operation of a namespace goes on."""
+        return any(
+            record.open and record.namespace == namespace
+            for record, _ in (*self._said.values(), *self._waiting.values())
+        )
+
     def due(self, moment: float) -> list[Record]:
         """What is to be written now, in the order in which it came."""
         return [record for record, at in self._waiting.values() if at <= moment]

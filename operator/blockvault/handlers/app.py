@@ -17,18 +17,19 @@ import kopf
 from blockvault import __version__
 from blockvault.cluster.clock import MovedClock
 from blockvault.cluster.context import POPULATING, TASKS_KEY, Context, utc_now
-from blockvault.cluster.gateway import connect
-from blockvault.cluster.populate import populate_claims
+from blockvault.cluster.gateway import PAGE, connect
+from blockvault.cluster.populate import populate_claims, watch_claims
 from blockvault.cluster.settings import Settings, SettingsError
 from blockvault.cluster.tasks import tend_tasks
 from blockvault.core.naming import GROUP, MANAGED_BY, MANAGED_BY_LABEL
 from blockvault.core.turns import Turns
+from blockvault.engine import memory
 from blockvault.metrics.collector import registry_of
 from blockvault.metrics.figures import Figures
 from blockvault.metrics.server import start_server, stop_server
 from blockvault.storework import StoreWork
 
-from .loop import run_loop
+from .loop import Loops, run_loop
 from .register import register
 
 log = logging.getLogger(__name__)
@@ -62,13 +63,35 @@ class Health:
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
+class NoDifference(kopf.DiffBaseStorage):
+    """Nothing of what Kopf saw last is remembered: loops look at what is there, and no handler asks for a difference.
+
+    Else each object had a copy of its spec in an annotation, by a request of its own, and each event copied it whole.
+    """
+
+    def build(self, *, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:
+        """What counts of an object."""
+        return cast(kopf.BodyEssence, {})
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence:
+        """What counted at the last event: the same, so that nothing has changed."""
+        return cast(kopf.BodyEssence, {})
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Nothing to keep."""
+
+
 def configure(settings: kopf.OperatorSettings) -> None:
     """Kopf's settings: who else but us stores nothing on objects, and a silent watch is not believed."""
     settings.persistence.finalizer = f"{GROUP}/operator"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP, key="last-handled")
+    settings.persistence.diffbase_storage = NoDifference()
     settings.peering.standalone = True
     settings.watching.server_timeout = 600
+    # What is listed at the start is handled by and by: all of it at once, each with a task of its own, was most of our
+    # memory.
+    settings.watching.chunk_size = PAGE
+    settings.queueing.idle_timeout = 0.5
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 60
     settings.networking.connect_timeout = 10
@@ -76,6 +99,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.posting.loggers = False
     settings.process.ultimate_exiting_timeout = 30
     for resource in (
+        ("", "v1", "persistentvolumeclaims"),
         ("batch", "v1", "jobs"),
         ("snapshot.storage.k8s.io", "v1", "volumesnapshots"),
     ):
@@ -99,8 +123,8 @@ async def serve(settings: Settings) -> None:
     stores = StoreWork()
     clock = MovedClock(settings.testing_clock) if settings.testing_clock else None
     context = Context(gateway, settings, stores, figures, clock or utc_now, turns=Turns(settings.max_backups))
-    registry = kopf.OperatorRegistry()
-    register(registry, context)
+    registry, loops = kopf.OperatorRegistry(), Loops()
+    register(registry, context, loops)
 
     @kopf.on.login(registry=registry)
     def login(**kwargs: Any) -> Any:
@@ -116,6 +140,7 @@ async def serve(settings: Settings) -> None:
         asyncio.create_task(
             run_loop(context, "PersistentVolumeClaim", POPULATING, lambda: populate_claims(context))
         ),
+        asyncio.create_task(watch_claims(context)),
         asyncio.create_task(run_loop(context, "Task", TASKS_KEY, lambda: tend_tasks(context))),
     ]
     if clock is not None:
@@ -137,6 +162,7 @@ async def serve(settings: Settings) -> None:
     finally:
         for task in tasks:
             task.cancel()
+        await loops.close()
         await stop_server(server)
         await stores.close()
         await gateway.close()
@@ -160,6 +186,7 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.write(f"blockvault: {error}\n")
         return 64
+    memory.keep_little()
     log_format = kopf.LogFormat.JSON if settings.log_format == "json" else kopf.LogFormat.FULL
     kopf.configure(verbose=False, log_format=log_format)
     for handler in logging.getLogger().handlers:

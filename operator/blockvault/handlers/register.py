@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import kopf
 
 from blockvault.cluster.backups import reconcile_backup
 from blockvault.cluster.catalogue import reconcile_catalogue
-from blockvault.cluster.context import POPULATING, Context, catalogue_key, runs_key, upkeep_key
+from blockvault.cluster.context import Context, catalogue_key, runs_key, upkeep_key
 from blockvault.cluster.deletion import delete_backup
 from blockvault.cluster.policies import reconcile_class, reconcile_policy
-from blockvault.cluster.populate import waits_for_us
 from blockvault.cluster.restores import clean_restore, reconcile_restore
 from blockvault.cluster.runs import reconcile_runs
 from blockvault.cluster.turns import leave_turn
@@ -32,15 +34,18 @@ from blockvault.core.naming import (
 from blockvault.core.restore_model import TERMINAL as RESTORE_ENDS
 from blockvault.core.tasks import deleted_tasks
 
-from .loop import run_loop
+from .loop import Loops, run_loop
 
+# Vaults that look at the same thing at a time: as many as there are processes for work on stores.
+LOOKS_AT_ONCE = 2
 # Grace for a daemon that is told to stop: its next await is at most a request away.
 STOPPING: dict[str, Any] = {"cancellation_backoff": 1.0, "cancellation_timeout": 10.0}
 
 
-def unfinished(status: kopf.Status, **_: Any) -> bool:
+def unfinished(body: kopf.Body) -> bool:
     """Whether a Backup or Restore still wants a loop."""
-    return status.get("phase") not in ("Available", "Error", "Deleting", *RESTORE_ENDS)
+    ended = body.status.get("phase") in ("Available", "Error", "Deleting", *RESTORE_ENDS)
+    return not ended and body.meta.deletion_timestamp is None
 
 
 def observed(body: kopf.Body) -> bool:
@@ -67,19 +72,17 @@ def note_deleted(context: Context, kind: str, body: kopf.Body) -> None:
     context.note_tasks(deleted_tasks(kind, dict(body), context.tasks.open_of(uid), context.clock()))
 
 
-def want_populating(context: Context, uid: str, namespace: str, name: str) -> None:
-    """Let a claim that waits for its data be looked at."""
-    context.populating[uid] = (namespace, name)
-    context.wakeups.wake(POPULATING)
+def vault_keys(uid: str) -> tuple[str, str, str, str]:
+    """The loops of a Vault: its store, its resources and policy, its upkeep, its catalogue."""
+    return uid, runs_key(uid), upkeep_key(uid), catalogue_key(uid)
 
 
-def register(registry: kopf.OperatorRegistry, context: Context) -> None:
+def register(registry: kopf.OperatorRegistry, context: Context, loops: Loops) -> None:
     """Give each unfinished object its loop, and wake loops by what happens to the things they made."""
 
-    @kopf.daemon(GROUP, VERSION, "backups", when=unfinished, registry=registry, **STOPPING)
-    async def backup(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
+    async def backup_loop(namespace: str, name: str, uid: str) -> None:
         try:
-            await run_loop(context, "Backup", uid, lambda: reconcile_backup(context, str(namespace), name))
+            await run_loop(context, "Backup", uid, lambda: reconcile_backup(context, namespace, name))
         finally:
             leave_turn(context, uid)
 
@@ -88,47 +91,37 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
         await run_loop(context, "Backup", uid, lambda: delete_backup(context, dict(body)))
         note_deleted(context, "Backup", body)
 
-    @kopf.daemon(GROUP, VERSION, "restores", when=unfinished, registry=registry, **STOPPING)
-    async def restore(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
-        await run_loop(context, "Restore", uid, lambda: reconcile_restore(context, str(namespace), name))
+    async def restore_loop(namespace: str, name: str, uid: str) -> None:
+        await run_loop(context, "Restore", uid, lambda: reconcile_restore(context, namespace, name))
 
     @kopf.on.delete(GROUP, VERSION, "restores", registry=registry)
     async def restore_deleted(*, body: kopf.Body, uid: str, **_: Any) -> None:
         await run_loop(context, "Restore", uid, lambda: clean_restore(context, dict(body)))
         note_deleted(context, "Restore", body)
 
-    @kopf.on.event("", "v1", "persistentvolumeclaims", registry=registry)
-    async def claim_changed(*, type: str | None, body: kopf.Body, **_: Any) -> None:
-        if type != "DELETED" and waits_for_us(dict(body)):
-            want_populating(context, str(body.meta.uid), str(body.meta.namespace), str(body.meta.name))
-
     @kopf.on.event(GROUP, VERSION, "restores", registry=registry)
     async def restore_changed(*, type: str | None, body: kopf.Body, **_: Any) -> None:
+        where, name, uid = str(body.meta.namespace), str(body.meta.name), str(body.meta.uid)
+        if type == "DELETED" or body.meta.deletion_timestamp:
+            await loops.end(uid)
+        elif unfinished(body):
+            loops.want(uid, lambda: restore_loop(where, name, uid))
         populates = body.meta.annotations.get(POPULATES_ANNOTATION)
         if type == "DELETED" and populates:  # somebody wants another try
             claim = str(body.spec.get("target", {}).get("newClaim", {}).get("name"))
-            want_populating(context, populates, str(body.meta.namespace), claim)
+            context.want_populating(populates, str(body.meta.namespace), claim)
         elif not observed(body):
             context.wakeups.wake(str(body.meta.uid))  # it may be told to go back
 
-    @kopf.daemon(GROUP, VERSION, "vaults", registry=registry, **STOPPING)
-    async def vault(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
-        await run_loop(context, "Vault", uid, lambda: reconcile_vault(context, str(namespace), name))
+    crowds = [asyncio.Semaphore(LOOKS_AT_ONCE) for _ in range(4)]
 
-    @kopf.daemon(GROUP, VERSION, "vaults", registry=registry, **STOPPING)
-    async def runs(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
-        key = runs_key(uid)
-        await run_loop(context, "Vault", key, lambda: reconcile_runs(context, str(namespace), name))
-
-    @kopf.daemon(GROUP, VERSION, "vaults", registry=registry, **STOPPING)
-    async def upkeep(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
-        key = upkeep_key(uid)
-        await run_loop(context, "Vault", key, lambda: reconcile_upkeep(context, str(namespace), name))
-
-    @kopf.daemon(GROUP, VERSION, "vaults", registry=registry, **STOPPING)
-    async def catalogue(*, namespace: str | None, name: str, uid: str, **_: Any) -> None:
-        key = catalogue_key(uid)
-        await run_loop(context, "Vault", key, lambda: reconcile_catalogue(context, str(namespace), name))
+    def want_vault_loops(namespace: str, name: str, uid: str) -> None:
+        looks: tuple[Callable[[Context, str, str], Awaitable[float | None]], ...] = (
+            reconcile_vault, reconcile_runs, reconcile_upkeep, reconcile_catalogue
+        )  # fmt: skip
+        for key, look, crowd in zip(vault_keys(uid), looks, crowds, strict=True):
+            step = partial(look, context, namespace, name)
+            loops.want(key, partial(run_loop, context, "Vault", key, step, crowd=crowd))
 
     @kopf.on.delete(GROUP, VERSION, "vaults", registry=registry)
     async def vault_deleted(*, body: kopf.Body, namespace: str | None, name: str, uid: str, **_: Any) -> None:
@@ -144,7 +137,8 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
         await run_loop(context, "VaultClass", uid, lambda: reconcile_class(context, name))
 
     @kopf.on.event(GROUP, VERSION, "vaultclasses", registry=registry)
-    async def vault_class_changed(*, body: kopf.Body, **_: Any) -> None:
+    async def vault_class_changed(*, type: str | None, body: kopf.Body, **_: Any) -> None:
+        context.classes.note(dict(body), gone=type == "DELETED")
         if not observed(body):
             context.wakeups.wake_all()  # its vaults may wait for exactly this
 
@@ -152,7 +146,13 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
     async def vault_changed(
         *, type: str | None, body: kopf.Body, namespace: str | None, name: str, **_: Any
     ) -> None:
-        context.vaults[str(body.meta.uid)] = str(namespace)
+        uid = str(body.meta.uid)
+        context.vaults[uid] = str(namespace)
+        context.neighbours.note(dict(body), gone=type == "DELETED")
+        if type == "DELETED" or body.meta.deletion_timestamp:
+            await loops.end(*vault_keys(uid))
+        else:
+            want_vault_loops(str(namespace), name, uid)
         if type == "DELETED":
             context.figures.remove_vault(str(namespace), name)
             context.vaults.pop(str(body.meta.uid), None)
@@ -180,14 +180,18 @@ def register(registry: kopf.OperatorRegistry, context: Context) -> None:
 
     @kopf.on.event(GROUP, VERSION, "backups", registry=registry)
     async def backup_changed(
-        *, type: str | None, body: kopf.Body, namespace: str | None, uid: str, status: kopf.Status, **_: Any
+        *, type: str | None, body: kopf.Body, namespace: str | None, name: str, uid: str, **_: Any
     ) -> None:
+        if type == "DELETED" or body.meta.deletion_timestamp:
+            await loops.end(uid)
+        elif unfinished(body):
+            loops.want(uid, lambda: backup_loop(str(namespace), name, uid))
         if type == "DELETED" or ACKNOWLEDGE_ANNOTATION in body.meta.annotations:
             wake_runs(context, namespace)  # a hold may be over
         if type == "DELETED":
             context.figures.remove_backup(uid)
         else:
-            context.figures.set_backup(uid, str(namespace), str(status.get("phase") or "Pending"))
+            context.figures.set_backup(uid, str(namespace), str(body.status.get("phase") or "Pending"))
 
     @kopf.on.event("batch", "v1", "jobs", labels={OPERATION_LABEL: kopf.PRESENT}, registry=registry)
     @kopf.on.event(

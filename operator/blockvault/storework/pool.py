@@ -17,12 +17,14 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 from weakref import WeakValueDictionary
 
-from blockvault.engine import Access
+from blockvault.engine import Access, memory
 from blockvault.stores import BlockvaultError, StoreError, StoreUnreachable
 from blockvault.storework import work
 
 CHECK_SECONDS = 60.0
 CALL_SECONDS = 60.0
+# A process that was needed for a while, and is not any more, ends after so long: with the next work of another.
+IDLE_SECONDS = 30.0
 # Beside the work it waits for listings that may lag; interrupted, it goes on where it was.
 ROTATE_SECONDS = 300.0
 # Bytes that one worker may have in memory, of the operator's 1 GiB; and how often that is looked at.
@@ -169,9 +171,16 @@ class StoreWork:
                 raise
             finally:
                 if worker.usable and not self._closed:
+                    worker.idle_since = time.monotonic()
                     self._idle.append(worker)
                 elif worker.usable:
                     worker.kill()
+                self._end_idle()
+
+    def _end_idle(self) -> None:
+        """End what nobody has needed for a while: each process is 70 MiB. The one used last is used next."""
+        while self._idle and time.monotonic() - self._idle[0].idle_since > IDLE_SECONDS:
+            self._idle.pop(0).kill()
 
 
 class _Worker:
@@ -181,6 +190,7 @@ class _Worker:
         self._pipe: Connection | None = None
         self._process: BaseProcess | None = None
         self.usable = True
+        self.idle_since = 0.0
 
     def call(self, function: Callable[..., Any], arguments: tuple[Any, ...], timeout: float) -> Any:
         """Blocks for up to `timeout` seconds."""
@@ -237,6 +247,7 @@ def _serve(pipe: Connection) -> None:
     threading.Thread(target=_watch_memory, name="memory", daemon=True).start()
     # The parent decides when to end; a signal to the whole group is its affair.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    memory.keep_little()
     while True:
         try:
             function, arguments = pipe.recv()

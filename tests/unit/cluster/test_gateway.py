@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from aiohttp import web
@@ -98,8 +99,8 @@ async def test_pages_are_walked_to_the_end(gateway: Gateway, server: Server) -> 
     server.answers = [(200, first), (200, {"items": [{"metadata": {"name": "b"}}], "metadata": {}})]
     found = [[o["metadata"]["name"] for o in page] async for page in gateway.pages(BACKUPS)]
     assert found == [["a"], ["b"]]
-    assert server.asked[0][1].endswith("/backups?limit=500")
-    assert server.asked[1][1].endswith("/backups?limit=500&continue=t/1%3D")
+    assert server.asked[0][1].endswith("/backups?limit=200")
+    assert server.asked[1][1].endswith("/backups?limit=200&continue=t/1%3D")
     server.answers = [(200, first), (410, {"message": "the provided continue parameter is too old"})]
     with pytest.raises(GatewayError) as forgotten:
         _ = [page async for page in gateway.pages(BACKUPS)]
@@ -182,3 +183,38 @@ async def test_what_is_no_name_leads_nowhere(gateway: Gateway, server: Server, n
         with pytest.raises(ValueError, match="is no name of a"):
             BACKUPS.path(name)
     assert server.asked == []
+
+
+async def test_what_is_there_is_followed_by_what_happens_to_it(gateway: Gateway, server: Server) -> None:
+    def line(what: str, version: str, name: str = "x") -> str:
+        obj = {"metadata": {"name": name, "resourceVersion": version}}
+        return json.dumps({"type": what, "object": obj}) + "\n"
+
+    server.answers = [
+        (200, {"metadata": {"continue": "t"}, "items": [{"metadata": {"name": "a"}}]}),
+        (200, {"metadata": {"resourceVersion": "7"}, "items": [{"metadata": {"name": "b"}}]}),
+        (200, line("ADDED", "8", "c") + line("BOOKMARK", "9")),
+        (200, json.dumps({"type": "ERROR", "object": {"code": 410}}) + "\n"),
+    ]
+    seen = [(what, obj["metadata"]["name"]) async for what, obj in gateway.follow(CLAIMS)]
+    assert seen == [("LISTED", "a"), ("LISTED", "b"), ("ADDED", "c")]
+    # Each watch goes on where the former one ended, and what the server has forgotten ends it.
+    since = [path.split("resourceVersion=")[1].split("&")[0] for _, path, _, _ in server.asked[2:]]
+    assert since == ["7", "9"]
+
+
+async def test_a_watch_that_is_refused_says_so(gateway: Gateway, server: Server) -> None:
+    server.answers = [(200, {"metadata": {"resourceVersion": "7"}}), (403, {"message": "forbidden"})]
+    with pytest.raises(GatewayError, match=r"WATCH .*forbidden"):
+        _ = [each async for each in gateway.follow(CLAIMS)]
+
+
+async def test_objects_are_chosen_by_what_their_fields_are_and_are_not(
+    gateway: Gateway, server: Server
+) -> None:
+    server.answers = [(200, {"items": []})]
+    ended = [("status.phase", "Available"), ("status.phase", "Error")]
+    await gateway.list_objects(BACKUPS, "shop", fields={"spec.resource.name": "db"}, but=ended)
+    (_, asked, _, _) = server.asked[0]
+    selector = parse_qs(urlsplit(asked).query)["fieldSelector"]
+    assert selector == ["spec.resource.name=db,status.phase!=Available,status.phase!=Error"]

@@ -115,6 +115,19 @@ def test_who_goes_on_is_known_by_the_object() -> None:
     assert book.said(BEGUN) is None
 
 
+def test_a_namespace_is_at_work_while_something_in_it_goes_on() -> None:
+    book = TaskBook()
+    assert not book.at_work("shop")
+    book.put(BEGUN, 0.0)
+    assert book.at_work("shop")
+    assert not book.at_work("other")
+    written(book, 0.0)
+    assert book.at_work("shop")
+    book.put(ENDED, 1.0)
+    written(book, 1.0)
+    assert not book.at_work("shop")
+
+
 def kept(name: str, days: float | None, namespace: str = "shop") -> Kept:
     return Kept(namespace, name, name, None if days is None else NOW - timedelta(days=days))
 
