@@ -58,6 +58,10 @@ bench: $(VENV)/.bench ## beside restic, kopia and the machine's limits; ARGS="--
 bench-cluster: $(VENV)/.bench ## in a real Kubernetes, beside Velero: each about half an hour; ARGS as for bench
 	$(BIN)/python -m tests.bench.cluster $(ARGS)
 
+.PHONY: bench-scale
+bench-scale: setup ## the operator beside 10,000 Backups in a real API server (20 minutes; builds it at first); ARGS="--small" for 1,000
+	$(BIN)/python -m tests.bench --rows scale $(ARGS)
+
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, import contracts, generated files
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ from tests.bench import (
 )
 from tests.bench.cluster import rows as cluster
 from tests.bench.rows import Row
+from tests.bench.scale import row as scale
 
 ROWS: tuple[Row, ...] = (
     *machine.ROWS,
@@ -30,6 +31,7 @@ ROWS: tuple[Row, ...] = (
     *memory.ROWS,
     *puts.ROWS,
     *years.ROWS,
+    *scale.ROWS,
 )
 # Those of `make bench-cluster`, which `make bench` leaves as they are.
 IN_THE_CLUSTER = cluster.ROWS
