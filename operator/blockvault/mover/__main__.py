@@ -103,6 +103,7 @@ def _do(request: Request, note: Any) -> Any:
                 no_list=no_list,
                 meta=request.meta,
                 report=note,
+                turn=request.attempt,
             )
         )
     if request.operation == UPKEEP:
