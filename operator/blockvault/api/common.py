@@ -242,6 +242,8 @@ class RunStatus(BaseStatus):
     """When work began."""
     completed_at: str | None = None
     """When it ended."""
+    attempt: int | None = None
+    """Which of its movers is at work, where the nodes of those before it were lost."""
     mover: MoverStatus | None = None
     """What is known of its mover."""
     operation: OperationStatus | None = None

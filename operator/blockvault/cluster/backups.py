@@ -11,6 +11,7 @@ from blockvault.core.admission import Rival
 from blockvault.core.automatic import expiry_status, origin_of, origin_status
 from blockvault.core.catalogue import imported
 from blockvault.core.decision import Decision, Missing, Refusal
+from blockvault.core.lost_nodes import lost_names, nodes_named
 from blockvault.core.mover import final_report
 from blockvault.core.naming import DEVICE_PATH, owned_name, volume_name
 from blockvault.core.objects import Object
@@ -19,7 +20,7 @@ from blockvault.core.source import Source, describe_source, read_source
 from blockvault.engine import EngineError
 from blockvault.stores import StoreError
 
-from . import operations, snapshots
+from . import given_up, operations, snapshots
 from .catalogue import show_stored
 from .changed import changed_blocks, token_audience
 from .context import Context, runs_key, utc_now
@@ -81,7 +82,8 @@ async def reconcile_backup(context: Context, namespace: str, name: str) -> float
 def owner_of(backup: Backup) -> Owner:
     """The Backup as owner of what is made for it."""
     meta = backup.metadata
-    return Owner("Backup", str(meta.namespace), meta.name, meta.uid, backup.spec.claim)
+    attempt = (backup.status.attempt if backup.status else None) or 1
+    return Owner("Backup", str(meta.namespace), meta.name, meta.uid, backup.spec.claim, attempt)
 
 
 async def observe(
@@ -94,6 +96,7 @@ async def observe(
     volume_of_claim = ((claim or {}).get("spec") or {}).get("volumeName")
     class_of_claim = ((claim or {}).get("spec") or {}).get("storageClassName")
     vault = await gateway.get(VAULTS, backup.spec.vault_ref.name, owner.namespace)
+    pods, former_pods = await given_up.split_pods(context, owner)
     view = BackupView(
         now=utc_now(),
         backup=backup,
@@ -108,11 +111,14 @@ async def observe(
         content=found.content,
         own_snapshot=found.own_snapshot,
         own_content=found.own_content,
-        clone=await gateway.get(CLAIMS, owned_name(uid), context.settings.namespace),
-        has_secret=await operations.has_secret(context, uid),
-        job=await operations.own_job(context, uid),
-        pods=await operations.own_pods(context, uid),
+        clone=await gateway.get(CLAIMS, owner.mover_name, context.settings.namespace),
+        has_secret=await operations.has_secret(context, uid, owner.attempt),
+        job=await operations.own_job(context, uid, owner.attempt),
+        pods=pods,
         former_snapshots=[s["metadata"]["name"] for s in await snapshots.of_claim(context, owner)],
+        attempt=owner.attempt,
+        given_up=await given_up.look_for(context, owner, former_pods),
+        nodes=await given_up.nodes_of(context, nodes_named([*pods, *former_pods])),
     )
     return view, found
 
@@ -269,14 +275,17 @@ async def perform(
             await _create_secret(context, owner, view)
         case Action.CREATE_JOB:
             await _create_job(context, owner, view)
+        case Action.DELETE_GIVEN_UP:
+            await given_up.delete(context, view.given_up)
         case Action.DELETE_JOB:
-            await operations.delete_job(context, owner.uid)
+            await operations.delete_job(context, owner.uid, owner.attempt)
         case Action.DELETE_PODS:
             await operations.delete_pods(context, view.pods)
         case Action.DELETE_CLONE:
-            await _delete_clone(context, owner, view)
+            assert view.clone is not None
+            await given_up.delete_with_storage(context, view.clone)
         case Action.DELETE_SECRET:
-            await operations.delete_secret(context, owner.uid)
+            await operations.delete_secret(context, owner.uid, owner.attempt)
         case Action.FORGET_STORED:
             await _forget_stored(context, owner, view)
         case Action.DELETE_SNAPSHOT:
@@ -285,30 +294,23 @@ async def perform(
             await snapshots.delete_named(context, view.former_snapshots)
 
 
-async def _delete_clone(context: Context, owner: Owner, view: BackupView) -> None:
-    """Delete the clone with its storage, also where its class would retain it."""
-    name = str(((view.clone or {}).get("spec") or {}).get("volumeName") or "")
-    volume = await context.gateway.get(VOLUMES, name) if name else None
-    if volume is not None and volume["spec"].get("persistentVolumeReclaimPolicy") != "Delete":
-        await operations.set_reclaim_policy(context, volume, "Delete")
-    await operations.delete_raw_claim(context, owner.uid)
-
-
 async def _forget_stored(context: Context, owner: Owner, view: BackupView) -> None:
-    """Take out of the store what a mover may have committed before it was stopped, then its Secret.
+    """Let no mover commit any more that may live on, wherever that is, then delete the Secret of the last one.
 
-    A store that cannot be reached now does not hold the cancelling up: the Backup's deletion does it again.
+    Of a Backup that was cancelled, what one has committed before goes as well. A store that cannot be reached now does
+    not hold the cancelling up: the Backup's deletion does it again.
     """
     place = await vault_place(context, view.vault) if view.vault is not None else None
     if isinstance(place, Place):
         volume = volume_name(owner.namespace, owner.claim)
         try:
+            await context.stores.end_operation(place.access, volume, owner.uid)
             found = await context.stores.find_operation(place.access, volume, owner.uid)
-            if found is not None:
+            if found is not None and view.backup.spec.cancel:
                 await context.stores.delete_backup(place.access, volume, str(found["backupId"]))
         except (StoreError, EngineError) as error:
             log.warning("Backup %s/%s: %s", owner.namespace, owner.name, error)
-    await operations.delete_secret(context, owner.uid)
+    await operations.delete_secret(context, owner.uid, owner.attempt)
 
 
 def _source(view: BackupView) -> Source:
@@ -375,6 +377,7 @@ async def _create_job(context: Context, owner: Owner, view: BackupView) -> None:
         context.settings,
         template,
         node_affinity=_source(view).node_affinity,
+        avoid=lost_names(view.nodes, view.now),
         token_audience=None if view.backup.spec.full else await token_audience(context, view),
     )
     await context.gateway.ensure(JOBS, job)

@@ -1,0 +1,76 @@
+"""What movers on lost nodes have left (core.lost_nodes): looked for, and deleted as far as that goes from here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from blockvault.core.lost_nodes import NOTHING_GIVEN_UP, GivenUp, Nodes
+from blockvault.core.naming import OPERATION_LABEL, job_name, mover_name
+from blockvault.core.objects import Object, deleting
+
+from . import operations
+from .context import Context
+from .resources import CLAIMS, JOBS, NODES, SECRETS, VOLUMES
+from .templates import Owner
+
+
+async def nodes_of(context: Context, names: Iterable[str]) -> Nodes:
+    """The Nodes of these names."""
+    found = sorted(set(names) - {""})
+    return dict(
+        zip(found, await asyncio.gather(*(context.gateway.get(NODES, name) for name in found)), strict=True)
+    )
+
+
+async def split_pods(context: Context, owner: Owner) -> tuple[list[Object], list[Object]]:
+    """The pods of the owner's mover that counts, and those of movers before it."""
+    pods = await operations.own_pods(context, owner.uid)
+    name = job_name(owner.uid, owner.attempt)
+    mine = [pod for pod in pods if _job_of(pod) == name]
+    return mine, [pod for pod in pods if pod not in mine]
+
+
+def _job_of(pod: Object) -> str:
+    return next((str(ref["name"]) for ref in pod["metadata"].get("ownerReferences") or []), "")
+
+
+async def look_for(context: Context, owner: Owner, pods: list[Object]) -> GivenUp:
+    """What is left of movers before the owner's present one; `pods`: those of them that are there."""
+    if owner.attempt == 1 and not pods:
+        return NOTHING_GIVEN_UP
+    gateway, namespace, labels = context.gateway, context.settings.namespace, {OPERATION_LABEL: owner.uid}
+    jobs, claims = (
+        await gateway.list_objects(JOBS, namespace, labels=labels),
+        await gateway.list_objects(CLAIMS, namespace, labels=labels),
+    )
+    names = [mover_name(owner.uid, attempt) for attempt in range(1, owner.attempt)]
+    secrets = [name for name in names if await gateway.get(SECRETS, name, namespace) is not None]
+    return GivenUp(
+        [job for job in jobs if job["metadata"]["name"] != job_name(owner.uid, owner.attempt)],
+        pods,
+        [claim for claim in claims if claim["metadata"]["name"] != owner.mover_name],
+        secrets,
+    )
+
+
+async def delete(context: Context, found: GivenUp) -> None:
+    """Ask for the deletion of all of it, with the storage of its claims. Jobs first: they make no more pods then."""
+    gateway, namespace = context.gateway, context.settings.namespace
+    for job in found.jobs:
+        await gateway.delete(JOBS, job["metadata"]["name"], namespace)
+    await operations.delete_pods(context, found.pods)
+    for claim in found.claims:
+        if not deleting(claim):
+            await delete_with_storage(context, claim)
+    for name in found.secrets:
+        await gateway.delete(SECRETS, name, namespace)
+
+
+async def delete_with_storage(context: Context, claim: Object) -> None:
+    """Delete a mover's raw claim with its storage, also where its class would retain that."""
+    meta, name = claim["metadata"], str(claim["spec"].get("volumeName") or "")
+    volume = await context.gateway.get(VOLUMES, name) if name else None
+    if volume is not None and volume["spec"].get("persistentVolumeReclaimPolicy") != "Delete":
+        await operations.set_reclaim_policy(context, volume, "Delete")
+    await context.gateway.delete(CLAIMS, meta["name"], meta["namespace"])
