@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Iterable
 
 from blockvault.core.lost_nodes import NOTHING_GIVEN_UP, GivenUp, Nodes
-from blockvault.core.naming import OPERATION_LABEL, job_name, mover_name
+from blockvault.core.naming import OPERATION_LABEL, job_name
 from blockvault.core.objects import Object, deleting
 
 from . import operations
 from .context import Context
-from .resources import CLAIMS, JOBS, NODES, SECRETS, VOLUMES
+from .resources import CLAIMS, JOBS, NODES, VOLUMES
 from .templates import Owner
 
 
@@ -44,13 +44,11 @@ async def look_for(context: Context, owner: Owner, pods: list[Object]) -> GivenU
         await gateway.list_objects(JOBS, namespace, labels=labels),
         await gateway.list_objects(CLAIMS, namespace, labels=labels),
     )
-    names = [mover_name(owner.uid, attempt) for attempt in range(1, owner.attempt)]
-    secrets = [name for name in names if await gateway.get(SECRETS, name, namespace) is not None]
     return GivenUp(
         [job for job in jobs if job["metadata"]["name"] != job_name(owner.uid, owner.attempt)],
         pods,
         [claim for claim in claims if claim["metadata"]["name"] != owner.mover_name],
-        secrets,
+        any([await operations.has_secret(context, owner.uid, n) for n in range(1, owner.attempt)]),
     )
 
 
@@ -63,8 +61,6 @@ async def delete(context: Context, found: GivenUp) -> None:
     for claim in found.claims:
         if not deleting(claim):
             await delete_with_storage(context, claim)
-    for name in found.secrets:
-        await gateway.delete(SECRETS, name, namespace)
 
 
 async def delete_with_storage(context: Context, claim: Object) -> None:

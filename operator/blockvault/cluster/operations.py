@@ -64,8 +64,9 @@ async def delete_pods(context: Context, pods: list[Object]) -> None:
 
 
 async def delete_secret(context: Context, uid: str, attempt: int = 1) -> None:
-    """Delete the mover's Secret."""
-    await context.gateway.delete(SECRETS, mover_name(uid, attempt), context.settings.namespace)
+    """Delete the Secrets of an operation's movers, of which `attempt` is the last."""
+    for number in range(1, attempt + 1):
+        await context.gateway.delete(SECRETS, mover_name(uid, number), context.settings.namespace)
 
 
 async def delete_raw_claim(context: Context, uid: str, attempt: int) -> None:

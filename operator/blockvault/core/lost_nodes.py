@@ -27,17 +27,20 @@ Nodes = dict[str, Object | None]
 
 @dataclass(frozen=True)
 class GivenUp:
-    """What is left of an operation's movers that were given up: their Jobs, pods, raw claims and Secrets (names)."""
+    """What is left of an operation's movers that were given up: their Jobs, pods, raw claims and Secrets.
+
+    The Secrets stay until the operation is cleaned up: as long as there is one, a mover may have committed, or may yet.
+    """
 
     jobs: list[Object] = field(default_factory=list)
     pods: list[Object] = field(default_factory=list)
     claims: list[Object] = field(default_factory=list)
-    secrets: list[str] = field(default_factory=list)
+    has_secrets: bool = False
 
     @property
     def to_delete(self) -> bool:
-        """Whether deletion of anything of it was not asked for yet."""
-        return bool(self.secrets) or not all(map(deleting, (*self.jobs, *self.pods, *self.claims)))
+        """Whether deletion of a Job, a pod or a claim was not asked for yet."""
+        return not all(map(deleting, (*self.jobs, *self.pods, *self.claims)))
 
 
 NOTHING_GIVEN_UP = GivenUp()

@@ -294,7 +294,7 @@ def next_cleaning(view: BackupView, *, keep_snapshot: bool, keep_job: bool) -> A
         return Action.DELETE_PODS
     if view.clone is not None and not (held and deleting(view.clone)):
         return Action.DELETE_CLONE
-    if view.has_secret:
+    if view.has_secret or view.given_up.has_secrets:
         # Its Secret says that a mover was there, which may have committed before it was stopped, or may do so yet.
         succeeded = view.outcome is not None and view.outcome.succeeded
         alive = view.backup.spec.cancel or held or view.attempt > 1

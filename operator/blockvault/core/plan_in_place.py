@@ -193,7 +193,7 @@ def _finish(view: RestoreView) -> Decision:
     start = start_step(view) if original is not None and original.start_after else None
     if start is not None:
         return start
-    if view.has_secret:
+    if view.has_secrets:
         return doing("CleaningUp", text, Action.DELETE_SECRET)
     return _restored(view, None)
 

@@ -281,6 +281,6 @@ def _hand_over(view: RestoreView) -> Decision:
         return doing("Binding", f"Waiting for {view.target_name} to be bound to the restored volume.")
     if policy_pending(view, view.new_volume):
         return doing("HandingOver", HANDING_OVER, Action.HAND_OVER_POLICY)
-    if view.has_secret:
+    if view.has_secrets:
         return doing("CleaningUp", HANDING_OVER, Action.DELETE_SECRET)
     return Decision("Completed", "Completed", f"{view.target_name} holds the backup.", requeue=None)

@@ -137,6 +137,11 @@ class RestoreView:
         return self.raw_claim is not None or self.job is not None or self.attempt > 1
 
     @property
+    def has_secrets(self) -> bool:
+        """Whether a Secret of any of its movers is there."""
+        return self.has_secret or self.given_up.has_secrets
+
+    @property
     def uid(self) -> str:
         """The Restore's uid, by which everything it makes is named."""
         return self.restore.metadata.uid

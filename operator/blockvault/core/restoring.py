@@ -262,7 +262,7 @@ def next_cleaning(view: RestoreView) -> Action | None:
             return Action.DELETE_RAW_VOLUME
         if policy_pending(view, view.new_volume):
             return Action.HAND_OVER_POLICY
-        return Action.DELETE_SECRET if view.has_secret else None
+        return Action.DELETE_SECRET if view.has_secrets else None
     if view.target_is_ours:
         return Action.DELETE_TARGET
     if view.new_volume is not None:
@@ -271,6 +271,6 @@ def next_cleaning(view: RestoreView) -> Action | None:
         return Action.DISCARD_RAW_VOLUME
     if view.raw_claim is not None and not (held and deleting(view.raw_claim)):
         return Action.DELETE_RAW_CLAIM
-    if view.has_secret:
+    if view.has_secrets:
         return Action.DELETE_SECRET
     return None

@@ -74,7 +74,7 @@ class LostWorld:
             [job for name, job in self.jobs.items() if name != self.job],
             others,
             [c for name, c in self.claims.items() if name != claim],
-            [name for name in former if name in self.secrets],
+            any(name in self.secrets for name in former),
         )
         nodes = {
             name: node(name, "Unknown", self.dead[name]) if name in self.dead else node(name) for name in "ab"
@@ -154,7 +154,6 @@ class LostWorld:
                     self._delete_pod(pod["metadata"]["name"])
                 for claim in view.given_up.claims:
                     self._delete_claim(claim["metadata"]["name"])
-                self.secrets -= set(view.given_up.secrets)
             case "DeleteJob":
                 self._delete_job(job_name(self.uid, view.attempt))
             case "DeletePods":
@@ -163,7 +162,7 @@ class LostWorld:
             case "DeleteClone" | "DeleteRawClaim":
                 self._delete_claim(name)
             case "DeleteSecret" | "ForgetStored":
-                self.secrets.discard(name)
+                self.secrets.clear()
 
     def _delete_job(self, name: str) -> None:
         self.jobs.pop(name, None)

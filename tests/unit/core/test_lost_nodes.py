@@ -12,7 +12,7 @@ import pytest
 
 from blockvault.api import Backup, Restore
 from blockvault.core.decision import Decision
-from blockvault.core.lost_nodes import OUT_OF_SERVICE, lost_pod
+from blockvault.core.lost_nodes import OUT_OF_SERVICE, GivenUp, lost_pod
 from blockvault.core.naming import job_name, mover_name
 from blockvault.core.plan_backup import Action, decide_backup
 from blockvault.core.plan_in_place import cleaning_step
@@ -232,6 +232,12 @@ def test_a_failure_after_a_lost_node_fences_the_mover_there() -> None:
     assert decide_backup(view).action is Action.FORGET_STORED
     view = ended_view("Failed", **{**MOVED, "clone": None})
     assert decide_backup(view).action is Action.DELETE_SECRET
+
+
+def test_f3_cancelled_before_the_next_mover_has_its_secret_the_lost_one_commits_nothing() -> None:
+    there = {**MOVED, "clone": None, "has_secret": False}
+    view = ended_view("Failed", cancel=True, **there, attempt=2, given_up=GivenUp(has_secrets=True))
+    assert decide_backup(view).action is Action.FORGET_STORED
 
 
 def test_what_succeeded_on_another_node_is_available_while_the_dead_one_holds_the_first_clone() -> None:
