@@ -148,6 +148,7 @@ def decided_status(
         }
     if decision.attempt is not None:
         status["attempt"] = decision.attempt
+        context.figures.observe_lost_mover()
     if decision.phase != "Pending" and not former.get("startedAt"):
         status["startedAt"] = timestamp(now)
     if decision.finished:
