@@ -54,6 +54,10 @@ $(VENV)/.bench: $(STAMP) requirements-bench.lock
 bench: $(VENV)/.bench ## beside restic, kopia and the machine's limits; ARGS="--small" to try, "--record docs/performance.md" to keep
 	$(BIN)/python -m tests.bench $(ARGS)
 
+.PHONY: bench-cluster
+bench-cluster: $(VENV)/.bench ## in a real Kubernetes, beside Velero: each about half an hour; ARGS as for bench
+	$(BIN)/python -m tests.bench.cluster $(ARGS)
+
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, import contracts, generated files
 	$(BIN)/ruff check .

@@ -13,16 +13,18 @@ import traceback
 from pathlib import Path
 
 from tests.bench import plots, record, render
-from tests.bench.registry import ROWS
+from tests.bench.registry import IN_THE_CLUSTER, ROWS
 from tests.bench.rows import Bench, Row, say
 
 
-def options() -> argparse.Namespace:
-    """The command line."""
-    names = ", ".join(row.name for row in ROWS)
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+def options(rows: tuple[Row, ...], rounds: int) -> argparse.Namespace:
+    """The command line. `rows`: those to choose from; `rounds`: how many there are by default."""
+    names = ", ".join(row.name for row in rows)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", help=f"names with commas between them; all by default: {names}")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each measurement is made (3)")
+    parser.add_argument(
+        "--rounds", type=int, default=rounds, help=f"how often each measurement is made ({rounds})"
+    )
     parser.add_argument("--small", action="store_true", help="small sizes, which show that the rows work")
     parser.add_argument(
         "--directory", type=Path, help="where to work; the system's temporary directory by default"
@@ -37,23 +39,23 @@ def options() -> argparse.Namespace:
     chosen = parser.parse_args()
     if chosen.rounds < 1:
         parser.error("--rounds must be at least 1")
-    chosen.rows = ROWS if chosen.rows is None else pick(chosen.rows.split(","))
+    chosen.rows = rows if chosen.rows is None else pick(chosen.rows.split(","), rows)
     if isinstance(chosen.rows, str):
         parser.error(f"no row is named {chosen.rows}; there are {names}")
     return chosen
 
 
-def pick(wanted: list[str]) -> tuple[Row, ...] | str:
+def pick(wanted: list[str], rows: tuple[Row, ...]) -> tuple[Row, ...] | str:
     """The rows of these names, in their order; or a name that is none."""
-    known = {row.name: row for row in ROWS}
+    known = {row.name: row for row in rows}
     unknown = [name for name in wanted if name not in known]
     return unknown[0] if unknown else tuple(known[name] for name in wanted)
 
 
-def main() -> int:
+def main(rows: tuple[Row, ...] | None = None, rounds: int = 3) -> int:
     """Run the rows one after another; one that fails does not keep the others from running."""
-    chosen = options()
-    order = [row.name for row in ROWS]
+    chosen = options(rows or ROWS, rounds)
+    order = [row.name for row in (*ROWS, *IN_THE_CLUSTER)]
     files = [chosen.json] if chosen.json else []
     if chosen.record:
         files.append(chosen.record.with_suffix("") / "results.json")

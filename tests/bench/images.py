@@ -42,7 +42,12 @@ def ordinary(bench: Bench) -> Image:
     folder = bench.scratch / "image"
     folder.mkdir()
     path = folder / "volume.img"
-    say(f"making an ext4 image of {size // GIB} GiB with {wanted / GIB:g} GiB of files")
+    return Image(path, file_system(bench, path, size, wanted))
+
+
+def file_system(bench: Bench, path: Path, size: int, wanted: int) -> tuple[str, ...]:
+    """Make a sparse ext4 file system of so many bytes, with so many bytes of ordinary files; gives what to say of it."""
+    say(f"making an ext4 image of {size / GIB:g} GiB with {wanted / GIB:.2g} GiB of files")
     with bench.folder() as tree:
         found = _link_files(tree, wanted)
         made = _generate(tree / "generated", wanted - found)
@@ -53,14 +58,14 @@ def ordinary(bench: Bench) -> Image:
     if done.returncode != 0:
         raise WorkFailed(f"{' '.join(command)}: exit {done.returncode}: {done.stderr}")
     notes = [
-        f"Volume: ext4 of {size // GIB} GiB, sparse, with {found / GIB:.2f} GiB of different files of {SOURCE}, "
+        f"Volume: ext4 of {size / GIB:g} GiB, sparse, with {found / GIB:.2f} GiB of different files of {SOURCE}, "
         "chosen by the hash of their names."
     ]
     if made:
         notes.append(
             f"{made / GIB:.2f} GiB of it are generated, half text and half random, for want of more files."
         )
-    return Image(path, tuple(notes))
+    return tuple(notes)
 
 
 def _candidates() -> list[Path]:

@@ -15,6 +15,7 @@ from tests.bench import (
     unchanged,
     years,
 )
+from tests.bench.cluster import rows as cluster
 from tests.bench.rows import Row
 
 ROWS: tuple[Row, ...] = (
@@ -30,3 +31,5 @@ ROWS: tuple[Row, ...] = (
     *puts.ROWS,
     *years.ROWS,
 )
+# Those of `make bench-cluster`, which `make bench` leaves as they are.
+IN_THE_CLUSTER = cluster.ROWS

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.kube import Kube, Object
-from tests.cluster.lab import Cluster, LabError, images, setup, versions
+from tests.cluster.lab import Cluster, LabError, images, network, setup, versions
 
 OPERATOR_NAMESPACE = "blockvault-system"
 RELEASE = "blockvault"
@@ -192,5 +192,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         if isinstance(operator, Operator):
             report.sections.append(("operator", operator.report()))
         if isinstance(fixtures.get("cluster"), Cluster):
+            where = fixtures["cluster"].nodes[1].where
+            report.sections.append(("network", network.describe(where, "blockvault operator")))
             report.sections.append(("logs of the cluster's programs", str(fixtures["cluster"].logs)))
     return report

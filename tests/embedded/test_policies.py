@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -124,3 +125,48 @@ def _seen(cluster: EmbeddedCluster, claim: str) -> list[dict[str, Any]]:
                 seen.append(state)
                 break
     return seen
+
+
+def test_a10_a_policy_that_is_replaced_or_removed_lets_the_running_backup_finish(
+    env: EmbeddedEnvironment,
+) -> None:
+    """One policy at most; the backup that it began ends well, and nothing runs by it any more."""
+    cluster = env.cluster
+    calendar = Calendar(cluster)
+    cluster.start_operator(BLOCKVAULT_TESTING_CLOCK=str(calendar.path))
+    other = policy(schedule={"hours": [3], "weekDays": ["Sunday"]})
+    other["metadata"]["name"] = "weekly"
+    *storage, body = vault(cluster, "db")
+    env.apply(*storage, body, policy(), other)
+    cluster.until(lambda: applied(env) == "nightly", "the policy is applied", 30)
+    cluster.faults.hold_movers = True
+    calendar.go(1)
+    cluster.until(lambda: cluster.list("pods", "blockvault-system"), "a mover runs", 60)
+    body["spec"]["policyRef"] = {"name": "weekly"}
+    env.apply(body)
+    cluster.until(lambda: applied(env) == "weekly", "the other one takes its place", 30)
+    env.delete("backuppolicy", "nightly")
+    body["spec"]["policyRef"] = None
+    env.apply(body)
+    cluster.until(lambda: applied(env) is None, "there is none", 30)
+    assert not ((env.get("vault", "v") or {})["status"]).get("nextRun")
+    cluster.faults.hold_movers = False
+    cluster.until(lambda: len(backups(env, "db")) == 1, "what had begun ends well", 60)
+    (made,) = backups(env, "db")
+    assert (made["status"]["policy"], made["spec"]["vaultRef"]["name"]) == ("nightly", "v")
+    calendar.go(3)
+    env.write("db", [Write(0, 4096, seed=9)])
+    cluster.until(lambda: status_checked_after(env), "the Vault was looked at since", 90)
+    assert len([b for b in env.list("backup") if b["spec"]["resource"]["name"] == "db"]) == 1
+
+
+def applied(env: EmbeddedEnvironment) -> str | None:
+    """The policy that the Vault says to follow."""
+    status = (env.get("vault", "v") or {}).get("status") or {}
+    return (status.get("policy") or {}).get("name")
+
+
+def status_checked_after(env: EmbeddedEnvironment) -> bool:
+    """Whether the Vault was checked by a calendar that is three days ahead."""
+    status = (env.get("vault", "v") or {}).get("status") or {}
+    return datetime.fromisoformat(status["lastCheckedAt"]) > datetime.now(UTC) + timedelta(days=2)

@@ -7,6 +7,7 @@ import random
 import tempfile
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import zstandard
@@ -86,6 +87,7 @@ def back_up_change_restore(
     for restore, claim, source in (("restore", "copy", "Snapshot"), ("far", "far", "Store")):
         status = (env.get("restore", f"{name}-{restore}") or {})["status"]
         assert status["source"] == source, status
+        assert {t["name"] for t in status["timings"]} >= {"Moving", "HandingOver"}, status
         found = env.digest(f"{name}-{claim}", size)
         assert found == expected, f"the restored claim differs: {found} is not {expected}"
     assert env.digest(f"{name}-data", size) == expected, "the source was changed"
@@ -149,7 +151,23 @@ def _back_up(env: Environment, name: str, vault: str, timeout: float) -> dict[st
     env.apply(manifests.backup(name, vault, f"{vault}-data"))
     status = env.wait_for("backup", name, phase_is("Available"), timeout=timeout)["status"]
     assert len(status["volumes"]) == 1, status
+    check_timings(status)
     return dict(status)
+
+
+def check_timings(status: Object) -> None:
+    """Each step that there must be has its time, and together they are the whole of it."""
+    timings = {timing["name"]: timing for timing in status["timings"]}
+    assert {"Snapshotting", "Binding", "Moving", "CleaningUp"} <= timings.keys(), timings
+    assert len(timings) == len(status["timings"]), timings
+    first, last = status["timings"][0], status["timings"][-1]
+    began, ended = (datetime.fromisoformat(t["startTime"]) for t in (first, last))
+    whole = (ended - began).total_seconds() + last["seconds"]
+    assert abs(sum(t["seconds"] for t in timings.values()) - whole) < 0.1, timings
+    mover = {timing["name"]: timing["seconds"] for timing in status["mover"]["timings"]}
+    assert mover.keys() >= {"Loading", "Opening", "Reading", "Committing"}, mover
+    # A node's clock may be another one: only what a clock of its own measures is compared.
+    assert sum(mover.values()) < whole, (mover, whole)
 
 
 def _one_percent(size: int) -> list[Write]:

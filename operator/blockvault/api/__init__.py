@@ -33,7 +33,7 @@ from .vault import (
     VaultSpec,
     VaultStatus,
 )
-from .vault_class import MassDeletion, MoverTemplate, VaultClass, VaultDefaults
+from .vault_class import MassDeletion, MoverTemplate, ObjectLock, VaultClass, VaultDefaults
 
 __all__ = [
     "CHANGED_BLOCK_REASONS",
@@ -55,6 +55,7 @@ __all__ = [
     "MoverTemplate",
     "NewClaim",
     "NotServed",
+    "ObjectLock",
     "ObjectMeta",
     "Removal",
     "ResourceStatus",

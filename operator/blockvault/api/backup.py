@@ -117,6 +117,8 @@ class StoredVolume(Model):
     """Bytes that differ from the backup before."""
     bytes_stored: int | None = None
     """Bytes added to the store."""
+    locked_until: str | None = None
+    """Until then nobody can delete it, at the least."""
     file_system: str | None = None
     """The file system found on it."""
     volume_mode: Literal["Block", "Filesystem"] | None = None

@@ -69,6 +69,9 @@ Quantity = Annotated[
     str, Field(max_length=24, pattern=r"^[0-9]+(\.[0-9]{1,6})?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")
 ]
 
+# Bytes a second: with a unit, as a bare number is nearly always a mistake, and never none.
+Rate = Annotated[str, Field(max_length=24, pattern=r"^[1-9][0-9]{0,8}(k|M|G|T|Ki|Mi|Gi|Ti)$")]
+
 
 class ObjectMeta(Model):
     """The part of Kubernetes' metadata that decisions look at."""
@@ -165,10 +168,10 @@ class Encryption(Model):
 class Limits(Model):
     """Bounds on what a vault's movers may use."""
 
-    bandwidth: Quantity | None = None
-    """Bytes a second to and from the store."""
+    bandwidth: Rate | None = None
+    """Bytes a second to and from the store, of all its backups and its upkeep together; a restore has as much again."""
     concurrent_backups: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Backups at once."""
+    """Backups at once. Where the bandwidth is bounded: one, unless this says more; each has its share then."""
     resources: Annotated[int, Field(ge=1, le=256)] | None = None
     """Resources that one vault may hold."""
 
@@ -194,6 +197,21 @@ class Progress(Model):
     """When it will be done if it goes on like this."""
 
 
+class Timing(Model):
+    """One step, and how long it took."""
+
+    name: str
+    """What was done or waited for."""
+    start_time: str
+    """When it began; the last time, where it was taken several times."""
+    seconds: float | None = None
+    """How long it took, all times together. Of the step that is going on, its earlier times only."""
+
+
+# More than there are steps of any kind.
+Timings = Annotated[list[Timing], Field(max_length=16)]
+
+
 class MoverStatus(Model):
     """What is known of a mover that has ended."""
 
@@ -205,6 +223,8 @@ class MoverStatus(Model):
     """The last 4 KiB of its log."""
     error_class: str | None = None
     """Class of its error, as in docs/exit-codes.md."""
+    timings: Timings | None = None
+    """Its own steps, in its own words: Loading, Opening the store, and what it did then. By the clock of its node."""
 
 
 class OperationStatus(Model):
@@ -244,6 +264,8 @@ class RunStatus(BaseStatus):
     """When it ended."""
     attempt: int | None = None
     """Which of its movers is at work, where the nodes of those before it were lost."""
+    timings: Timings | None = None
+    """How long each step took: waiting, what the storage made, the mover's start and work, cleaning up."""
     mover: MoverStatus | None = None
     """What is known of its mover."""
     operation: OperationStatus | None = None

@@ -48,9 +48,6 @@ def _vault_class(obj: VaultClass) -> list[NotServed]:
         [
             (spec.storage.persistent_volume_claim is not None, "spec.storage.persistentVolumeClaim",
              "vaults on a shared claim are not served yet."),
-            (spec.object_lock is not None, "spec.objectLock", "object lock is not served yet."),
-            (bool(spec.limits and spec.limits.bandwidth), "spec.limits.bandwidth",
-             "limits of the bandwidth are not served yet."),
         ]
     )  # fmt: skip
 
@@ -60,8 +57,6 @@ def _vault(obj: Vault) -> list[NotServed]:
     return _found(
         [
             (spec.type != "Disk", "spec.type", f"type {spec.type} is not served yet, only Disk is."),
-            (bool(spec.limits and spec.limits.bandwidth), "spec.limits.bandwidth",
-             "limits of the bandwidth are not served yet."),
         ]
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ from .common import (
     parse_quantity,
 )
 from .policy import Retention
-from .vault_class import DeletionPolicy, Labels
+from .vault_class import DeletionPolicy, Labels, ObjectLock
 
 GIB = 2**30
 MIN_CAPACITY, MAX_CAPACITY = 10 * GIB, 10_485_760 * GIB
@@ -320,6 +320,8 @@ class VaultStatus(BaseStatus):
     """The value of the annotation blockvault.dev/undelete that was obeyed last."""
     encrypted: bool | None = None
     """Whether all that is stored is encrypted."""
+    object_lock: ObjectLock | None = None
+    """For how long nobody can delete a backup; absent where nothing is locked."""
     upkeep: UpkeepStatus | None = None
     """How the store was last tidied up."""
     resources: Annotated[list[ResourceStatus], Field(max_length=1024)] | None = None

@@ -35,12 +35,12 @@ class ClassStorage(Model):
 
 
 class ObjectLock(Model):
-    """Immutable backups by the store's object lock."""
+    """Immutable backups by the store's object lock (F8)."""
 
     mode: Literal["Governance", "Compliance"]
-    """Whether anybody may lift the lock."""
+    """Governance: who has the store's right to do so can lift a lock. Compliance: nobody can."""
     days: Annotated[int, Field(ge=1, le=36500)]
-    """Days that an object is locked beyond its backup's retention."""
+    """For so many days nobody can delete a backup, nor anything that it needs."""
 
 
 class MassDeletion(Model):
@@ -94,7 +94,7 @@ class VaultClassSpec(Model):
     adoption: Literal["Never", "SameNamespace", "Any"] = "Never"
     """Which vaults may take over the place of a former one."""
     object_lock: ObjectLock | None = None
-    """Immutable backups."""
+    """Immutable backups, in vaults made from now on: a store's lock is part of it and does not change."""
     trash_days: Annotated[int, Field(ge=0, le=3650)] | None = None
     """Days that a deleted backup can be brought back."""
     mass_deletion: MassDeletion | None = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from blockvault.api import Backup, Restore, Vault, format_quantity, parse_quantity
@@ -17,6 +18,7 @@ from blockvault.core.naming import DEVICE_PATH, owned_name, volume_name
 from blockvault.core.objects import Object
 from blockvault.core.plan_backup import TERMINAL, Action, BackupView, decide_backup
 from blockvault.core.source import Source, describe_source, read_source
+from blockvault.core.timings import Timing
 from blockvault.engine import EngineError
 from blockvault.stores import StoreError
 
@@ -26,7 +28,7 @@ from .changed import changed_blocks, token_audience
 from .context import Context, runs_key, utc_now
 from .gateway import GatewayError
 from .movers import mover_job, mover_request, mover_secret
-from .places import Place, mover_template, vault_place
+from .places import Place, mover_template, rate_of_backups, vault_place
 from .resources import (
     BACKUPS,
     CLAIMS,
@@ -67,7 +69,7 @@ async def reconcile_backup(context: Context, namespace: str, name: str) -> float
         status |= origin_status(backup)
     status |= await _progress(context, view, decision)
     if decision.outcome is not None:
-        status |= await _outcome(context, view, decision, owner)
+        status |= await _outcome(context, view, decision, owner, status["timings"])
     await operations.write_status(context, BACKUPS, obj, status)
     if decision.finished:
         _count(context, view, decision)
@@ -89,38 +91,56 @@ def owner_of(backup: Backup) -> Owner:
 async def observe(
     context: Context, backup: Backup, owner: Owner
 ) -> tuple[BackupView, snapshots.SnapshotObjects]:
-    """All that a decision about this Backup looks at."""
-    gateway, uid = context.gateway, owner.uid
-    found = await snapshots.observe(context, owner)
-    claim = await gateway.get(CLAIMS, owner.claim, owner.namespace)
-    volume_of_claim = ((claim or {}).get("spec") or {}).get("volumeName")
-    class_of_claim = ((claim or {}).get("spec") or {}).get("storageClassName")
-    vault = await gateway.get(VAULTS, backup.spec.vault_ref.name, owner.namespace)
-    pods, former_pods = await given_up.split_pods(context, owner)
+    """All that a decision about this Backup looks at. What only its beginning looks at is not read later."""
+    gateway, own = context.gateway, context.settings.namespace
+    found, vault, former, clone, mover = await asyncio.gather(
+        snapshots.observe(context, owner),
+        gateway.get(VAULTS, backup.spec.vault_ref.name, owner.namespace),
+        snapshots.of_claim(context, owner),
+        gateway.get(CLAIMS, owner.mover_name, own),
+        given_up.mover_of(context, owner),
+    )
     view = BackupView(
         now=utc_now(),
         backup=backup,
-        operator_namespace=context.settings.namespace,
+        operator_namespace=own,
         vault=Vault.model_validate(vault) if vault else None,
-        claim=claim,
-        volume=await gateway.get(VOLUMES, volume_of_claim) if volume_of_claim else None,
-        storage_class=await gateway.get(STORAGE_CLASSES, class_of_claim) if class_of_claim else None,
-        snapshot_classes=await gateway.list_objects(SNAPSHOT_CLASSES),
-        rivals=await rivals(context, owner.namespace, owner.claim, uid, "Backup"),
         snapshot=found.snapshot,
         content=found.content,
         own_snapshot=found.own_snapshot,
         own_content=found.own_content,
-        clone=await gateway.get(CLAIMS, owner.mover_name, context.settings.namespace),
-        has_secret=await operations.has_secret(context, uid, owner.attempt),
-        job=await operations.own_job(context, uid, owner.attempt),
-        pods=pods,
-        former_snapshots=[s["metadata"]["name"] for s in await snapshots.of_claim(context, owner)],
+        clone=clone,
+        has_secret=mover.has_secret,
+        job=mover.job,
+        pods=mover.pods,
+        former_snapshots=former,
         attempt=owner.attempt,
-        given_up=await given_up.look_for(context, owner, former_pods),
-        nodes=await given_up.nodes_of(context, nodes_named([*pods, *former_pods])),
+        given_up=mover.given_up,
+        nodes=await given_up.nodes_of(context, nodes_named([*mover.pods, *mover.given_up.pods])),
     )
+    if not view.started and view.outcome is None:
+        view = await _with_beginning(context, owner, view)
     return view, found
+
+
+async def _with_beginning(context: Context, owner: Owner, view: BackupView) -> BackupView:
+    """The view with what is read to begin: the claim, where it lies, and who else works on it."""
+    gateway = context.gateway
+    claim, classes, others = await asyncio.gather(
+        gateway.get(CLAIMS, owner.claim, owner.namespace),
+        gateway.list_objects(SNAPSHOT_CLASSES),
+        rivals(context, owner.namespace, owner.claim, owner.uid, "Backup"),
+    )
+    spec = (claim or {}).get("spec") or {}
+    volume, storage_class = spec.get("volumeName"), spec.get("storageClassName")
+    return replace(
+        view,
+        claim=claim,
+        volume=await gateway.get(VOLUMES, volume) if volume else None,
+        storage_class=await gateway.get(STORAGE_CLASSES, storage_class) if storage_class else None,
+        snapshot_classes=classes,
+        rivals=others,
+    )
 
 
 async def rivals(context: Context, namespace: str, claim: str, uid: str, kind: str) -> list[Rival]:
@@ -172,12 +192,11 @@ async def _progress(context: Context, view: BackupView, decision: Decision) -> d
     return {"progress": figures} if figures else {}
 
 
-async def _outcome(context: Context, view: BackupView, decision: Decision, owner: Owner) -> dict[str, Any]:
+async def _outcome(
+    context: Context, view: BackupView, decision: Decision, owner: Owner, timings: list[Timing]
+) -> dict[str, Any]:
     """What a run that has just ended leaves in the status, besides how it ended."""
-    status: dict[str, Any] = {}
-    mover = await operations.mover_status(context, view.job, view.pods)
-    if mover is not None:
-        status["mover"] = mover
+    status = await operations.mover_status(context, view.job, view.pods, timings)
     report = final_report(view.job, view.pods) if view.job else None
     if decision.outcome is not None and decision.outcome.succeeded and report is not None:
         result = report.result
@@ -198,6 +217,7 @@ async def _outcome(context: Context, view: BackupView, decision: Decision, owner
                     "bytesScanned": result.get("bytesScanned"),
                     "bytesChanged": result.get("bytesChanged"),
                     "bytesStored": result.get("bytesStored"),
+                    "lockedUntil": result.get("lockedUntil"),
                     "fileSystem": result.get("fileSystem"),
                     "volumeMode": source.volume_mode if source else None,
                     "storageClassName": source.storage_class if source else None,
@@ -291,7 +311,7 @@ async def perform(
         case Action.DELETE_SNAPSHOT:
             await snapshots.delete(context, owner, found)
         case Action.DELETE_FORMER_SNAPSHOTS:
-            await snapshots.delete_named(context, view.former_snapshots)
+            await snapshots.delete_kept(context, view.former_snapshots)
 
 
 async def _forget_stored(context: Context, owner: Owner, view: BackupView) -> None:
@@ -363,6 +383,7 @@ async def _create_secret(context: Context, owner: Owner, view: BackupView) -> No
         full=bool(backup.spec.full),
         compareWith=None if backup.spec.full else "latest",
         changedBlocks=None if backup.spec.full else await changed_blocks(context, owner, view),
+        limitRate=await rate_of_backups(context, view.vault),
         meta=meta,
     )
     secret = mover_secret(owner, context.settings.namespace, request, place.access)

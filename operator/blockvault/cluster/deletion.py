@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from blockvault.api import Backup, Vault
 from blockvault.core.conditions import deleting_status
-from blockvault.core.decision import Missing, Refusal
+from blockvault.core.decision import SOON, Missing, Refusal
 from blockvault.core.hold import Answer, counts
 from blockvault.core.objects import Object
-from blockvault.core.plan_backup import next_cleaning
+from blockvault.core.plan_backup import Action, next_cleaning
 from blockvault.core.plan_vault_deletion import deletes_data, keeps_data, own_backups, waits_for_vault
 from blockvault.core.runs import volume_of
 from blockvault.engine import EngineError, OwnedElsewhere
@@ -67,8 +67,10 @@ async def delete_backup(context: Context, obj: Object) -> float | None:
     if action is not None:
         if not leaving:
             await _say(context, obj, "CleaningUp", "Removing what was made for this Backup in the cluster.")
+        if action is Action.AWAIT_GONE:
+            return 1.0
         await perform(context, owner, view, found, action)
-        return 1.0
+        return SOON
     if leaving or together:
         return None
     if view.vault is None or keeps_data(view.vault):  # what its Vault leaves, it leaves too (F18)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from blockvault.core.lost_nodes import NOTHING_GIVEN_UP, GivenUp, Nodes
 from blockvault.core.naming import OPERATION_LABEL, job_name
@@ -15,6 +16,27 @@ from .resources import CLAIMS, JOBS, NODES, VOLUMES
 from .templates import Owner
 
 
+@dataclass(frozen=True)
+class Mover:
+    """What an operation's mover consists of, as it is now, and what those before it have left."""
+
+    has_secret: bool
+    job: Object | None
+    pods: list[Object]
+    given_up: GivenUp
+
+
+async def mover_of(context: Context, owner: Owner) -> Mover:
+    """The mover of the owner's present attempt."""
+    uid, attempt = owner.uid, owner.attempt
+    secret, job, (mine, others) = await asyncio.gather(
+        operations.has_secret(context, uid, attempt),
+        operations.own_job(context, uid, attempt),
+        _split_pods(context, owner),
+    )
+    return Mover(secret, job, mine, await _look_for(context, owner, others))
+
+
 async def nodes_of(context: Context, names: Iterable[str]) -> Nodes:
     """The Nodes of these names."""
     found = sorted(set(names) - {""})
@@ -23,7 +45,7 @@ async def nodes_of(context: Context, names: Iterable[str]) -> Nodes:
     )
 
 
-async def split_pods(context: Context, owner: Owner) -> tuple[list[Object], list[Object]]:
+async def _split_pods(context: Context, owner: Owner) -> tuple[list[Object], list[Object]]:
     """The pods of the owner's mover that counts, and those of movers before it."""
     pods = await operations.own_pods(context, owner.uid)
     name = job_name(owner.uid, owner.attempt)
@@ -35,7 +57,7 @@ def _job_of(pod: Object) -> str:
     return next((str(ref["name"]) for ref in pod["metadata"].get("ownerReferences") or []), "")
 
 
-async def look_for(context: Context, owner: Owner, pods: list[Object]) -> GivenUp:
+async def _look_for(context: Context, owner: Owner, pods: list[Object]) -> GivenUp:
     """What is left of movers before the owner's present one; `pods`: those of them that are there."""
     if owner.attempt == 1 and not pods:
         return NOTHING_GIVEN_UP

@@ -19,6 +19,19 @@ from .templates import Object, Owner
 PERMANENT_EXIT_CODES = [64, 65, 66, 70, 74, 77]
 RESOURCES: Object = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
 
+# Movers of one moment go to nodes evenly (F10), as far as volumes can be reached there: none waits for that.
+SPREAD = [
+    {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {
+            "matchLabels": {naming.MANAGED_BY_LABEL: naming.MANAGED_BY},
+            "matchExpressions": [{"key": naming.OPERATION_LABEL, "operator": "Exists"}],
+        },
+    }
+]
+
 
 def mover_secret(owner: Owner, namespace: str, request: Object, access: Access) -> Object:
     """What one mover is told: its request, the store's credentials and keys, in the operator's namespace only."""
@@ -90,6 +103,7 @@ def mover_job(
         "tolerations": wanted.tolerations,
         "nodeSelector": wanted.node_selector,
         "priorityClassName": wanted.priority_class_name,
+        "topologySpreadConstraints": SPREAD,
     }
     return {
         "metadata": metadata,

@@ -19,8 +19,9 @@ from blockvault.core.plan_vault import (
     refuse_shared,
     resolve_storage,
 )
+from blockvault.core.rates import backup_rate
 from blockvault.engine import Access
-from blockvault.stores import Credentials, StoreLocation
+from blockvault.stores import Credentials, ObjectLock, StoreLocation
 
 from .context import Context
 from .gateway import GatewayError
@@ -68,7 +69,14 @@ async def vault_place(context: Context, vault: Vault) -> Place | Refusal | Missi
     if isinstance(secrets, Refusal | Missing):
         return secrets
     actor = await cluster_id(context)
-    return Place(storage, Access(store_location(storage, secrets), secrets.key, secrets.previous_key, actor))
+    access = Access(
+        store_location(storage, secrets),
+        secrets.key,
+        secrets.previous_key,
+        actor,
+        lock=ObjectLock(storage.lock.mode, storage.lock.days) if storage.lock else None,
+    )
+    return Place(storage, access)
 
 
 async def class_of(context: Context, vault: Vault) -> VaultClass | None:
@@ -93,6 +101,12 @@ async def limits_of(context: Context, vault: Vault) -> Limits:
     """What bounds a Vault: of its own limits and those of its class the narrower ones (F10, A3)."""
     own, vault_class = vault.spec.limits or Limits(), await class_of(context, vault)
     return narrower(own, (vault_class.spec.limits if vault_class else None) or Limits())
+
+
+async def rate_of_backups(context: Context, vault: Vault) -> int | None:
+    """Bytes a second for each mover of a Vault's backups and upkeep (F10)."""
+    settings = context.settings
+    return backup_rate(await limits_of(context, vault), settings.max_bandwidth, settings.max_backups)
 
 
 async def mass_deletion_of(context: Context, vault: Vault) -> MassDeletion:

@@ -23,7 +23,7 @@ from blockvault.core.source import read_source
 from blockvault.engine import EngineError
 from blockvault.stores import StoreError
 
-from . import given_up, operations, snapshots, workloads
+from . import given_up, snapshots, workloads
 from .backups import rivals
 from .context import Context, utc_now
 from .latest import Latest, latest_backup
@@ -64,9 +64,10 @@ async def observe(context: Context, restore: Restore) -> tuple[RestoreView, Owne
     outcome = recorded_outcome(restore.status)
     starts = (raw is None and outcome is None) or restore.spec.rollback
     target = await gateway.get(CLAIMS, owner.claim, namespace) if owner.claim else None
-    pods, former_pods = await given_up.split_pods(context, owner)
+    mover = await given_up.mover_of(context, owner)
     attached = await _attached(context, raw_volume) if outcome is not None and raw_volume is not None else ""
     wanted_node = annotation(target, SELECTED_NODE) if owner.attempt > 1 else None
+    names = {*nodes_named([*mover.pods, *mover.given_up.pods]), attached, wanted_node or ""}
     view = RestoreView(
         now=utc_now(),
         calendar=context.clock(),
@@ -84,14 +85,12 @@ async def observe(context: Context, restore: Restore) -> tuple[RestoreView, Owne
         new_volume=new_volume,
         former_volume=former_volume,
         attached=attached,
-        has_secret=await operations.has_secret(context, uid, owner.attempt),
-        job=await operations.own_job(context, uid, owner.attempt),
-        pods=pods,
+        has_secret=mover.has_secret,
+        job=mover.job,
+        pods=mover.pods,
         attempt=owner.attempt,
-        given_up=await given_up.look_for(context, owner, former_pods),
-        nodes=await given_up.nodes_of(
-            context, {*nodes_named([*pods, *former_pods]), attached, wanted_node or ""}
-        ),
+        given_up=mover.given_up,
+        nodes=await given_up.nodes_of(context, names),
     )
     if view.outcome is None and not (raw and claim_is_bound(raw)):
         view = replace(view, copies=await _copies(context, owner, backup))

@@ -19,6 +19,7 @@ from blockvault.core.naming import (
 from blockvault.core.objects import Object
 from blockvault.core.plan_in_place import cleaning_step
 from blockvault.core.plan_restore import SELECTED_NODE, Target, decide_restore
+from blockvault.core.rates import restore_rate
 from blockvault.core.restore_model import (
     RESTORED,
     ROLLING_BACK,
@@ -30,12 +31,13 @@ from blockvault.core.restore_model import (
 )
 from blockvault.core.restoring import policy_pending
 from blockvault.core.runs import volume_of
+from blockvault.core.timings import Timing
 
 from . import given_up, in_place, operations
 from .context import Context
 from .gateway import GatewayError
 from .movers import mover_job, mover_request, mover_secret
-from .places import mover_template, vault_place
+from .places import limits_of, mover_template, vault_place
 from .resources import (
     CLAIMS,
     JOBS,
@@ -72,7 +74,7 @@ async def reconcile_restore(context: Context, namespace: str, name: str) -> floa
     if decision.reason == "Moving" and (figures := await operations.progress(context, view.pods)):
         status["progress"] = figures
     if decision.outcome is not None:
-        status |= await _outcome(context, view)
+        status |= await _outcome(context, view, status["timings"])
     status |= in_place.noted(context, view, decision)
     await operations.write_status(context, RESTORES, obj, status)
     _count(context, view, decision)
@@ -131,9 +133,8 @@ async def clean_restore(context: Context, obj: Object) -> float | None:
     return 1.0
 
 
-async def _outcome(context: Context, view: RestoreView) -> dict[str, Any]:
-    mover = await operations.mover_status(context, view.job, view.pods)
-    status: dict[str, Any] = {"mover": mover} if mover else {}
+async def _outcome(context: Context, view: RestoreView, timings: list[Timing]) -> dict[str, Any]:
+    status = await operations.mover_status(context, view.job, view.pods, timings)
     report = final_report(view.job, view.pods) if view.job else None
     if report is not None and report.ok:
         result = report.result
@@ -297,6 +298,7 @@ async def _create_secret(context: Context, owner: Owner, view: RestoreView) -> N
         device=DEVICE_PATH,
         backupId=view.backup.status.volumes[0].backup_id,
         have=annotation(view.raw_claim, HAVE_ANNOTATION),
+        limitRate=restore_rate(await limits_of(context, view.vault), context.settings.max_bandwidth),
     )
     secret = mover_secret(owner, context.settings.namespace, request, place.access)
     await context.gateway.ensure(SECRETS, secret)

@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from blockvault.api.common import parse_quantity
+
 # Backups at work at once, where nobody says otherwise.
 MOST_BACKUPS = 8
 
@@ -18,6 +20,7 @@ class SettingsError(Exception):
 class Settings:
     """Settings of one operator. `image` is that of the movers: the operator's own.
 
+    `max_bandwidth`: bytes a second, of all movers of backups together.
     `testing_clock`: a file with the seconds that the calendar is ahead; for tests only.
     """
 
@@ -32,6 +35,7 @@ class Settings:
     allow_local_endpoints: bool = False
     log_format: str = "text"
     max_backups: int = MOST_BACKUPS
+    max_bandwidth: int | None = None
     max_policies: int = 32
     max_tasks: int = 5000
     testing_clock: str = ""
@@ -52,6 +56,7 @@ class Settings:
             allow_tenant_storage=_flag(environment, "BLOCKVAULT_ALLOW_TENANT_STORAGE", True),
             allow_local_endpoints=_flag(environment, "BLOCKVAULT_ALLOW_LOCAL_ENDPOINTS", False),
             max_backups=_number(environment, "BLOCKVAULT_MAX_BACKUPS", cls.max_backups, least=1),
+            max_bandwidth=_rate(environment, "BLOCKVAULT_MAX_BANDWIDTH"),
             max_policies=_number(environment, "BLOCKVAULT_MAX_POLICIES", cls.max_policies, least=1),
             max_tasks=_number(environment, "BLOCKVAULT_MAX_TASKS", cls.max_tasks, least=1),
             testing_clock=environment.get("BLOCKVAULT_TESTING_CLOCK", ""),
@@ -64,6 +69,19 @@ def _number(environment: Mapping[str, str], name: str, default: int, least: int 
     if not text.isdecimal() or int(text) < least:
         raise SettingsError(f"{name} is {text!r}: set a number, {least} or more.")
     return int(text)
+
+
+def _rate(environment: Mapping[str, str], name: str) -> int | None:
+    text = environment.get(name, "")
+    try:
+        rate = parse_quantity(text) if text else None
+    except ValueError:
+        rate = 0
+    if rate is not None and rate <= 0:
+        raise SettingsError(
+            f"{name} is {text!r}: set bytes a second as a quantity, such as 200Mi, or nothing."
+        )
+    return rate
 
 
 def _flag(environment: Mapping[str, str], name: str, default: bool) -> bool:

@@ -6,6 +6,7 @@ contents with the policy Delete name one handle: the first is set to Retain befo
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from blockvault.api import Backup
@@ -42,9 +43,11 @@ class SnapshotObjects:
 async def observe(context: Context, owner: Owner) -> SnapshotObjects:
     """Look them up."""
     gateway, name = context.gateway, owned_name(owner.uid)
-    snapshot = await gateway.get(SNAPSHOTS, name, owner.namespace)
-    mine = await gateway.get(SNAPSHOT_CONTENTS, name)
-    own = await gateway.get(SNAPSHOTS, name, context.settings.namespace)
+    snapshot, mine, own = await asyncio.gather(
+        gateway.get(SNAPSHOTS, name, owner.namespace),
+        gateway.get(SNAPSHOT_CONTENTS, name),
+        gateway.get(SNAPSHOTS, name, context.settings.namespace),
+    )
     source = ((snapshot or {}).get("status") or {}).get("boundVolumeSnapshotContentName")
     if mine is not None:
         source = (mine["metadata"].get("annotations") or {}).get(SOURCE_CONTENT_ANNOTATION) or source
@@ -137,7 +140,7 @@ async def kept_of(context: Context, owner: Owner) -> list[Kept]:
     return found
 
 
-async def delete_named(context: Context, names: list[str]) -> None:
-    """Remove kept snapshots by name, with their storage: their contents have the policy Delete."""
-    for name in names:
-        await context.gateway.delete(SNAPSHOTS, name, context.settings.namespace)
+async def delete_kept(context: Context, kept: list[Object]) -> None:
+    """Remove kept snapshots with their storage: their contents have the policy Delete."""
+    for snapshot in kept:
+        await context.gateway.delete(SNAPSHOTS, snapshot["metadata"]["name"], context.settings.namespace)

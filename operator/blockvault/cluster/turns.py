@@ -7,6 +7,7 @@ from blockvault.core.automatic import origin_status
 from blockvault.core.decision import Decision
 from blockvault.core.objects import Object
 from blockvault.core.plan_backup import Action, BackupView
+from blockvault.core.rates import most_at_once
 from blockvault.core.turns import Waiting
 
 from . import operations
@@ -25,7 +26,7 @@ async def has_turn(context: Context, view: BackupView, decision: Decision) -> bo
     meta, vault = view.backup.metadata, _vault_of(view.backup)
     if decision.action is Action.CREATE_SNAPSHOT and view.vault is not None:
         await _seed_turns(context)
-        most = (await limits_of(context, view.vault)).concurrent_backups
+        most = most_at_once(await limits_of(context, view.vault))
         return context.turns.take(Waiting(meta.creation_timestamp, meta.uid, vault, most))
     if view.started and view.outcome is None and decision.reason not in STANDING_STILL:
         context.turns.keep(meta.uid, vault)

@@ -18,7 +18,7 @@ from .context import Context, upkeep_key, utc_now
 from .gateway import GatewayError
 from .given_up import nodes_of
 from .movers import mover_job, mover_request, mover_secret
-from .places import mover_template, vault_of, vault_place
+from .places import mover_template, rate_of_backups, vault_of, vault_place
 from .resources import JOBS, SECRETS, VAULTS
 from .templates import Owner
 
@@ -102,7 +102,8 @@ async def perform(
             place = await vault_place(context, vault)
             if isinstance(place, Refusal | Missing):
                 raise GatewayError(0, f"Vault {vault.metadata.name}", place.message)
-            body = mover_request(operation, owner, place.access, **request)
+            rate = await rate_of_backups(context, vault)
+            body = mover_request(operation, owner, place.access, limitRate=rate, **request)
             await gateway.ensure(SECRETS, mover_secret(owner, namespace, body, place.access))
         case Action.CREATE_JOB:
             template = await mover_template(context, vault)

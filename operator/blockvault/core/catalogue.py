@@ -181,6 +181,7 @@ def imported_status(
                 "bytesScanned": facts["bytesScanned"],
                 "bytesChanged": facts["bytesChanged"],
                 "bytesStored": facts["bytesStored"],
+                "lockedUntil": facts["lockedUntil"],
                 "fileSystem": facts["fileSystem"],
                 "snapshotTime": _moment(meta.get("snapshotTime")) or facts["createdAt"],
                 "volumeMode": mode if mode in ("Block", "Filesystem") else None,

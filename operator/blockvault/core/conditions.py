@@ -21,8 +21,13 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def micro_timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with microseconds, as Kubernetes' MicroTime."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def parse_timestamp(text: str) -> datetime:
-    """The reverse of `timestamp`, tolerant of fractions. Raises ValueError on anything else."""
+    """The reverse of both. Raises ValueError on anything else."""
     return datetime.fromisoformat(text)
 
 

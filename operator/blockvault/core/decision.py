@@ -14,6 +14,8 @@ from typing import Any
 from blockvault.api import NotServed, RunStatus
 
 QUEUED = "OperationInProgress"
+# Seconds until the look after an action: enough that one without effect does not keep the API server busy.
+SOON = 0.05
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Decision:
     def next_look(self) -> float | None:
         """Seconds until the next look. What was just made is looked at soon, as nobody wakes us for it."""
         soon = self.action is not None and self.reason != "CleaningUp"
-        return 0.2 if soon else self.requeue
+        return SOON if soon else self.requeue
 
     @property
     def finished(self) -> bool:

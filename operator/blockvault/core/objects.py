@@ -33,6 +33,11 @@ def job_failure(job: Object) -> str:
     return ""
 
 
+def pod_ended(pod: Object) -> bool:
+    """Whether the pod's containers have ended for good."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
 def snapshot_is_ready(snapshot: Object) -> bool:
     """Whether a VolumeSnapshot is bound and can be cloned from."""
     status = snapshot.get("status") or {}
@@ -65,7 +70,10 @@ def claim_is_bound(claim: Object) -> bool:
 
 @dataclass(frozen=True)
 class MoverReport:
-    """What a mover said at its end. `retryable` is its own view: the same work may succeed later."""
+    """What a mover said at its end. `retryable` is its own view: the same work may succeed later.
+
+    `timings`: its own steps one after the other, as {name, startTime, seconds}.
+    """
 
     ok: bool
     result: dict[str, Any] = field(default_factory=dict)
@@ -73,6 +81,7 @@ class MoverReport:
     message: str = ""
     remedy: str = ""
     retryable: bool = False
+    timings: list[dict[str, Any]] = field(default_factory=list)
 
 
 def mover_report(pod: Object) -> MoverReport | None:
@@ -97,8 +106,9 @@ def _parse_report(line: str) -> MoverReport | None:
         return None
     if not isinstance(data, dict) or not isinstance(data.get("ok"), bool):
         return None
+    timings = list(data.get("timings") or [])
     if data["ok"]:
-        return MoverReport(ok=True, result=dict(data.get("result") or {}))
+        return MoverReport(ok=True, result=dict(data.get("result") or {}), timings=timings)
     error = data.get("error") or {}
     return MoverReport(
         ok=False,
@@ -106,6 +116,7 @@ def _parse_report(line: str) -> MoverReport | None:
         message=str(error.get("message") or ""),
         remedy=str(error.get("remedy") or ""),
         retryable=bool(error.get("retryable")),
+        timings=timings,
     )
 
 

@@ -16,6 +16,7 @@ from blockvault.api import Backup, Vault, not_served
 from .admission import Rival, check_claim, check_rivals, check_vault, check_volume, choose_snapshot_class
 from .conditions import parse_timestamp
 from .decision import (
+    SOON,
     Decision,
     Missing,
     Outcome,
@@ -29,7 +30,8 @@ from .decision import (
 from .encryption import check_encryption
 from .lost_nodes import NODE_LOST, NOTHING_GIVEN_UP, GivenUp, Nodes, beyond_reach, left_behind
 from .mover import judge_mover, mover_wait
-from .objects import Object, csi_driver, deleting, job_ended, snapshot_error, snapshot_is_ready
+from .objects import Object, csi_driver, deleting, job_ended, pod_ended, snapshot_error, snapshot_is_ready
+from .timings import patience
 
 TERMINAL = ("Available", "Error")
 
@@ -58,6 +60,7 @@ class Action(StrEnum):
     RESTORE_CONTENT = "RestoreContentPolicy"
     DELETE_SNAPSHOT = "DeleteSnapshot"
     DELETE_FORMER_SNAPSHOTS = "DeleteFormerSnapshots"
+    AWAIT_GONE = "AwaitGone"  # no effect: what was asked to go is still there
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class BackupView:
     """All that a decision about a Backup looks at.
 
     `snapshot` and `content` are those that the claim's namespace sees; `own_snapshot` and `own_content`
-    those bound again for the operator. `former_snapshots` are names of snapshots of earlier backups of
+    those bound again for the operator. `former_snapshots` are snapshots of earlier backups of
     the same claim in the operator's namespace. `clone`, `has_secret`, `job` and `pods` are those of mover `attempt`,
     `given_up` is what those before it have left, and `nodes` are those that any of the pods are on.
     """
@@ -87,7 +90,7 @@ class BackupView:
     has_secret: bool = False
     job: Object | None = None
     pods: list[Object] = field(default_factory=list)
-    former_snapshots: list[str] = field(default_factory=list)
+    former_snapshots: list[Object] = field(default_factory=list)
     attempt: int = 1
     given_up: GivenUp = NOTHING_GIVEN_UP
     nodes: Nodes = field(default_factory=dict)
@@ -199,11 +202,22 @@ def _go_on(view: BackupView) -> Decision:
         )
     if not snapshot_is_ready(view.own_snapshot):
         return Decision("Creating", "Binding", "Waiting for the snapshot to be bound for the mover.")
-    if view.snapshot is not None or view.content is not None:
+    if _source_stays(view):  # what was asked to go need not be gone: the mover's clone is of our own snapshot
         return Decision(
             "Creating", "Binding", "Releasing the claim's own snapshot.", action=Action.DROP_SOURCE_SNAPSHOT
         )
     return _move(view)
+
+
+def _source_stays(view: BackupView) -> bool:
+    """Whether the claim's own snapshot is still to be released, or its content would take the storage's with it."""
+    kept = view.content is None or view.content["spec"].get("deletionPolicy") == "Retain"
+    return _stays(view.snapshot) or _stays(view.content) or not kept
+
+
+def _stays(obj: Object | None) -> bool:
+    """Whether an object is there and nobody has asked for its deletion."""
+    return obj is not None and not deleting(obj)
 
 
 def _snapshot(view: BackupView, name: str) -> Decision:
@@ -271,28 +285,36 @@ def _ended(outcome: Outcome) -> Decision:
 
 def _clean_up(view: BackupView, outcome: Outcome) -> Decision:
     action = next_cleaning(view, keep_snapshot=outcome.succeeded, keep_job=True)
+    if action is Action.AWAIT_GONE:
+        return Decision(
+            "Creating", "CleaningUp", outcome.message, requeue=patience(view.backup.status, view.now)
+        )
     if action is not None:
-        return Decision("Creating", "CleaningUp", outcome.message, action=action, requeue=1.0)
+        return Decision("Creating", "CleaningUp", outcome.message, action=action, requeue=SOON)
     words = outcome.message + left_behind([*view.pods, *view.given_up.pods], view.nodes, view.now)
     return Decision("Available" if outcome.succeeded else "Error", outcome.reason, words, requeue=None)
 
 
 def next_cleaning(view: BackupView, *, keep_snapshot: bool, keep_job: bool) -> Action | None:
-    """The next thing to remove, None when nothing temporary is left.
+    """The next thing to remove, AWAIT_GONE while what was asked to go is still there, None when nothing is left.
 
-    A pod holds its claim even when it has ended, so pods go first; the Job itself stays when it has
-    ended (`keep_job`), so that a person can look at it. The snapshot stays as the base of the next
-    backup when this one succeeded, and those of earlier backups go then (C4). What a lost node holds is
-    deleted as far as that goes from here, and not waited for.
+    The Job itself stays when it has ended (`keep_job`), so that a person can look at it. What a mover that has not
+    ended works with stays until its pod is gone. Else nothing waits for anything: a pod holds its claim even when it
+    has ended, and Kubernetes lets that go when the pod has. The snapshot stays as the base of the next backup when
+    this one succeeded, and those of earlier backups go then (C4). What a lost node holds is deleted as far as that goes
+    from here, and not waited for.
     """
     if view.job is not None and not (keep_job and job_ended(view.job)):
-        return Action.DELETE_JOB
+        return Action.AWAIT_GONE if deleting(view.job) else Action.DELETE_JOB
     if view.given_up.to_delete:
         return Action.DELETE_GIVEN_UP
-    held = any(beyond_reach(pod, view.nodes, view.now) for pod in view.pods)
-    if not all(beyond_reach(pod, view.nodes, view.now) for pod in view.pods):
+    if any(not deleting(pod) for pod in view.pods):
         return Action.DELETE_PODS
-    if view.clone is not None and not (held and deleting(view.clone)):
+    within_reach = [pod for pod in view.pods if not beyond_reach(pod, view.nodes, view.now)]
+    if not all(pod_ended(pod) for pod in within_reach):
+        return Action.AWAIT_GONE
+    held = len(within_reach) < len(view.pods)
+    if _stays(view.clone):
         return Action.DELETE_CLONE
     if view.has_secret or view.given_up.has_secrets:
         # Its Secret says that a mover was there, which may have committed before it was stopped, or may do so yet.
@@ -302,10 +324,21 @@ def next_cleaning(view: BackupView, *, keep_snapshot: bool, keep_job: bool) -> A
     if view.own_content is None and view.content is not None:
         if view.content["spec"].get("deletionPolicy") != "Delete":
             return Action.RESTORE_CONTENT
-    elif view.own_content is not None and (view.snapshot is not None or view.content is not None):
+    elif view.own_content is not None and _source_stays(view):
         return Action.DROP_SOURCE_SNAPSHOT
-    if not keep_snapshot and (view.snapshot or view.own_snapshot or view.own_content):
-        return Action.DELETE_SNAPSHOT
-    if keep_snapshot and view.former_snapshots:
+    former = view.former_snapshots if keep_snapshot else []
+    if any(_stays(snapshot) for snapshot in former):
         return Action.DELETE_FORMER_SNAPSHOTS
-    return None
+    source = view.own_content is not None and bool(view.snapshot or view.content)
+    if within_reach or (view.clone and not held) or former or source:
+        return Action.AWAIT_GONE
+    return None if keep_snapshot else _drop_snapshot(view)
+
+
+def _drop_snapshot(view: BackupView) -> Action | None:
+    """The next step until the storage's snapshot is gone, in whichever state the change of hands is."""
+    first = view.own_snapshot or view.own_content or view.snapshot
+    if first is None:
+        return None
+    kept = view.own_content is not None and view.own_content["spec"].get("deletionPolicy") != "Delete"
+    return Action.DELETE_SNAPSHOT if _stays(first) or kept else Action.AWAIT_GONE

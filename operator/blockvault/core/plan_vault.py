@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from blockvault.api import Limits, S3Storage, SecretReference, Vault, VaultClass, not_served
+from blockvault.api import Limits, ObjectLock, S3Storage, SecretReference, Vault, VaultClass, not_served
+from blockvault.api.common import parse_quantity
 
 from .decision import Missing, Refusal, refuse_unserved
 from .naming import DEFAULT_CLASS_ANNOTATION
@@ -49,6 +50,11 @@ class Storage:
         """For how long a deleted backup can be brought back (F18)."""
         days = self.vault_class.spec.trash_days if self.vault_class else None
         return TRASH_DAYS if days is None else days
+
+    @property
+    def lock(self) -> ObjectLock | None:
+        """For how long nobody shall be able to delete a backup (F8)."""
+        return self.vault_class.spec.object_lock if self.vault_class else None
 
     @property
     def location(self) -> str:
@@ -199,7 +205,9 @@ def narrower(own: Limits, of_class: Limits) -> Limits:
     def least(one: int | None, other: int | None) -> int | None:
         return min((each for each in (one, other) if each is not None), default=None)
 
+    rates = [each.bandwidth for each in (own, of_class) if each.bandwidth is not None]
     return Limits(
+        bandwidth=min(rates, key=parse_quantity, default=None),
         concurrent_backups=least(own.concurrent_backups, of_class.concurrent_backups),
         resources=least(own.resources, of_class.resources),
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from .admission import check_place, check_vault
 from .conditions import parse_timestamp
-from .decision import Decision, Missing, Outcome, Refusal, failed, still_waiting
+from .decision import SOON, Decision, Missing, Outcome, Refusal, failed, still_waiting
 from .latest import Never
 from .lost_nodes import NODE_LOST, beyond_reach, lost_node, what_helps
 from .mover import judge_mover, mover_wait
@@ -19,6 +19,7 @@ from .naming import (
 )
 from .objects import Object, claim_is_bound, deleting, job_ended
 from .restore_model import SKIPPED, Action, RawClaim, RestoreView, annotation
+from .timings import patience
 
 HANDING_OVER = "Handing the restored volume over."
 # A copy of a snapshot that no driver has begun by then is not waited for: an empty volume is filled instead.
@@ -179,7 +180,7 @@ def _undo_copy(view: RestoreView) -> Action:
 def take_over(view: RestoreView, create: Action) -> Decision | None:
     """The next step from the raw claim to a PersistentVolume of ours on its storage; None when that is done."""
     if view.pods:
-        return doing("HandingOver", HANDING_OVER, Action.DELETE_PODS)
+        return going(view, "HandingOver", HANDING_OVER, Action.DELETE_PODS, view.pods)
     if view.new_volume is None:
         if view.raw_volume is None:
             return ended(failed("VolumeLost", "The restored volume's PersistentVolume was deleted."))
@@ -187,21 +188,21 @@ def take_over(view: RestoreView, create: Action) -> Decision | None:
             return doing("HandingOver", HANDING_OVER, Action.RETAIN_RAW_VOLUME)
         if view.attached:
             words = "Waiting for the restored volume to be detached from the mover's node."
-            return detaching(view, view.attached, words)
+            return detaching(view, view.attached, words, patience(view.restore.status, view.now))
         return doing("HandingOver", HANDING_OVER, create)
     if view.raw_claim is not None:
-        return doing("HandingOver", HANDING_OVER, Action.DELETE_RAW_CLAIM)
+        return going(view, "HandingOver", HANDING_OVER, Action.DELETE_RAW_CLAIM, [view.raw_claim])
     if view.raw_volume is not None:
-        return doing("HandingOver", HANDING_OVER, Action.DELETE_RAW_VOLUME)
+        return going(view, "HandingOver", HANDING_OVER, Action.DELETE_RAW_VOLUME, [view.raw_volume])
     return None
 
 
-def detaching(view: RestoreView, node: str, words: str) -> Decision:
+def detaching(view: RestoreView, node: str, words: str, requeue: float | None = None) -> Decision:
     """The wait until a volume has left its node: also a lost one, as nobody knows whether it is written to there."""
     lost = lost_node(node, view.nodes, view.now)
-    return (
-        doing(ON_LOST_NODE, f"{words} {lost}. {what_helps([node])}.") if lost else doing("Detaching", words)
-    )
+    if lost:
+        return doing(ON_LOST_NODE, f"{words} {lost}. {what_helps([node])}.")
+    return doing("Detaching", words, requeue=requeue)
 
 
 def retained(view: RestoreView, volume: Object) -> bool:
@@ -221,9 +222,20 @@ def policy_of(volume: Object) -> str | None:
     return policy
 
 
-def doing(reason: str, message: str, action: Action | None = None, detail: Any = None) -> Decision:
+def doing(
+    reason: str, message: str, action: Action | None = None, detail: Any = None, requeue: float | None = None
+) -> Decision:
     """A step on the way."""
-    return Decision("Restoring", reason, message, action, detail, requeue=1.0 if action else 2.0)
+    gone = action is Action.DELETE_SECRET  # it goes at once, what else is deleted takes a moment
+    pause = requeue or (SOON if gone else 1.0 if action else 2.0)
+    return Decision("Restoring", reason, message, action, detail, requeue=pause)
+
+
+def going(view: RestoreView, reason: str, message: str, action: Action, objects: list[Object]) -> Decision:
+    """The deletion of objects by this action, or the wait until they are gone."""
+    if all(deleting(obj) for obj in objects):
+        return doing(reason, message, requeue=patience(view.restore.status, view.now))
+    return doing(reason, message, action)
 
 
 def ended(outcome: Outcome) -> Decision:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from blockvault.api import Vault, VaultClass, not_served
+from blockvault.api import ObjectLock, Vault, VaultClass, not_served
 
 from .anomaly import expiry_words
 from .conditions import (
@@ -22,6 +22,8 @@ from .decision import Missing, Refusal, refuse_unserved
 from .plan_vault import Storage
 
 KEY_ROTATED = "KeyRotated"
+# Reasons of the condition Immutable.
+LOCKED, LOCK_DIFFERS = "BackupsLocked", "LockDiffers"
 
 # How soon a Vault is looked at again, in seconds: one that waits, one that is well.
 RETRY_SECONDS = 5.0
@@ -63,6 +65,18 @@ def locked_status(vault: Vault, former: str, now: datetime) -> dict[str, Any]:
     return {"phase": "Locked", "reason": "Enlarging", "message": message, "conditions": conditions}
 
 
+class Lock(Protocol):
+    """How the backups of a store are locked."""
+
+    @property
+    def mode(self) -> str:
+        """Governance or Compliance."""
+
+    @property
+    def days(self) -> int:
+        """For so long nobody can delete them."""
+
+
 class Checked(Protocol):
     """What a check of the store found; see storework.StoreStatus."""
 
@@ -91,6 +105,10 @@ class Checked(Protocol):
         """Whether all that is stored is."""
 
     @property
+    def lock(self) -> Lock | None:
+        """For how long each backup is locked; None where none is."""
+
+    @property
     def unreadable(self) -> list[tuple[str, str, str]]:
         """(volume, what and why, what to do) of volumes that are left out of the counts."""
 
@@ -114,7 +132,9 @@ def available_status(vault: Vault, storage: Storage, store: Checked, now: dateti
     hold, cause = (status.deletion_hold if status else None), "MassDeletion"
     if hold is None:
         hold, cause = (status.dissociation_hold if status else None), "Dissociation"
+    immutable = _immutable(storage.lock, store.lock)
     for type, value, reason, words in (
+        ("Immutable", *immutable),
         ("VolumesReadable", "False", "VolumesDamaged", damage),
         ("DeletionHeld", "True", cause, hold.message if hold else None),
         ("ExpiryHeld", "True", "Anomaly", expiry_words((status.anomalies if status else None) or [])),
@@ -138,6 +158,7 @@ def available_status(vault: Vault, storage: Storage, store: Checked, now: dateti
         "trashBytes": store.trash_bytes,
         "inTrash": store.in_trash,
         "encrypted": store.encrypted,
+        "objectLock": {"mode": store.lock.mode, "days": store.lock.days} if store.lock else None,
         "lastCheckedAt": timestamp(now),
         "observedGeneration": generation,
         "conditions": conditions,
@@ -178,6 +199,25 @@ def rotation_conditions(
     return set_condition(
         conditions, KEY_ROTATED, status, rotation.reason, rotation.message, generation=generation, now=now
     )
+
+
+def _immutable(wanted: ObjectLock | None, there: Lock | None) -> tuple[str, str, str | None]:
+    """Whether backups are locked as the class asks; without words where nobody asks and nothing is (F8)."""
+    if there is None and wanted is None:
+        return "True", LOCKED, None
+    if there is not None and (wanted is None or (wanted.mode, wanted.days) == (there.mode, there.days)):
+        return "True", LOCKED, f"Nobody can delete a backup within {_lock_words(there)}."
+    made = f"with one of {_lock_words(there)}" if there else "without one"
+    return (
+        "False",
+        LOCK_DIFFERS,
+        f"The class asks for an object lock of {_lock_words(wanted)}, and this store was made {made}, which does not "
+        "change: backups go on as before. For locked backups make another Vault of the class.",
+    )
+
+
+def _lock_words(lock: Lock | None) -> str:
+    return f"{lock.days} days ({lock.mode})" if lock else ""
 
 
 def _damage(unreadable: list[tuple[str, str, str]]) -> str:

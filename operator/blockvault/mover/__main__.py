@@ -25,10 +25,11 @@ from blockvault.engine import (
 from blockvault.engine.devices import Source
 from blockvault.engine.erasing import erase
 from blockvault.engine.exitcodes import OK
-from blockvault.engine.progress import LISTING
+from blockvault.engine.progress import LISTING, READING, WRITING
 from blockvault.engine.upkeep import upkeep
 from blockvault.mover import words
 from blockvault.mover.request import BACKUP, DEFAULT_PATH, ERASE, UPKEEP, Request, load
+from blockvault.mover.timings import LOADING, OPENING, Stopwatch, process_start
 from blockvault.stores import BlockvaultError
 
 PROGRESS_SECONDS = 2.0
@@ -40,6 +41,7 @@ class Run:
     def __init__(self, path: str) -> None:
         self._path = path
         self._progress: Progress | None = None
+        self._watch = Stopwatch(LOADING, process_start())
         self._ended = threading.Event()
         self._result: Any = None
         self._error: BaseException | None = None
@@ -54,9 +56,9 @@ class Run:
             said = self._say(said)
         self._say(said)
         if self._error is None:
-            words.last_words(words.success(self._result))
+            words.last_words(words.success(self._result, self._watch.timings()))
             return OK
-        words.last_words(words.failure(self._error))
+        words.last_words(words.failure(self._error, self._watch.timings()))
         return exit_code(self._error)
 
     def _say(self, said: Progress | None) -> Progress | None:
@@ -72,10 +74,12 @@ class Run:
 
     def _note(self, progress: Progress) -> None:
         self._progress = progress
+        self._watch.enter(progress.phase)
 
     def _work(self) -> None:
         try:
-            result = _do(load(self._path), self._note)
+            self._watch.enter(OPENING)
+            result = _do(load(self._path), self._note, self._watch)
         except BaseException as error:  # noqa: BLE001 - whatever it was, it must become last words
             if isinstance(error, BlockvaultError):
                 sys.stderr.write(f"blockvault: {error}\n  {error.remedy}\n")
@@ -89,10 +93,11 @@ class Run:
         self._ended.set()
 
 
-def _do(request: Request, note: Any) -> Any:
+def _do(request: Request, note: Any, watch: Stopwatch) -> Any:
     repository = request.access.open()
     if request.operation == BACKUP:
         changed, no_list = _changed(request, note)
+        watch.enter(READING)
         return repository.backup(
             BackupRequest(
                 source=request.device,
@@ -116,6 +121,7 @@ def _do(request: Request, note: Any) -> Any:
                 "its VaultClass, or set deletionPolicy: Retain.",
             )
         return erase(repository, note)
+    watch.enter(WRITING)
     memory.keep_reads()
     have = request.have if request.have and repository.holds(request.volume, request.have) else None
     return repository.restore(request.volume, request.device, request.backup_id, note, have=have, force=True)

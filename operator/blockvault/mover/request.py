@@ -104,7 +104,9 @@ def _parse(data: Any) -> Request:
         operation_id=data["operationId"],
         volume=data.get("volume", ""),
         device=data.get("device", ""),
-        access=Access(StoreLocation.from_dict(data["store"]), actor=data.get("actor")),
+        access=Access(
+            StoreLocation.from_dict(data["store"]), actor=data.get("actor"), limit_rate=_rate(data)
+        ),
         full=bool(data.get("full")) or compare_with is None,
         meta=data.get("meta") or {},
         backup_id=data["backupId"] if operation == RESTORE else LATEST,
@@ -115,6 +117,13 @@ def _parse(data: Any) -> Request:
         no_list=changed.get("reason"),
         attempt=int(data.get("attempt") or 0),
     )
+
+
+def _rate(data: dict[str, Any]) -> int | None:
+    rate = data.get("limitRate")
+    if rate is not None and (type(rate) is not int or rate <= 0):
+        raise TypeError("limitRate must be bytes a second")
+    return rate
 
 
 def _asked(changed: Any) -> Asked:

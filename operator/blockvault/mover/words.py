@@ -28,12 +28,12 @@ def progress(state: Progress) -> None:
     say({"progress": camel(state)})
 
 
-def success(result: Any) -> dict[str, Any]:
+def success(result: Any, timings: list[dict[str, Any]]) -> dict[str, Any]:
     """Last words of a run that did its work."""
-    return {"ok": True, "result": camel(result)}
+    return {"ok": True, "result": camel(result), "timings": timings}
 
 
-def failure(error: BaseException) -> dict[str, Any]:
+def failure(error: BaseException, timings: list[dict[str, Any]]) -> dict[str, Any]:
     """Last words of a run that failed."""
     if not isinstance(error, BlockvaultError):
         # A defect, or something of Python's: its own words are all there is.
@@ -46,6 +46,7 @@ def failure(error: BaseException) -> dict[str, Any]:
             "remedy": _short(error.remedy),
             "retryable": error.retryable,
         },
+        "timings": timings,
     }
 
 

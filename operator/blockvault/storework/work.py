@@ -16,7 +16,7 @@ from blockvault.engine import (
 )
 from blockvault.engine.progress import camel
 from blockvault.engine.rotation import Rotation
-from blockvault.stores import open_store
+from blockvault.stores import ObjectLock, open_store
 
 # Callers come back by themselves; better a clear word soon than a long silence.
 RETRY_SECONDS = 10.0
@@ -26,9 +26,9 @@ RETRY_SECONDS = 10.0
 class StoreStatus:
     """A store that passed its check: its id, used bytes of all volumes, and how many backups it holds.
 
-    `trash_bytes`: those of the used bytes that only the trash needs; `in_trash`: backups in it. `foreign`: volumes
-    that belong to other clusters, and to which. `unreadable`: (volume, what and why, what to do) of volumes that are
-    left out of these, as their state is damaged.
+    `trash_bytes`: those of the used bytes that only the trash needs; `in_trash`: backups in it. `lock`: for how long
+    each backup is locked. `foreign`: volumes that belong to other clusters, and to which. `unreadable`: (volume, what
+    and why, what to do) of volumes that are left out of these, as their state is damaged.
     """
 
     store_id: str
@@ -37,6 +37,7 @@ class StoreStatus:
     trash_bytes: int = 0
     in_trash: int = 0
     encrypted: bool = False
+    lock: ObjectLock | None = None
     foreign: dict[str, str] = field(default_factory=dict)
     unreadable: list[tuple[str, str, str]] = field(default_factory=list)
 
@@ -62,6 +63,7 @@ def check(access: Access) -> StoreStatus:
         sum(volume["trashBytes"] for volume in usage),
         sum(volume["inTrash"] for volume in usage),
         repository.encrypted,
+        repository.lock,
         {
             v["volume"]: v["owner"]["cluster"]
             for v in usage

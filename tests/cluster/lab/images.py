@@ -8,7 +8,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.cluster.lab import binaries, versions
@@ -153,6 +153,27 @@ def _debian(word: str, image: str, packages: str) -> Path:
         _forget_others(f"{word}-*.tar", target, 0)
         print(f"built the image {image} in {time.monotonic() - started:.0f} s", flush=True)
     return target
+
+
+def with_files(image: str, files: Mapping[str, Path]) -> Path:
+    """Archive of an image of the base and programs at these places; made anew when one of them changed."""
+    name = image.rpartition("/")[2].partition(":")[0]
+    key = versions.digest([base().name, *(f"{at} {_hash(file)}" for at, file in files.items())])
+    target = _directory() / f"{name}-{key}.tar"
+    with binaries.cache_lock("images"):
+        if not target.exists():
+            container = _buildah("from", "--pull-never", BASE)
+            for at, file in files.items():
+                _buildah("add", "--chmod", "0755", container, str(file), at)
+            _buildah("commit", "--rm", container, image)
+            _push(image, target)
+            _forget_others(f"{name}-*.tar", target, 0)
+    return target
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
 
 
 def project(extra: Sequence[str] = ()) -> Path:

@@ -21,6 +21,21 @@ def outside_addresses(number: int) -> tuple[str, str]:
     return f"10.89.{number}.1", f"10.89.{number}.2"
 
 
+# What tells a store that accepts nobody (a full queue of a listener) from a network that loses packets (neighbours that
+# fail, a table of connections that is full), from the node and from each pod that a process of that name runs in.
+_LOOK = """
+look() { "$@" ss -Htln; "$@" ip -s neigh; "$@" ip -o link; "$@" ss -Hton state syn-sent; "$@" ip route; }
+echo node; look; cat /proc/sys/net/netfilter/nf_conntrack_count
+grep -E '^TcpExt' /proc/net/netstat | cut -c1-4000
+for process in $(pgrep -f "$1"); do echo "pod of process $process"; look nsenter -t "$process" -n; done
+"""
+
+
+def describe(where: Namespaces, program: str) -> str:
+    """The state of the network as the node and the pods of a program see it, for a failure's report."""
+    return str(where.run("sh", "-c", _LOOK, "sh", program, check=False, timeout=30).stdout)
+
+
 def _bridge(where: Namespaces, node: int) -> None:
     where.run("ip", "link", "set", "lo", "up")
     # An address of its own: a bridge without one takes the lowest of its ports', which come and go with the pods, and

@@ -171,6 +171,8 @@ BAD = [
         ),
         ({"deletionPolicy": "Keep"}, 'supported values: "Retain"'),
         ({"limits": {"concurrentBackups": 0}}, "spec.limits.concurrentBackups"),
+        ({"limits": {"bandwidth": "0Mi"}}, "spec.limits.bandwidth"),
+        ({"limits": {"bandwidth": "200"}}, "spec.limits.bandwidth"),
     ),
     *_fixed(
         "Vault",

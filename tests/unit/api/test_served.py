@@ -13,10 +13,12 @@ MODELS = {"VaultClass": VaultClass, "Vault": Vault, "Backup": Backup, "Restore":
 
 # What is acted upon, or recorded and said in a condition, by path of the spec.
 SERVED = {
-    "VaultClass": {"storage", "encryption", "trashDays", "mover", "adoption", "massDeletion", "defaults"},
+    "VaultClass": {
+        "storage", "encryption", "trashDays", "mover", "adoption", "massDeletion", "defaults", "objectLock", "limits",
+    },
     "Vault": {
         "type", "capacity", "className", "storage", "encryption", "adopt", "deletionPolicy", "tags",
-        "policyRef", "resources", "resourceSelector", "dissociation",
+        "policyRef", "resources", "resourceSelector", "dissociation", "limits",
     },
     "Backup": {"vaultRef", "resource", "full", "description", "startDeadlineSeconds", "cancel"},
     "Restore": {"backupRef", "target", "startDeadlineSeconds", "cancel", "rollback", "confirm", "rollbackWindow", "latestOf", "ifNone"},
@@ -30,11 +32,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"storage": {"persistentVolumeClaim": {"claimName": "nas"}}},
         "spec.storage.persistentVolumeClaim",
     ),
-    ("VaultClass", {"objectLock": {"mode": "Governance", "days": 30}}, "spec.objectLock"),
-    ("VaultClass", {"limits": {"bandwidth": "200Mi"}}, "spec.limits.bandwidth"),
     ("Vault", {"type": "Server"}, "spec.type"),
     ("Vault", {"type": "FileSystem"}, "spec.type"),
-    ("Vault", {"limits": {"bandwidth": "200Mi"}}, "spec.limits.bandwidth"),
     ("Backup", {"resource": GONE, "sharedFrom": {"namespace": "a", "name": "b"}}, "spec.sharedFrom"),
     ("Backup", {"sharedWith": ["team-b"]}, "spec.sharedWith"),
     ("Backup", {"resource.kind": "StatefulSet"}, "spec.resource.kind"),
@@ -53,8 +52,9 @@ HARMLESS: list[tuple[str, dict[str, Any]]] = [
     ("Vault", {"deletionPolicy": "Retain", "tags": {"team": "shop"}, "dissociation": "Delete"}),
     ("Vault", {"policyRef": {"name": "nightly"}, "resourceSelector": {"matchLabels": {"a": "b"}}}),
     ("Vault", {"resources": [{"kind": "PersistentVolumeClaim", "name": "c"}]}),
-    ("Vault", {"limits": {"concurrentBackups": 4, "resources": 10}}),
-    ("VaultClass", {"limits": {"concurrentBackups": 4, "resources": 10}}),
+    ("Vault", {"limits": {"concurrentBackups": 4, "resources": 10, "bandwidth": "200Mi"}}),
+    ("VaultClass", {"limits": {"concurrentBackups": 4, "resources": 10, "bandwidth": "200Mi"}}),
+    ("VaultClass", {"objectLock": {"mode": "Governance", "days": 30}}),
     ("Backup", {}),
     ("Backup", {"full": True, "description": "why", "startDeadlineSeconds": 5, "cancel": True}),
     ("Backup", {"sharedWith": []}),

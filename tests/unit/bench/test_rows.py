@@ -45,7 +45,7 @@ def test_the_order_of_programs_is_turned_round_from_round_to_round(tmp_path):
 
 
 def test_rows_have_names_of_their_own_and_are_found_by_them():
-    names = [row.name for row in registry.ROWS]
+    names = [row.name for row in (*registry.ROWS, *registry.IN_THE_CLUSTER)]
     assert len(set(names)) == len(names)
-    assert [row.name for row in command.pick(["restore", "full"])] == ["restore", "full"]
-    assert command.pick(["full", "fool"]) == "fool"
+    assert [row.name for row in command.pick(["restore", "full"], registry.ROWS)] == ["restore", "full"]
+    assert command.pick(["full", "fool"], registry.ROWS) == "fool"

@@ -57,6 +57,17 @@ def test_f26_a_class_says_how_its_movers_are_scheduled() -> None:
     assert "team" not in job["metadata"]["labels"]
 
 
+def test_f10_movers_of_one_moment_spread_over_the_nodes() -> None:
+    """Their own labels are what they are counted by, and none waits for an even spread."""
+    template = mover_job(OWNER, Settings(), None)["spec"]["template"]
+    (constraint,) = template["spec"]["topologySpreadConstraints"]
+    assert constraint["topologyKey"] == "kubernetes.io/hostname"
+    assert constraint["whenUnsatisfiable"] == "ScheduleAnyway"
+    selector, labels = constraint["labelSelector"], template["metadata"]["labels"]
+    assert selector["matchLabels"].items() <= labels.items()
+    assert {each["key"] for each in selector["matchExpressions"]} <= set(labels)
+
+
 def test_f26_the_class_s_affinity_and_the_volume_s_place_must_both_hold() -> None:
     wanted = {"nodeAffinity": {KEY: {"nodeSelectorTerms": [term("a"), term("b")]}}, "podAffinity": {"x": 1}}
     volume = {"nodeSelectorTerms": [term("zone")]}

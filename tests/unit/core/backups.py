@@ -92,9 +92,18 @@ def ended_view(outcome: str, *, cancel: bool = False, **there: Any) -> BackupVie
     return ready_view(backup=Backup.model_validate(body), **there)
 
 
-def clean(view: BackupView, *, keep_snapshot: bool, keep_job: bool) -> list[Action]:
-    """Apply cleaning actions one by one, as the effects would, until none is left."""
+def going(obj: world.Object) -> world.Object:
+    """The object after its deletion was asked for, while finalizers hold it."""
+    return {**obj, "metadata": {**obj["metadata"], "deletionTimestamp": world.STAMP}}
+
+
+def clean(view: BackupView, *, keep_snapshot: bool, keep_job: bool, slow: bool = False) -> list[Action]:
+    """Apply cleaning actions one by one, as the effects would, until none is left.
+
+    With `slow`, finalizers hold what is deleted until nothing else is left to do.
+    """
     done: list[Action] = []
+    left: list[dict[str, Any]] = []
     removes = {
         Action.DELETE_JOB: {"job": None},
         Action.DELETE_PODS: {"pods": []},
@@ -112,7 +121,25 @@ def clean(view: BackupView, *, keep_snapshot: bool, keep_job: bool) -> list[Acti
         Action.DELETE_FORMER_SNAPSHOTS: {"former_snapshots": []},
     }
     while (action := next_cleaning(view, keep_snapshot=keep_snapshot, keep_job=keep_job)) is not None:
+        if action is Action.AWAIT_GONE:
+            assert left, "nothing was asked to go"
+            view = dataclasses.replace(view, **left.pop(0))
+            continue
         done.append(action)
         assert len(done) < 20, f"cleaning does not end: {done}"
-        view = dataclasses.replace(view, **removes[action])
+        change = removes[action]
+        if slow:
+            held = {
+                name: _going(getattr(view, name)) for name, value in change.items() if value in (None, [])
+            }
+            left.append({name: change[name] for name in held})
+            change = {**change, **held}
+        view = dataclasses.replace(view, **change)
+    assert not left, "it does not wait until all is gone"
     return done
+
+
+def _going(there: Any) -> Any:
+    if isinstance(there, list):
+        return [going(obj) for obj in there]
+    return going(there) if there else None

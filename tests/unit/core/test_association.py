@@ -112,7 +112,7 @@ def test_a3_what_does_not_fit_waits_for_room_and_what_is_held_stays() -> None:
     assert states(associate(roomy, claims, [roomy], NOW)) == dict.fromkeys("ab", ("Associated", None))
 
 
-def test_a3_no_more_than_256_resources() -> None:
+def test_a3_e3_no_more_than_256_resources() -> None:
     one = vault("disks", selector={"backup": "true"}, capacity="10Ti")
     claims = by_name(*(claim(f"c{n:03}", backup="true") for n in range(300)))
     held = associate(one, claims, [one], NOW)

@@ -41,7 +41,7 @@ def facts(
 ) -> dict[str, Any]:
     return {
         "backupId": "0123456789abcdef" * 2, "volume": volume, "type": "incremental", "size": 10, "rootHash": "r",
-        "createdAt": "2026-11-20T02:01:00Z", "bytesScanned": 3, "bytesChanged": 2, "bytesStored": 1, "fileSystem": "ext4",
+        "createdAt": "2026-11-20T02:01:00Z", "bytesScanned": 3, "bytesChanged": 2, "bytesStored": 1, "fileSystem": "ext4", "lockedUntil": None,
         "operationId": "b-9", "labels": {}, "owner": {"cluster": owner} if owner else None,
         "meta": META if meta is None else meta,
     }  # fmt: skip

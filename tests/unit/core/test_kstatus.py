@@ -98,7 +98,7 @@ FAILED = Outcome(False, "StoreUnreachable", "no answer")
 
 TABLE: list[tuple[str, Object, str]] = [
     ("VaultClass: fit for use", class_status(vault_class(), NOW), "Current"),
-    ("VaultClass: not served", class_status(vault_class(objectLock={"mode": "Governance", "days": 3}), NOW), "Failed"),
+    ("VaultClass: not served", class_status(vault_class(storage={"persistentVolumeClaim": {"claimName": "nas"}}), NOW), "Failed"),
     ("Vault: waits", waiting_status(vault(), Missing("ClassNotFound", "m"), NOW), "InProgress"),
     ("Vault: wrong", waiting_status(vault(), Refusal("AccessDenied", "m"), NOW), "Failed"),
     ("Vault: fit for use", available_status(vault(), STORAGE, store(), NOW), "Current"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 from typing import Any
 
@@ -9,10 +10,10 @@ import pytest
 
 from blockvault.api import Backup
 from blockvault.core.admission import Rival
-from blockvault.core.plan_backup import Action, decide_backup
+from blockvault.core.plan_backup import Action, decide_backup, next_cleaning
 
 from . import world
-from .backups import CLONE, MOVED, STEPS, clean, ended_view, ready_view
+from .backups import CLONE, MOVED, STEPS, clean, ended_view, going, own_content, ready_view
 from .world import NOW
 
 LATE = NOW + timedelta(seconds=601)
@@ -245,10 +246,13 @@ def test_a_pod_that_cannot_start_says_why_and_ends() -> None:
     assert ended.outcome.reason == "MoverNotStarted"
 
 
+@pytest.mark.parametrize("slow", [False, True])
 @pytest.mark.parametrize(("there", "_action"), STEPS)
-def test_a_failure_at_any_step_leaves_nothing(there: dict[str, Any], _action: Action | None) -> None:
+def test_a_failure_at_any_step_leaves_nothing(
+    there: dict[str, Any], _action: Action | None, slow: bool
+) -> None:
     view = ended_view("Failed", **there)
-    done = clean(view, keep_snapshot=False, keep_job=True)
+    done = clean(view, keep_snapshot=False, keep_job=True, slow=slow)
     if "own_content" in there and "content" in there:
         assert done.index(Action.DROP_SOURCE_SNAPSHOT) < done.index(Action.DELETE_SNAPSHOT), (
             "the kept content goes before the one that takes the storage's snapshot with it"
@@ -264,21 +268,57 @@ def test_a_failure_at_any_step_leaves_nothing(there: dict[str, Any], _action: Ac
         assert Action.DELETE_SNAPSHOT in done
 
 
-def test_c4_a_success_keeps_its_own_snapshot_only_and_the_ended_job() -> None:
+@pytest.mark.parametrize("slow", [False, True])
+def test_c4_a_success_keeps_its_own_snapshot_only_and_the_ended_job(slow: bool) -> None:
+    """However long finalizers hold something, it is asked to go once, and nothing waits for anything else."""
     view = ended_view(
         "Succeeded",
         **MOVED,
         job=world.job("Complete"),
         pods=[world.pod("Succeeded", world.GOOD)],
-        former_snapshots=["bv-old"],
+        former_snapshots=[{"metadata": {"name": "bv-old"}}],
     )
-    done = clean(view, keep_snapshot=True, keep_job=True)
+    done = clean(view, keep_snapshot=True, keep_job=True, slow=slow)
     assert done == [
         Action.DELETE_PODS,
         Action.DELETE_CLONE,
         Action.DELETE_SECRET,
         Action.DELETE_FORMER_SNAPSHOTS,
     ]
+
+
+def test_f3_nothing_is_taken_from_a_mover_that_has_not_ended() -> None:
+    """What it may have committed is asked for after its end, not before: until then it may still commit."""
+    pod = going(world.pod("Running"))
+    view = ended_view("Failed", cancel=True, **MOVED, pods=[world.pod("Running")])
+    assert next_cleaning(view, keep_snapshot=False, keep_job=True) is Action.DELETE_PODS
+    view = dataclasses.replace(view, pods=[pod])
+    assert next_cleaning(view, keep_snapshot=False, keep_job=True) is Action.AWAIT_GONE
+    view = dataclasses.replace(view, pods=[])
+    assert next_cleaning(view, keep_snapshot=False, keep_job=True) is Action.DELETE_CLONE
+
+
+def test_the_mover_does_not_wait_until_the_claim_s_own_snapshot_is_gone() -> None:
+    there = {"own_content": own_content(), "own_snapshot": world.snapshot()}
+    kept = going(world.content("Retain"))
+    assert decide_backup(ready_view(**there, content=kept)).action is Action.CREATE_CLONE
+    changed = going(world.content("Delete"))  # somebody's hand: it would take the storage's snapshot with it
+    assert decide_backup(ready_view(**there, content=changed)).action is Action.DROP_SOURCE_SNAPSHOT
+    assert decide_backup(ended_view("Succeeded", **there, content=kept)).phase == "Creating"
+
+
+def test_what_takes_long_to_go_is_looked_at_less_often() -> None:
+    def pause(seconds: float) -> float | None:
+        body = world.backup_object()
+        cleaning = {"name": "CleaningUp", "startTime": world.STAMP}
+        ended = {"outcome": "Succeeded", "reason": "R", "message": "m"}
+        body["status"] = {"phase": "Creating", "operation": ended, "timings": [cleaning]}
+        at = NOW + timedelta(seconds=seconds)
+        return decide_backup(
+            ready_view(backup=Backup.model_validate(body), clone=going(CLONE), now=at)
+        ).next_look
+
+    assert [pause(age) for age in (-5, 0, 2, 60)] == [0.1, 0.1, 0.5, 2.0]
 
 
 def test_phases_are_reached_only_when_nothing_is_left() -> None:

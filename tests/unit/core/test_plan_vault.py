@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from blockvault.api import Limits, Vault, VaultClass
+from blockvault.api import Limits, ObjectLock, Vault, VaultClass
 from blockvault.core.conditions import find_condition
 from blockvault.core.decision import Missing, Refusal
 from blockvault.core.plan_vault import (
@@ -28,6 +28,7 @@ from blockvault.storework import StoreStatus
 from . import world
 from .world import NOW
 
+NAS = {"persistentVolumeClaim": {"claimName": "nas"}}
 DEFAULT = {"blockvault.dev/is-default-class": "true"}
 
 
@@ -80,7 +81,7 @@ def test_storage_of_its_own_is_exactly_that_place_with_the_tenants_keys() -> Non
         (vault(className="gold"), [], Missing, "ClassNotFound"),
         (vault(), [vault_class("gold")], Missing, "NoDefaultClass"),
         (vault(), [vault_class("a", default=True), vault_class("b", default=True)], Refusal, "AmbiguousClass"),
-        (vault(className="gold"), [vault_class("gold", limits={"bandwidth": "1Mi"})], Refusal, "NotServed"),
+        (vault(className="gold"), [vault_class("gold", storage=NAS)], Refusal, "NotServed"),
         (vault(type="Server"), [], Refusal, "NotServed"),
         (vault(storage=own_storage(), adopt="s3://mine/a/b/shop/disks-89abcdef"), [], Refusal, "AdoptionInvalid"),
         (vault(storage=own_storage(credentialsSecretRef=None)), [], Refusal, "NoCredentials"),
@@ -252,9 +253,9 @@ def test_f5_two_vaults_of_a_cluster_never_share_a_place(
 
 
 def test_f10_no_tenant_lifts_what_the_class_limits() -> None:
-    of_class = Limits(concurrent_backups=2, resources=20)
-    assert narrower(Limits(concurrent_backups=256, resources=5), of_class) == Limits(
-        concurrent_backups=2, resources=5
+    of_class = Limits(concurrent_backups=2, resources=20, bandwidth="1Gi")
+    assert narrower(Limits(concurrent_backups=256, resources=5, bandwidth="200Mi"), of_class) == Limits(
+        concurrent_backups=2, resources=5, bandwidth="200Mi"
     )
     assert narrower(Limits(), of_class) == of_class
     assert narrower(Limits(resources=7), Limits()) == Limits(resources=7)
@@ -344,6 +345,35 @@ def test_a_damaged_volume_is_named_and_the_vault_goes_on() -> None:
 
 def test_a_class_says_what_is_not_served() -> None:
     assert class_status(vault_class("gold"), NOW)["phase"] == "Ready"
-    refused = class_status(vault_class("gold", limits={"bandwidth": "1Mi"}), NOW)
+    refused = class_status(vault_class("gold", storage=NAS), NOW)
     assert refused["phase"] == "Error"
-    assert "spec.limits" in refused["message"]
+    assert "spec.storage.persistentVolumeClaim" in refused["message"]
+
+
+LOCK = ObjectLock(mode="Compliance", days=30)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "flag", "reason", "words"),
+    [
+        (None, None, None, None, ""),
+        (LOCK, LOCK, "True", "BackupsLocked", "within 30 days (Compliance)"),
+        (None, LOCK, "True", "BackupsLocked", "within 30 days (Compliance)"),
+        (LOCK, None, "False", "LockDiffers", "made without one"),
+        (LOCK, ObjectLock(mode="Governance", days=30), "False", "LockDiffers", "one of 30 days (Governance)"),
+        (LOCK, ObjectLock(mode="Compliance", days=7), "False", "LockDiffers", "one of 7 days (Compliance)"),
+    ],
+)
+def test_f8_a_vault_says_whether_its_backups_are_locked_as_its_class_asks(
+    wanted: ObjectLock | None, there: ObjectLock | None, flag: str | None, reason: str | None, words: str
+) -> None:
+    """A store's lock does not change, so a class that asks for another one must not be believed to have it."""
+    asks = {"objectLock": wanted.model_dump()} if wanted else {}
+    place = resolve(vault(className="gold"), vault_class("gold", **asks))
+    assert isinstance(place, Storage)
+    status = available_status(vault(className="gold"), place, checked(lock=there), NOW)
+    found = find_condition(status["conditions"], "Immutable") or {}
+    assert (found.get("status"), found.get("reason")) == (flag, reason)
+    assert words in found.get("message", "")
+    assert status["objectLock"] == (there.model_dump() if there else None)
+    assert status["phase"] == "Available", "backups go on"

@@ -91,7 +91,7 @@ def test_conditions_remember_since_when() -> None:
     assert conditions["Stalled"] == ("True", "2026-11-25T12:00:00Z")
 
 
-def test_b1_so_many_policies_are_in_a_namespace_and_the_younger_ones_say_so() -> None:
+def test_b1_e3_so_many_policies_are_in_a_namespace_and_the_younger_ones_say_so() -> None:
     many = [policy(hours=[3]) for _ in range(4)]
     for number, each in enumerate(many):
         each.metadata.uid = f"p{number}"

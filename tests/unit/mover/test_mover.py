@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 
 from blockvault.engine import Access, Repository
 from blockvault.mover import words
+from blockvault.mover.timings import Stopwatch
 from blockvault.stores import StoreLocation, open_store
 
 MIB = 1 << 20
@@ -94,6 +96,36 @@ def test_backup_and_restore(place: Path) -> None:
     assert target.read_bytes() == (place / "device").read_bytes() + b"\xff" * MIB
 
 
+def test_a_mover_tells_what_its_time_went_into(place: Path) -> None:
+    """Its steps follow each other from the start of the process on, and their sum is its life."""
+    before = time.time()
+    told, _ = run(place)
+    life = time.time() - before
+    timings = told["timings"]
+    assert [t["name"] for t in timings] == ["Loading", "Opening", "Reading", "Committing"]
+    starts = [datetime.fromisoformat(t["startTime"]).timestamp() for t in timings]
+    assert before - 0.05 <= starts[0] <= time.time()  # the kernel counts by hundredths
+    for start, timing, end in zip(starts, timings, starts[1:], strict=False):
+        assert abs(start + timing["seconds"] - end) < 0.002  # they are rounded
+    assert 0 < sum(t["seconds"] for t in timings) < life + 0.05
+    failed, _ = run(place, 66, device="/absent")
+    assert [t["name"] for t in failed["timings"]] == ["Loading", "Opening", "Reading"]
+    result = told["result"]
+    restored, _ = run(place, operation="restore", backupId=result["backupId"])
+    assert [t["name"] for t in restored["timings"]] == ["Loading", "Opening", "Writing"]
+
+
+def test_a_step_that_comes_again_goes_on_counting() -> None:
+    watch = Stopwatch("Loading", time.time() - 2)
+    for name in ("Reading", "Committing", "Reading", "Reading"):
+        watch.enter(name)
+        time.sleep(0.01)
+    timings = {t["name"]: t["seconds"] for t in watch.timings()}
+    assert list(timings) == ["Loading", "Reading", "Committing"]
+    assert timings["Loading"] >= 2
+    assert timings["Reading"] > timings["Committing"] >= 0.01
+
+
 def test_f18_only_the_store_that_is_meant_is_erased(place: Path) -> None:
     """The place of the vault may lead to another store than it did."""
     run(place)
@@ -125,6 +157,7 @@ def test_the_same_operation_again_is_the_same_backup(place: Path) -> None:
         ({"version": 2}, 64, "BadRequest", False),
         ({"operation": "dance"}, 64, "BadRequest", False),
         ({"volume": ...}, 64, "BadRequest", False),
+        ({"limitRate": 0}, 64, "BadRequest", False),
         ({"operation": "restore"}, 64, "BadRequest", False),
         ({"store": {"url": "nonsense"}}, 64, "BadLocation", False),
         ({"store": {"url": "file:///absent/store"}}, 66, "BucketNotFound", False),

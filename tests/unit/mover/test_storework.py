@@ -51,6 +51,15 @@ def access(tmp_path: Path) -> Access:
     return Access(StoreLocation(f"file://{tmp_path}/store"), actor="here")
 
 
+def test_f10_what_is_opened_keeps_to_the_rate(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr("blockvault.stores.RateLimit.take", lambda self, count: taken.append(count))
+    access.make()
+    assert not taken, "making and checking it is for the operator"
+    replace(access, limit_rate=1000).open()
+    assert sum(taken) > 0
+
+
 @pytest.fixture
 def silent() -> Iterator[Access]:
     """A store that takes connections and never answers."""

@@ -1,0 +1,1 @@
+"""Blockvault beside Velero in one Kubernetes: `make bench-cluster`."""
