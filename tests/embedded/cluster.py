@@ -28,12 +28,12 @@ from .api import Api, Asked, merged
 from .faults import Faults
 from .files import Files
 from .jobs import JobController
-from .kinds import BUILT_IN, CLAIMS, CSI_DRIVERS, CUSTOM_RESOURCES, NAMESPACES, VOLUMES, Object
+from .kinds import BUILT_IN, CLAIMS, CSI_DRIVERS, CUSTOM_RESOURCES, NAMESPACES, NODES, VOLUMES, Object
 from .s3 import S3
 from .selectors import label_test
 from .snapshots import SnapshotController
-from .store import ApiError, Store
-from .volumes import DRIVER, VolumeController
+from .store import ApiError, Store, now
+from .volumes import DRIVER, NODE_NAMES, VolumeController
 from .workloads import WorkloadController
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +91,8 @@ class EmbeddedCluster:
             for definition in filter(None, yaml.safe_load_all(path.read_text())):
                 store.create(CUSTOM_RESOURCES, definition)
         store.create(CSI_DRIVERS, {"metadata": {"name": DRIVER}, "spec": {"attachRequired": True}})
+        for name in NODE_NAMES:
+            store.create(NODES, _node(name, "True"))
         for manifest in storage_manifests():
             store.create(store.kind_of(manifest), manifest)
         self._jobs = JobController(store, self.files, self.faults, self.directory)
@@ -263,6 +265,18 @@ class EmbeddedCluster:
                 os.kill(pid, signum)
         return len(pids)
 
+    # Nodes
+
+    def lose_node(self, name: str) -> None:
+        """Nobody hears of a node any more, and an administrator has said that it is off; what runs there goes on."""
+        self.faults.lost_nodes.add(name)
+        self.apply(_node(name, "Unknown", "node.kubernetes.io/out-of-service"))
+
+    def node_is_back(self, name: str) -> None:
+        """A lost node answers again: its kubelet does what was asked of it meanwhile."""
+        self.apply(_node(name, "True"))
+        self.faults.lost_nodes.discard(name)
+
     # The operator
 
     def start_operator(self, **environment: str) -> None:
@@ -349,6 +363,15 @@ def storage_manifests() -> list[Object]:
         "metadata": {"name": "bv-snapshots"}, "driver": DRIVER, "deletionPolicy": "Delete",
     }  # fmt: skip
     return [*classes, snapshot_class]
+
+
+def _node(name: str, ready: str, *taints: str) -> Object:
+    condition = {"type": "Ready", "status": ready, "lastTransitionTime": now()}
+    return {
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": name},
+        "spec": {"taints": [{"key": key, "effect": "NoExecute"} for key in taints]},
+        "status": {"conditions": [condition]},
+    }  # fmt: skip
 
 
 def _applied(store: Store, obj: Object, namespace: str) -> Object:

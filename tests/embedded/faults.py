@@ -41,6 +41,8 @@ class Faults:
     mover_environment: dict[str, str] = field(default_factory=dict)
     # Movers' pods stay Pending while this is set, as when no node has room.
     hold_movers: bool = False
+    # Nodes that nobody hears of; what runs there goes on. See EmbeddedCluster.lose_node.
+    lost_nodes: set[str] = field(default_factory=set)
     # Called with verb and resource when a request over HTTP has taken effect and is not answered yet.
     on_request: Callable[[str, str], None] | None = None
     # Called with each Job's pod when its process has started.

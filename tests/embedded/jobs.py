@@ -143,6 +143,7 @@ class JobController(Controller):
         if self._gone(job, pod):
             ended = Ended(137, "deleted before it started", deleted=True)
         else:
+            pod = self._place(pod)
             attachments = self._attach(pod)
             process, folder = await self._start(pod)
             self.processes[meta["name"]] = process
@@ -151,6 +152,7 @@ class JobController(Controller):
                 if self.faults.on_mover:
                     self.faults.on_mover(pod)
                 ended = await self._wait(job, pod, process)
+                await self._until(lambda: pod["spec"]["nodeName"] not in self.faults.lost_nodes)
                 ended = Ended(ended.code, _last_words(folder, self._log(pod), ended.code), ended.deleted)
             finally:
                 await _kill(process, 0.0)
@@ -172,11 +174,13 @@ class JobController(Controller):
 
     def _gone(self, job: Object, pod: Object) -> bool:
         now_pod = self.store.find(PODS, pod["metadata"]["namespace"], pod["metadata"]["name"])
+        if now_pod is not None and now_pod["spec"].get("nodeName") in self.faults.lost_nodes:
+            return False  # its kubelet does not hear of it
         now_job = self.store.find(JOBS, job["metadata"]["namespace"], job["metadata"]["name"])
         return now_pod is None or deleting(now_pod) or now_job is None or deleting(now_job)
 
     def _can_start(self, pod: Object) -> bool:
-        if self.faults.hold_movers:
+        if self.faults.hold_movers or set(volumes.NODE_NAMES) <= self.faults.lost_nodes:
             return False
         claims = [self.store.find(CLAIMS, *key) for key in pod_claims(pod)]
         if not all(c and (c.get("status") or {}).get("phase") == "Bound" for c in claims):
@@ -184,13 +188,17 @@ class JobController(Controller):
         # The kubelet waits for Secrets too.
         return all(self.store.find(SECRETS, pod["metadata"]["namespace"], name) for name in _secrets(pod))
 
+    def _place(self, pod: Object) -> Object:
+        node = next(name for name in volumes.NODE_NAMES if name not in self.faults.lost_nodes)
+        return self.update(PODS, pod, lambda current: current["spec"].update(nodeName=node))
+
     def _attach(self, pod: Object) -> list[str]:
         made = []
         for key in pod_claims(pod):
             volume = self.store.get(CLAIMS, *key)["spec"]["volumeName"]
             spec = {
                 "attacher": volumes.DRIVER,
-                "nodeName": volumes.NODE,
+                "nodeName": pod["spec"]["nodeName"],
                 "source": {"persistentVolumeName": volume},
             }
             name = f"csi-{secrets.token_hex(16)}"
@@ -293,7 +301,7 @@ class JobController(Controller):
     def _container(self, pod: Object, phase: str, state: Object) -> None:
         status = {"name": pod["spec"]["containers"][0]["name"], "state": state, "restartCount": 0}
         status["ready"] = "running" in state
-        self.set_status(PODS, pod, phase=phase, containerStatuses=[status], nodeName=volumes.NODE)
+        self.set_status(PODS, pod, phase=phase, containerStatuses=[status])
 
     def _log(self, pod: Object) -> Path:
         return self._directory / "logs" / f"{pod['metadata']['uid']}.log"

@@ -56,6 +56,8 @@ STORAGE, SNAPSHOT = "storage.k8s.io", "snapshot.storage.k8s.io"
 NAMESPACES = Kind(
     "", "v1", "namespaces", "Namespace", namespaced=False, status=True, finalizers=("kubernetes",)
 )
+# Their status is written by nobody but tests.
+NODES = Kind("", "v1", "nodes", "Node", namespaced=False)
 PODS = Kind("", "v1", "pods", "Pod", status=True, fields=("status.phase", "spec.nodeName"))
 SECRETS = Kind("", "v1", "secrets", "Secret", fields=("type",), fixed=("type",))
 CONFIG_MAPS = Kind("", "v1", "configmaps", "ConfigMap")
@@ -109,7 +111,7 @@ CUSTOM_RESOURCES = Kind(
 )  # fmt: skip
 
 BUILT_IN = (
-    NAMESPACES, PODS, SECRETS, CONFIG_MAPS, CORE_EVENTS, EVENTS, CLAIMS, VOLUMES, STORAGE_CLASSES,
+    NAMESPACES, NODES, PODS, SECRETS, CONFIG_MAPS, CORE_EVENTS, EVENTS, CLAIMS, VOLUMES, STORAGE_CLASSES,
     CSI_DRIVERS,
     ATTACHMENTS, JOBS, *WORKLOADS, LEASES, SNAPSHOTS, CONTENTS, SNAPSHOT_CLASSES, CUSTOM_RESOURCES,
 )  # fmt: skip

@@ -21,7 +21,8 @@ from .kinds import (
 )
 
 DRIVER = "test.csi.blockvault.dev"
-NODE = "node-1"
+NODE_NAMES = ("node-1", "node-2")
+NODE = NODE_NAMES[0]
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 PROVISIONER_FINALIZER = "external-provisioner.volume.kubernetes.io/finalizer"
 MODE_CHANGE = "snapshot.storage.kubernetes.io/allow-volume-mode-change"

@@ -280,6 +280,8 @@ class RunStatus(BaseStatus):
     """When work began."""
     completed_at: str | None = None
     """When it ended."""
+    attempt: int | None = None
+    """Which of its movers is at work, where the nodes of those before it were lost."""
     timings: Timings | None = None
     """How long each step took: waiting, what the storage made, the mover's start and work, cleaning up."""
     mover: MoverStatus | None = None

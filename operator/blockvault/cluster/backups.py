@@ -12,6 +12,7 @@ from blockvault.core.admission import Rival
 from blockvault.core.automatic import expiry_status, origin_of, origin_status
 from blockvault.core.catalogue import imported
 from blockvault.core.decision import Decision, Missing, Refusal
+from blockvault.core.lost_nodes import lost_names, nodes_named
 from blockvault.core.mover import final_report
 from blockvault.core.naming import DEVICE_PATH, owned_name, volume_name
 from blockvault.core.objects import Object
@@ -21,7 +22,7 @@ from blockvault.core.timings import Timing
 from blockvault.engine import EngineError
 from blockvault.stores import StoreError
 
-from . import operations, snapshots
+from . import given_up, operations, snapshots
 from .catalogue import show_stored
 from .changed import changed_blocks, token_audience
 from .context import Context, runs_key, utc_now
@@ -99,20 +100,21 @@ async def _step(context: Context, obj: Object, backup: Backup, owner: Owner) -> 
 def owner_of(backup: Backup) -> Owner:
     """The Backup as owner of what is made for it."""
     meta = backup.metadata
-    return Owner("Backup", str(meta.namespace), meta.name, meta.uid, backup.spec.claim)
+    attempt = (backup.status.attempt if backup.status else None) or 1
+    return Owner("Backup", str(meta.namespace), meta.name, meta.uid, backup.spec.claim, attempt)
 
 
 async def observe(
     context: Context, backup: Backup, owner: Owner
 ) -> tuple[BackupView, snapshots.SnapshotObjects]:
     """All that a decision about this Backup looks at. What only its beginning looks at is not read later."""
-    gateway, uid, own = context.gateway, owner.uid, context.settings.namespace
+    gateway, own = context.gateway, context.settings.namespace
     found, vault, former, clone, mover = await asyncio.gather(
         snapshots.observe(context, owner),
         gateway.get(VAULTS, backup.spec.vault_ref.name, owner.namespace),
         snapshots.of_claim(context, owner),
-        gateway.get(CLAIMS, owned_name(uid), own),
-        operations.own_mover(context, uid),
+        gateway.get(CLAIMS, owner.mover_name, own),
+        given_up.mover_of(context, owner),
     )
     view = BackupView(
         now=utc_now(),
@@ -128,6 +130,9 @@ async def observe(
         job=mover.job,
         pods=mover.pods,
         former_snapshots=former,
+        attempt=owner.attempt,
+        given_up=mover.given_up,
+        nodes=await given_up.nodes_of(context, nodes_named([*mover.pods, *mover.given_up.pods])),
     )
     if not view.started and view.outcome is None:
         view = await _with_beginning(context, owner, view)
@@ -302,14 +307,17 @@ async def perform(
             await _create_secret(context, owner, view)
         case Action.CREATE_JOB:
             await _create_job(context, owner, view)
+        case Action.DELETE_GIVEN_UP:
+            await given_up.delete(context, view.given_up)
         case Action.DELETE_JOB:
-            await operations.delete_job(context, owner.uid)
+            await operations.delete_job(context, owner.uid, owner.attempt)
         case Action.DELETE_PODS:
             await operations.delete_pods(context, view.pods)
         case Action.DELETE_CLONE:
-            await _delete_clone(context, owner, view)
+            assert view.clone is not None
+            await given_up.delete_with_storage(context, view.clone)
         case Action.DELETE_SECRET:
-            await operations.delete_secret(context, owner.uid)
+            await operations.delete_secret(context, owner.uid, owner.attempt)
         case Action.FORGET_STORED:
             await _forget_stored(context, owner, view)
         case Action.DELETE_SNAPSHOT:
@@ -318,30 +326,23 @@ async def perform(
             await snapshots.delete_kept(context, view.former_snapshots)
 
 
-async def _delete_clone(context: Context, owner: Owner, view: BackupView) -> None:
-    """Delete the clone with its storage, also where its class would retain it."""
-    name = str(((view.clone or {}).get("spec") or {}).get("volumeName") or "")
-    volume = await context.gateway.get(VOLUMES, name) if name else None
-    if volume is not None and volume["spec"].get("persistentVolumeReclaimPolicy") != "Delete":
-        await operations.set_reclaim_policy(context, volume, "Delete")
-    await operations.delete_raw_claim(context, owner.uid)
-
-
 async def _forget_stored(context: Context, owner: Owner, view: BackupView) -> None:
-    """Take out of the store what a mover may have committed before it was stopped, then its Secret.
+    """Let no mover commit any more that may live on, wherever that is, then delete the Secret of the last one.
 
-    A store that cannot be reached now does not hold the cancelling up: the Backup's deletion does it again.
+    Of a Backup that was cancelled, what one has committed before goes as well. A store that cannot be reached now does
+    not hold the cancelling up: the Backup's deletion does it again.
     """
     place = await vault_place(context, view.vault) if view.vault is not None else None
     if isinstance(place, Place):
         volume = volume_name(owner.namespace, owner.claim)
         try:
+            await context.stores.end_operation(place.access, volume, owner.uid)
             found = await context.stores.find_operation(place.access, volume, owner.uid)
-            if found is not None:
+            if found is not None and view.backup.spec.cancel:
                 await context.stores.delete_backup(place.access, volume, str(found["backupId"]))
         except (StoreError, EngineError) as error:
             log.warning("Backup %s/%s: %s", owner.namespace, owner.name, error)
-    await operations.delete_secret(context, owner.uid)
+    await operations.delete_secret(context, owner.uid, owner.attempt)
 
 
 def _source(view: BackupView) -> Source:
@@ -413,6 +414,7 @@ async def _create_job(context: Context, owner: Owner, view: BackupView) -> None:
         context.settings,
         template,
         node_affinity=_source(view).node_affinity,
+        avoid=lost_names(view.nodes, view.now),
         token_audience=None if view.backup.spec.full else await token_audience(context, view),
     )
     await context.gateway.ensure(JOBS, job)

@@ -6,7 +6,7 @@ import hashlib
 from base64 import b64encode
 
 from blockvault.api import Vault
-from blockvault.core.naming import owned_name
+from blockvault.core.naming import mover_name
 from blockvault.engine import Access
 from blockvault.stores.secret_files import ACCESS_KEY, CA_BUNDLE, SECRET_KEY, SESSION_TOKEN
 
@@ -27,13 +27,13 @@ async def renew_movers(context: Context, vault: Vault, place: Place) -> None:
     if mark != former:
         looks = LOOKS
     if looks:
-        for uid in await _at_work(context, vault):
-            await _renew(context, uid, wanted)
+        for name in await _at_work(context, vault):
+            await _renew(context, name, wanted)
     context.credentials[vault.metadata.uid] = mark, max(0, looks - 1)
 
 
-async def _renew(context: Context, uid: str, wanted: dict[str, str | None]) -> None:
-    name, namespace = owned_name(uid), context.settings.namespace
+async def _renew(context: Context, name: str, wanted: dict[str, str | None]) -> None:
+    namespace = context.settings.namespace
     secret = await context.gateway.get(SECRETS, name, namespace)
     if secret is None:
         return
@@ -44,13 +44,17 @@ async def _renew(context: Context, uid: str, wanted: dict[str, str | None]) -> N
 
 
 async def _at_work(context: Context, vault: Vault) -> list[str]:
-    """The uids by which the Vault's movers are named: of Backups, Restores, and of the Vault itself."""
+    """The names of the Secrets of the Vault's movers: of its Backups and Restores, and of the Vault itself."""
     namespace = vault.metadata.namespace
-    making = [b.metadata.uid for b in await operations.backups_of(context, vault, "Creating")]
+    making = await operations.backups_of(context, vault, "Creating")
     # All Backups of a Vault may be thousands: they are looked through only where something is restored.
     reading = await operations.restoring(context, namespace)
     names = {b.metadata.name for b in await operations.backups_of(context, vault)} if reading else set()
-    return [vault.metadata.uid, *making, *(r.metadata.uid for r in reading if r.reads in names)]
+    attempts = [(b.metadata.uid, b.status.attempt if b.status else None) for b in making]
+    attempts += [
+        (r.metadata.uid, r.status.attempt if r.status else None) for r in reading if r.reads in names
+    ]
+    return [mover_name(vault.metadata.uid, 1), *(mover_name(uid, attempt or 1) for uid, attempt in attempts)]
 
 
 def _data(access: Access) -> dict[str, str | None]:

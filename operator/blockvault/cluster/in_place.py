@@ -59,7 +59,9 @@ def noted(context: Context, view: RestoreView, decision: Decision) -> dict[str, 
             }
     made = view.new_volume or view.raw_volume
     exchange = view.restore.status.exchange if view.restore.status else None
-    if view.in_place and exchange is not None and not exchange.restored_handle and made is not None:
+    # It changes where the node of a mover was lost, and another volume is filled.
+    known = exchange.restored_handle if exchange is not None else None
+    if view.in_place and exchange is not None and made is not None and known != handle_of(made):
         status["exchange"] = {"restoredHandle": handle_of(made)}
     if decision.reason == COPY_FAILED:
         status["source"] = "Store"

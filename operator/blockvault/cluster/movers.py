@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -46,7 +47,7 @@ def mover_secret(owner: Owner, namespace: str, request: Object, access: Access) 
         "previous.key": access.previous_key,
     }
     return {
-        "metadata": owner.metadata(namespace),
+        "metadata": owner.metadata(namespace, name=owner.mover_name),
         "type": "Opaque",
         "data": {
             key: b64encode(value.encode() if isinstance(value, str) else value).decode()
@@ -65,6 +66,7 @@ def mover_request(operation: str, owner: Owner, access: Access, **rest: Any) -> 
         "version": 1,
         "operation": operation,
         "operationId": owner.uid,
+        "attempt": owner.attempt,
         "store": store,
         "actor": access.actor,
         **rest,
@@ -76,23 +78,25 @@ def mover_job(
     settings: Settings,
     template: MoverTemplate | None,
     *,
-    run: int = 1,
+    run: int | None = None,
     device: bool = True,
     node_affinity: Object | None = None,
+    avoid: Sequence[str] = (),
     token_audience: str | None = None,
 ) -> Object:
     """The mover's Job, scheduled as its VaultClass says (F26). `device`: the owner's raw claim is given to it.
 
+    `run`: of a Vault, whose movers are numbered so. `avoid`: nodes that died; a toleration may allow them all the same.
     `token_audience`: of a token that it shows to the storage's SnapshotMetadata service, and that nobody else takes.
 
     Root inside, because the kubelet gives raw devices to root only (no fsGroup for them), but with every
     capability dropped. A pod that is drained or preempted does not count as a failure.
     """
     wanted = template or MoverTemplate()
-    metadata = owner.metadata(settings.namespace, name=naming.job_name(owner.uid, run))
+    metadata = owner.metadata(settings.namespace, name=naming.job_name(owner.uid, run or owner.attempt))
     secrets = [*settings.image_pull_secrets, *(ref.name for ref in wanted.image_pull_secrets or [])]
     # Snapshots carry no topology: where the source can be reached, its clone can.
-    affinity = _affinity(wanted.affinity or {}, node_affinity)
+    affinity = _avoiding(_affinity(wanted.affinity or {}, node_affinity), avoid)
     chosen: Object = {
         "imagePullSecrets": [{"name": secret} for secret in dict.fromkeys(secrets)],
         "affinity": affinity,
@@ -136,7 +140,7 @@ def mover_job(
 def _pod(
     owner: Owner, settings: Settings, template: MoverTemplate, *, device: bool, token_audience: str | None
 ) -> Object:
-    name = naming.owned_name(owner.uid)
+    name = owner.mover_name
     container: Object = {
         "name": "mover",
         "image": settings.image,
@@ -188,6 +192,18 @@ def _affinity(wanted: Object, node_affinity: Object | None) -> Object:
     nodes = wanted.get("nodeAffinity") or {}
     key = "requiredDuringSchedulingIgnoredDuringExecution"
     return {**wanted, "nodeAffinity": {**nodes, key: _both(nodes.get(key), node_affinity)}}
+
+
+def _avoiding(wanted: Object, nodes: Sequence[str]) -> Object:
+    """The affinity, and other nodes than these where there are any."""
+    if not nodes:
+        return wanted
+    affinity, key = wanted.get("nodeAffinity") or {}, "preferredDuringSchedulingIgnoredDuringExecution"
+    others = {
+        "matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": [name]} for name in nodes]
+    }
+    preferred = [*affinity.get(key, []), {"weight": 100, "preference": others}]
+    return {**wanted, "nodeAffinity": {**affinity, key: preferred}}
 
 
 def _both(one: Object | None, other: Object) -> Object:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Container
-from dataclasses import dataclass
 from typing import Any
 
 from blockvault.api import Backup, Restore, Vault
 from blockvault.core.conditions import State, micro_timestamp, ready_conditions, timestamp
 from blockvault.core.decision import Decision
 from blockvault.core.mover import final_report
-from blockvault.core.naming import OPERATION_LABEL, job_name, owned_name
+from blockvault.core.naming import OPERATION_LABEL, job_name, mover_name
 from blockvault.core.objects import Object, last_progress, newest
 from blockvault.core.restore_model import RESTORED
 from blockvault.core.restore_model import TERMINAL as RESTORE_ENDS
@@ -20,8 +20,10 @@ from blockvault.core.tasks import tasks_of
 from blockvault.core.timings import Timing, mover_began, timed
 
 from .context import Context, utc_now
-from .gateway import ConflictError
+from .gateway import ConflictError, GatewayError
 from .resources import BACKUPS, CLAIMS, EVENTS, JOBS, PODS, RESTORES, SECRETS, VAULTS, VOLUMES, Resource
+
+log = logging.getLogger(__name__)
 
 # Phases in which an operation holds its claim against others.
 FINISHED = {BACKUPS.kind: ("Available", "Error", "Deleting"), RESTORES.kind: (*RESTORE_ENDS, RESTORED)}
@@ -30,40 +32,26 @@ LAST_WORDS_BYTES = 4096
 PROGRESS_SECONDS = 5.0
 
 
-@dataclass(frozen=True)
-class Mover:
-    """What an operation's mover consists of, as it is now."""
-
-    has_secret: bool
-    job: Object | None
-    pods: list[Object]
-
-
-async def own_mover(context: Context, uid: str) -> Mover:
-    """Look it up."""
-    return Mover(
-        *await asyncio.gather(has_secret(context, uid), own_job(context, uid), own_pods(context, uid))
-    )
-
-
 async def own_pods(context: Context, uid: str) -> list[Object]:
     """The mover pods of an operation, terminating ones too."""
     return await context.gateway.list_objects(PODS, context.settings.namespace, labels={OPERATION_LABEL: uid})
 
 
-async def own_job(context: Context, uid: str) -> Object | None:
-    """The mover Job of an operation."""
-    return await context.gateway.get(JOBS, job_name(uid, 1), context.settings.namespace)
+async def own_job(context: Context, uid: str, attempt: int) -> Object | None:
+    """The Job of one of an operation's movers."""
+    return await context.gateway.get(JOBS, job_name(uid, attempt), context.settings.namespace)
 
 
-async def has_secret(context: Context, uid: str) -> bool:
+async def has_secret(context: Context, uid: str, attempt: int = 1) -> bool:
     """Whether the mover's Secret is there."""
-    return await context.gateway.get(SECRETS, owned_name(uid), context.settings.namespace) is not None
+    return (
+        await context.gateway.get(SECRETS, mover_name(uid, attempt), context.settings.namespace) is not None
+    )
 
 
-async def delete_job(context: Context, uid: str) -> None:
-    """Delete an operation's Job with its pods."""
-    await context.gateway.delete(JOBS, job_name(uid, 1), context.settings.namespace)
+async def delete_job(context: Context, uid: str, attempt: int) -> None:
+    """Delete the Job of one of an operation's movers with its pods."""
+    await context.gateway.delete(JOBS, job_name(uid, attempt), context.settings.namespace)
 
 
 async def delete_pods(context: Context, pods: list[Object]) -> None:
@@ -76,14 +64,15 @@ async def delete_pods(context: Context, pods: list[Object]) -> None:
     await asyncio.gather(*gone)
 
 
-async def delete_secret(context: Context, uid: str) -> None:
-    """Delete the mover's Secret."""
-    await context.gateway.delete(SECRETS, owned_name(uid), context.settings.namespace)
+async def delete_secret(context: Context, uid: str, attempt: int = 1) -> None:
+    """Delete the Secrets of an operation's movers, of which `attempt` is the last."""
+    for number in range(1, attempt + 1):
+        await context.gateway.delete(SECRETS, mover_name(uid, number), context.settings.namespace)
 
 
-async def delete_raw_claim(context: Context, uid: str) -> None:
+async def delete_raw_claim(context: Context, uid: str, attempt: int) -> None:
     """Delete the mover's raw claim; its storage follows by the policy of its volume."""
-    await context.gateway.delete(CLAIMS, owned_name(uid), context.settings.namespace)
+    await context.gateway.delete(CLAIMS, mover_name(uid, attempt), context.settings.namespace)
 
 
 async def set_reclaim_policy(context: Context, volume: Object, policy: str) -> None:
@@ -97,8 +86,7 @@ async def progress(context: Context, pods: list[Object]) -> dict[str, Any] | Non
     pod = newest(pods)
     if pod is None or (pod.get("status") or {}).get("phase") != "Running":
         return None
-    log = await context.gateway.pod_log(pod["metadata"]["name"], context.settings.namespace, tail_lines=5)
-    figures = last_progress(log)
+    figures = last_progress(await _log(context, pod, 5))
     if figures is None:
         return None
     total = int(figures.get("bytesTotal") or 0)
@@ -121,13 +109,20 @@ async def mover_status(
         status["errorClass"] = report.reason
     pod = newest(pods)
     if pod is not None:
-        log = await context.gateway.pod_log(
-            pod["metadata"]["name"], context.settings.namespace, tail_lines=40
-        )
-        status["lastWords"] = log[-LAST_WORDS_BYTES:]
+        status["lastWords"] = (await _log(context, pod, 40))[-LAST_WORDS_BYTES:]
     if report is not None and report.timings:
         status["timings"] = report.timings
     return {"mover": status, "timings": mover_began(timings, report, utc_now())}
+
+
+async def _log(context: Context, pod: Object, lines: int) -> str:
+    """The last lines that a mover wrote. Nothing where its node does not answer: that must not hold anything up."""
+    name, namespace = pod["metadata"]["name"], context.settings.namespace
+    try:
+        return await context.gateway.pod_log(name, namespace, tail_lines=lines)
+    except GatewayError as error:
+        log.warning("Pod %s/%s: %s", namespace, name, error)
+        return ""
 
 
 def decided_status(
@@ -159,6 +154,9 @@ def decided_status(
             "reason": decision.outcome.reason,
             "message": decision.outcome.message,
         }
+    if decision.attempt is not None:
+        status["attempt"] = decision.attempt
+        context.figures.observe_lost_mover()
     if decision.phase != "Pending" and not former.get("startedAt"):
         status["startedAt"] = timestamp(now)
     if decision.finished:

@@ -57,6 +57,7 @@ class Resource:
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 SECRETS = Resource("", "v1", "secrets", "Secret")
 PODS = Resource("", "v1", "pods", "Pod")
+NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 CLAIMS = Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
 VOLUMES = Resource("", "v1", "persistentvolumes", "PersistentVolume", namespaced=False)
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
@@ -96,6 +97,7 @@ VERBS: dict[str, dict[tuple[str, str], frozenset[str]]] = {
         ("apiextensions.k8s.io", "customresourcedefinitions"): frozenset({"list", "watch"}),
         ("", "persistentvolumeclaims"): frozenset({"get", "list", "watch", "create", "patch", "delete"}),
         ("", "pods"): frozenset({"list"}),
+        ("", "nodes"): frozenset({"get"}),
         ("", "persistentvolumes"): frozenset({"get", "list", "create", "patch", "delete"}),
         ("events.k8s.io", "events"): frozenset({"create"}),
         ("batch", "jobs"): frozenset({"list", "watch"}),

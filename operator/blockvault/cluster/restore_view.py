@@ -9,19 +9,21 @@ from typing import Any
 from blockvault.api import Backup, Restore, Vault, parse_quantity
 from blockvault.core.decision import Missing, Refusal, recorded_outcome
 from blockvault.core.kept import held_by, newest_first
+from blockvault.core.lost_nodes import nodes_named
 from blockvault.core.naming import (
     OPERATION_LABEL,
     former_name,
     owned_name,
 )
 from blockvault.core.objects import Object, claim_is_bound, snapshot_is_ready
-from blockvault.core.restore_model import Copy, RestoreView, vault_name_of
+from blockvault.core.plan_restore import SELECTED_NODE
+from blockvault.core.restore_model import Copy, RestoreView, annotation, vault_name_of
 from blockvault.core.runs import volume_of
 from blockvault.core.source import read_source
 from blockvault.engine import EngineError
 from blockvault.stores import StoreError
 
-from . import operations, snapshots, workloads
+from . import given_up, snapshots, workloads
 from .backups import rivals
 from .context import Context, utc_now
 from .latest import Latest, latest_backup
@@ -45,7 +47,8 @@ def owner_of(restore: Restore, backup: Backup | None) -> Owner:
     latest = spec.latest_of.resource.name if spec.latest_of and spec.target.original else ""
     original = backup.spec.claim if backup and spec.target.original else latest
     claim = new_claim.name if new_claim else noted or original
-    return Owner("Restore", str(meta.namespace), meta.name, meta.uid, claim)
+    attempt = (restore.status.attempt if restore.status else None) or 1
+    return Owner("Restore", str(meta.namespace), meta.name, meta.uid, claim, attempt)
 
 
 async def observe(context: Context, restore: Restore) -> tuple[RestoreView, Owner]:
@@ -55,12 +58,16 @@ async def observe(context: Context, restore: Restore) -> tuple[RestoreView, Owne
     owner = owner_of(restore, backup)
     uid, vault_name = owner.uid, vault_name_of(restore, backup)
     vault = await gateway.get(VAULTS, vault_name, namespace) if vault_name else None
-    raw = await gateway.get(CLAIMS, owned_name(uid), context.settings.namespace)
+    raw = await gateway.get(CLAIMS, owner.mover_name, context.settings.namespace)
     raw_volume, new_volume, former_volume = await _volumes(context, uid, raw)
     # What only a beginning, a rollback or a handing over looks at is not read at each look of a transfer.
     outcome = recorded_outcome(restore.status)
     starts = (raw is None and outcome is None) or restore.spec.rollback
-    mover = await operations.own_mover(context, uid)
+    target = await gateway.get(CLAIMS, owner.claim, namespace) if owner.claim else None
+    mover = await given_up.mover_of(context, owner)
+    attached = await _attached(context, raw_volume) if outcome is not None and raw_volume is not None else ""
+    wanted_node = annotation(target, SELECTED_NODE) if owner.attempt > 1 else None
+    names = {*nodes_named([*mover.pods, *mover.given_up.pods]), attached, wanted_node or ""}
     view = RestoreView(
         now=utc_now(),
         calendar=context.clock(),
@@ -72,15 +79,18 @@ async def observe(context: Context, restore: Restore) -> tuple[RestoreView, Owne
         done_before=done_before,
         storage_classes=await gateway.list_objects(STORAGE_CLASSES) if starts or outcome else [],
         rivals=await rivals(context, namespace, owner.claim, uid, "Restore") if starts else [],
-        target=await gateway.get(CLAIMS, owner.claim, namespace) if owner.claim else None,
+        target=target,
         raw_claim=raw,
         raw_volume=raw_volume,
         new_volume=new_volume,
         former_volume=former_volume,
-        attached=outcome is not None and raw_volume is not None and await _attached(context, raw_volume),
+        attached=attached,
         has_secret=mover.has_secret,
         job=mover.job,
         pods=mover.pods,
+        attempt=owner.attempt,
+        given_up=mover.given_up,
+        nodes=await given_up.nodes_of(context, names),
     )
     if view.outcome is None and not (raw and claim_is_bound(raw)):
         view = replace(view, copies=await _copies(context, owner, backup))
@@ -118,13 +128,16 @@ async def _observe_original(context: Context, owner: Owner, view: RestoreView) -
         workloads.now(context, owner.namespace, list(status.workloads or []) if status else []),
         _stored(context, view),
     )
+    attached = await _attached(context, volume) if view.outcome is not None and volume is not None else ""
+    where = {attached, *(user.node for user in users)} if view.outcome is not None else set()
     return replace(
         view,
         claim_volume=volume,
-        claim_attached=view.outcome is not None and volume is not None and await _attached(context, volume),
+        claim_attached=attached,
         users=users,
         workloads=now,
         stored=stored,
+        nodes=view.nodes | await given_up.nodes_of(context, where),
     )
 
 
@@ -196,7 +209,11 @@ async def _volumes(
     return old, new, former
 
 
-async def _attached(context: Context, volume: Object) -> bool:
+async def _attached(context: Context, volume: Object) -> str:
+    """The node that a volume is attached to; empty where it is to none."""
     name = volume["metadata"]["name"]
-    attachments = await context.gateway.list_objects(ATTACHMENTS)
-    return any((a["spec"].get("source") or {}).get("persistentVolumeName") == name for a in attachments)
+    attachments = (a["spec"] for a in await context.gateway.list_objects(ATTACHMENTS))
+    return next(
+        (a["nodeName"] for a in attachments if (a.get("source") or {}).get("persistentVolumeName") == name),
+        "",
+    )

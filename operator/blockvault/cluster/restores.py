@@ -7,6 +7,7 @@ from typing import Any
 from blockvault.api import Restore, format_quantity
 from blockvault.core.decision import Decision, Missing, Refusal
 from blockvault.core.exchange import EXCHANGING
+from blockvault.core.lost_nodes import lost_names
 from blockvault.core.mover import final_report
 from blockvault.core.naming import (
     DEVICE_PATH,
@@ -32,7 +33,7 @@ from blockvault.core.restoring import policy_pending
 from blockvault.core.runs import volume_of
 from blockvault.core.timings import Timing
 
-from . import in_place, operations
+from . import given_up, in_place, operations
 from .context import Context
 from .gateway import GatewayError
 from .movers import mover_job, mover_request, mover_secret
@@ -190,16 +191,24 @@ async def perform(
             template = await mover_template(context, view.vault)
             # The claim's pods may be bound to where its volume is: so is the one that takes its place.
             affinity = ((view.claim_volume or {}).get("spec") or {}).get("nodeAffinity") or {}
-            job = mover_job(owner, context.settings, template, node_affinity=affinity.get("required"))
+            job = mover_job(
+                owner,
+                context.settings,
+                template,
+                node_affinity=affinity.get("required"),
+                avoid=lost_names(view.nodes, view.now),
+            )
             await gateway.ensure(JOBS, job)
+        case Action.DELETE_GIVEN_UP:
+            await given_up.delete(context, view.given_up)
         case Action.DELETE_JOB:
-            await operations.delete_job(context, owner.uid)
+            await operations.delete_job(context, owner.uid, owner.attempt)
         case Action.DELETE_PODS:
             await operations.delete_pods(context, view.pods)
         case Action.DELETE_SECRET:
-            await operations.delete_secret(context, owner.uid)
+            await operations.delete_secret(context, owner.uid, owner.attempt)
         case Action.DELETE_RAW_CLAIM:
-            await operations.delete_raw_claim(context, owner.uid)
+            await operations.delete_raw_claim(context, owner.uid, owner.attempt)
         case Action.DELETE_TARGET:
             assert view.target is not None
             await gateway.delete(CLAIMS, owner.claim, owner.namespace, uid=view.target["metadata"]["uid"])

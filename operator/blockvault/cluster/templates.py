@@ -17,13 +17,19 @@ KEPT_FOR_POLICY = (naming.RECLAIM_POLICY_ANNOTATION, naming.RETAINED_BY_ANNOTATI
 
 @dataclass(frozen=True)
 class Owner:
-    """The Backup or Restore that an object is made for; or a Vault, which has no claim."""
+    """The Backup or Restore that an object is made for, or a Vault (no claim); which of its movers works."""
 
     kind: str
     namespace: str
     name: str
     uid: str
     claim: str = ""
+    attempt: int = 1
+
+    @property
+    def mover_name(self) -> str:
+        """Name of the mover's raw claim and Secret."""
+        return naming.mover_name(self.uid, self.attempt)
 
     def metadata(self, namespace: str | None, *, name: str | None = None, **annotations: str) -> Object:
         """Metadata of an object made for this owner."""
@@ -112,7 +118,7 @@ def raw_claim(
             "kind": "VolumeSnapshot",
             "name": snapshot,
         }
-    return {"metadata": owner.metadata(namespace, **annotations), "spec": spec}
+    return {"metadata": owner.metadata(namespace, name=owner.mover_name, **annotations), "spec": spec}
 
 
 def target_claim(owner: Owner, target: Target, mark: str) -> Object:

@@ -8,6 +8,7 @@ from blockvault.api import UpkeepStatus, Vault
 from blockvault.core.admission import VAULT_WORKS
 from blockvault.core.conditions import timestamp
 from blockvault.core.decision import Missing, Refusal
+from blockvault.core.lost_nodes import nodes_named
 from blockvault.core.naming import job_name
 from blockvault.core.plan_upkeep import BUDGET, Action, UpkeepView, decide_upkeep, due_at
 from blockvault.core.tasks import upkeep_tasks
@@ -15,6 +16,7 @@ from blockvault.core.tasks import upkeep_tasks
 from . import operations
 from .context import Context, upkeep_key, utc_now
 from .gateway import GatewayError
+from .given_up import nodes_of
 from .movers import mover_job, mover_request, mover_secret
 from .places import mover_template, rate_of_backups, vault_of, vault_place
 from .resources import JOBS, SECRETS, VAULTS
@@ -69,15 +71,17 @@ async def observe_run(context: Context, vault: Vault, run: int) -> UpkeepView:
     status = (vault.status.upkeep if vault.status else None) or UpkeepStatus()
     if not run:
         return UpkeepView(context.clock(), meta.uid, meta.creation_timestamp, status)
+    pods = await operations.own_pods(context, meta.uid)
     return UpkeepView(
         context.clock(),
         meta.uid,
         meta.creation_timestamp,
         status,
         await context.gateway.get(JOBS, job_name(meta.uid, run), namespace),
-        await operations.own_pods(context, meta.uid),
+        pods,
         await operations.has_secret(context, meta.uid),
         utc_now(),
+        await nodes_of(context, nodes_named(pods)),
     )
 
 

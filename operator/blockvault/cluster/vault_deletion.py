@@ -71,7 +71,7 @@ async def _observe(context: Context, vault: Vault) -> DeletionView:
     if waits and not leaving and deletes_data(vault):
         return replace(view, hold=(Answer.WAIT, hold))  # many may wait so: no more is looked at
     run = await observe_run(context, vault, run_of(vault))
-    view = replace(view, job=run.job, pods=run.pods, has_secret=run.has_secret)
+    view = replace(view, job=run.job, pods=run.pods, has_secret=run.has_secret, nodes=run.nodes)
     if view.leaving or not deletes_data(vault):
         return view
     everyone = Vault.readable(await context.gateway.list_objects(VAULTS))

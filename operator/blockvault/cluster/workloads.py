@@ -39,7 +39,7 @@ async def users_of(context: Context, namespace: str, claim: str) -> list[User]:
         if key not in seen:
             seen[key] = await _scaled_by(context, namespace, pod)
         workload, words = seen[key]
-        found.append(User(pod["metadata"]["name"], bool(pod["spec"].get("nodeName")), workload, words))
+        found.append(User(pod["metadata"]["name"], str(pod["spec"].get("nodeName") or ""), workload, words))
     return found
 
 

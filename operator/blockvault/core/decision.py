@@ -48,7 +48,8 @@ class Decision:
     """The next thing to do, and what the status says meanwhile.
 
     `action` is one effect or None. `outcome` is set once, when the work has ended. `requeue` is in
-    seconds; None says that there is nothing more to do for this object.
+    seconds; None says that there is nothing more to do for this object. `attempt`: the mover before this one is given
+    up, which the status says before anything is made for the new one.
     """
 
     phase: str
@@ -58,6 +59,7 @@ class Decision:
     detail: Any = None
     outcome: Outcome | None = None
     requeue: float | None = 2.0
+    attempt: int | None = None
 
     @property
     def next_look(self) -> float | None:

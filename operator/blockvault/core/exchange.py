@@ -14,10 +14,11 @@ from blockvault.api import Exchange, StoppedWorkload
 
 from .conditions import parse_timestamp
 from .decision import Decision
+from .lost_nodes import lost_node, what_helps
 from .objects import Object, deleting
 from .restore_model import Action, RestoreView
-from .restoring import doing, retained
-from .workloads import key_of, names, noted, stoppable
+from .restoring import ON_LOST_NODE, detaching, doing, retained
+from .workloads import User, key_of, names, noted, stoppable
 
 EXCHANGING = "Exchanging"
 
@@ -129,10 +130,20 @@ def stop_step(view: RestoreView) -> Decision | None:
                     Action.STOP_WORKLOAD,
                     user.workload,
                 )
-        return doing("StoppingWorkload", f"Waiting for {names(users)} to end.")
+        return _ending(view, users)
     if view.claim_attached:
-        return doing("Detaching", f"Waiting for {view.target_name} to be detached from its node.")
+        words = f"Waiting for {view.target_name} to be detached from its node."
+        return detaching(view, view.claim_attached, words)
     return None
+
+
+def _ending(view: RestoreView, users: list[User]) -> Decision:
+    """The wait until pods have ended: those on a lost node do not, and may write to their volume for all we know."""
+    words = f"Waiting for {names(users)} to end."
+    lost = {u.node: why for u in users if (why := lost_node(u.node, view.nodes, view.now))}
+    if not lost:
+        return doing("StoppingWorkload", words)
+    return doing(ON_LOST_NODE, f"{words} {'; '.join(lost.values())}. {what_helps(lost)}.")
 
 
 def now_stopped(view: RestoreView) -> list[StoppedWorkload]:

@@ -7,6 +7,16 @@ from datetime import datetime, timedelta
 
 from .conditions import parse_timestamp
 from .decision import Outcome, failed
+from .lost_nodes import (
+    NODE_LOST,
+    NODE_NOT_READY,
+    PATIENCE,
+    Nodes,
+    lost_mover,
+    nodes_named,
+    unready_mover,
+    what_helps,
+)
 from .objects import MoverReport, Object, condition_is_true, job_failure, mover_report, newest, pod_trouble
 
 # A pod that has not started by then never will without help: no node fits, no image, no volume.
@@ -15,10 +25,11 @@ START_LIMIT = timedelta(minutes=15)
 
 @dataclass(frozen=True)
 class Waiting:
-    """A mover that is going, or on its way."""
+    """A mover that is going, or on its way; `lost`: it is given up, and another one takes its place."""
 
     reason: str
     message: str
+    lost: bool = False
 
 
 def pods_of(job: Object, pods: list[Object]) -> list[Object]:
@@ -57,10 +68,23 @@ def judge_mover(job: Object, pods: list[Object]) -> Outcome | None:
     return failed("MoverFailed", f"The mover ended without a word. {job_failure(job)}".strip())
 
 
-def mover_wait(job: Object, pods: list[Object], claim: Object, now: datetime) -> Waiting | Outcome:
+def mover_wait(
+    job: Object, pods: list[Object], claim: Object, now: datetime, nodes: Nodes
+) -> Waiting | Outcome:
     """What a Job that has not ended is waiting for; an outcome when it cannot be expected to start."""
+    lost, unready = lost_mover(pods, nodes, now), unready_mover(pods, nodes)
+    if lost:
+        text = f"{lost}: its mover is given up, and another one goes on with what it has sent."
+        return Waiting(
+            NODE_LOST, f"{text} What it holds stays there for now. {what_helps(nodes_named(pods))}", True
+        )
     pod = newest(pods)
     trouble = pod_trouble(pod) if pod is not None else "the Job controller has not made its pod"
+    if unready and not trouble:
+        limit = int(PATIENCE.total_seconds())
+        return Waiting(
+            NODE_NOT_READY, f"{unready}: after {limit} s its mover is replaced by one on another node."
+        )
     if not trouble:
         return Waiting("Moving", "The mover is at work.")
     since = parse_timestamp((pod or job)["metadata"]["creationTimestamp"])

@@ -61,8 +61,13 @@ TOKEN_FILE = "token"  # noqa: S105
 
 
 def owned_name(uid: str) -> str:
-    """Name of every object that an operation makes, except its Jobs."""
+    """Name of every object that an operation makes, except those of its movers after the first, and Jobs."""
     return f"bv-{uid}"
+
+
+def mover_name(uid: str, attempt: int) -> str:
+    """Name of a mover's raw claim and Secret: what one that was given up may still hold is not used again."""
+    return owned_name(uid) if attempt == 1 else job_name(uid, attempt)
 
 
 def populating_name(claim_uid: str) -> str:

@@ -28,6 +28,7 @@ from .decision import (
     still_waiting,
 )
 from .encryption import check_encryption
+from .lost_nodes import NODE_LOST, NOTHING_GIVEN_UP, GivenUp, Nodes, beyond_reach, left_behind
 from .mover import judge_mover, mover_wait
 from .objects import Object, csi_driver, deleting, job_ended, pod_ended, snapshot_error, snapshot_is_ready
 from .source import read_source
@@ -51,6 +52,7 @@ class Action(StrEnum):
     CREATE_CLONE = "CreateClone"
     CREATE_SECRET = "CreateSecret"  # noqa: S105
     CREATE_JOB = "CreateJob"
+    DELETE_GIVEN_UP = "DeleteGivenUp"
     DELETE_JOB = "DeleteJob"
     DELETE_PODS = "DeletePods"
     DELETE_CLONE = "DeleteClone"
@@ -68,7 +70,8 @@ class BackupView:
 
     `snapshot` and `content` are those that the claim's namespace sees; `own_snapshot` and `own_content`
     those bound again for the operator. `former_snapshots` are snapshots of earlier backups of
-    the same claim in the operator's namespace.
+    the same claim in the operator's namespace. `clone`, `has_secret`, `job` and `pods` are those of mover `attempt`,
+    `given_up` is what those before it have left, and `nodes` are those that any of the pods are on.
     """
 
     now: datetime
@@ -89,6 +92,9 @@ class BackupView:
     job: Object | None = None
     pods: list[Object] = field(default_factory=list)
     former_snapshots: list[Object] = field(default_factory=list)
+    attempt: int = 1
+    given_up: GivenUp = NOTHING_GIVEN_UP
+    nodes: Nodes = field(default_factory=dict)
 
     @property
     def started(self) -> bool:
@@ -273,6 +279,9 @@ def _snapshot_overdue(view: BackupView, snapshot: Object, name: str) -> Refusal 
 
 
 def _move(view: BackupView) -> Decision:
+    if view.given_up.to_delete:  # its Job makes no more pods before another one is there
+        text = "Removing what the mover on the lost node was given."
+        return Decision("Creating", NODE_LOST, text, action=Action.DELETE_GIVEN_UP)
     if view.clone is None:
         return Decision(
             "Creating", "Cloning", "Making a volume from the snapshot.", action=Action.CREATE_CLONE
@@ -285,10 +294,11 @@ def _move(view: BackupView) -> Decision:
             return Decision("Creating", problem.reason, problem.message)
         action = Action.CREATE_JOB if view.has_secret else Action.CREATE_SECRET
         return Decision("Creating", "Starting", "Starting the mover.", action=action)
-    wait = mover_wait(view.job, view.pods, view.clone, view.now)
+    wait = mover_wait(view.job, view.pods, view.clone, view.now, view.nodes)
     if isinstance(wait, Outcome):
         return _ended(wait)
-    return Decision("Creating", wait.reason, wait.message)
+    attempt = view.attempt + 1 if wait.lost else None
+    return Decision("Creating", wait.reason, wait.message, attempt=attempt)
 
 
 def _ended(outcome: Outcome) -> Decision:
@@ -303,9 +313,8 @@ def _clean_up(view: BackupView, outcome: Outcome) -> Decision:
         )
     if action is not None:
         return Decision("Creating", "CleaningUp", outcome.message, action=action, requeue=SOON)
-    if outcome.succeeded:
-        return Decision("Available", outcome.reason, outcome.message, requeue=None)
-    return Decision("Error", outcome.reason, outcome.message, requeue=None)
+    words = outcome.message + left_behind([*view.pods, *view.given_up.pods], view.nodes, view.now)
+    return Decision("Available" if outcome.succeeded else "Error", outcome.reason, words, requeue=None)
 
 
 def next_cleaning(view: BackupView, *, keep_snapshot: bool, keep_job: bool) -> Action | None:
@@ -314,21 +323,26 @@ def next_cleaning(view: BackupView, *, keep_snapshot: bool, keep_job: bool) -> A
     The Job itself stays when it has ended (`keep_job`), so that a person can look at it. What a mover that has not
     ended works with stays until its pod is gone. Else nothing waits for anything: a pod holds its claim even when it
     has ended, and Kubernetes lets that go when the pod has. The snapshot stays as the base of the next backup when
-    this one succeeded, and those of earlier backups go then (C4).
+    this one succeeded, and those of earlier backups go then (C4). What a lost node holds is deleted as far as that goes
+    from here, and not waited for.
     """
     if view.job is not None and not (keep_job and job_ended(view.job)):
         return Action.AWAIT_GONE if deleting(view.job) else Action.DELETE_JOB
+    if view.given_up.to_delete:
+        return Action.DELETE_GIVEN_UP
     if any(not deleting(pod) for pod in view.pods):
         return Action.DELETE_PODS
-    if not all(pod_ended(pod) for pod in view.pods):
+    within_reach = [pod for pod in view.pods if not beyond_reach(pod, view.nodes, view.now)]
+    if not all(pod_ended(pod) for pod in within_reach):
         return Action.AWAIT_GONE
+    held = len(within_reach) < len(view.pods)
     if _stays(view.clone):
         return Action.DELETE_CLONE
-    if view.has_secret:
-        # Its Secret says that a mover was there, which may have committed before it was stopped.
+    if view.has_secret or view.given_up.has_secrets:
+        # Its Secret says that a mover was there, which may have committed before it was stopped, or may do so yet.
         succeeded = view.outcome is not None and view.outcome.succeeded
-        forget = view.backup.spec.cancel and not keep_snapshot and not succeeded
-        return Action.FORGET_STORED if forget else Action.DELETE_SECRET
+        alive = view.backup.spec.cancel or held or view.attempt > 1
+        return Action.FORGET_STORED if alive and not keep_snapshot and not succeeded else Action.DELETE_SECRET
     if view.own_content is None and view.content is not None:
         if view.content["spec"].get("deletionPolicy") != "Delete":
             return Action.RESTORE_CONTENT
@@ -338,7 +352,7 @@ def next_cleaning(view: BackupView, *, keep_snapshot: bool, keep_job: bool) -> A
     if any(_stays(snapshot) for snapshot in former):
         return Action.DELETE_FORMER_SNAPSHOTS
     source = view.own_content is not None and bool(view.snapshot or view.content)
-    if view.pods or view.clone or former or source:
+    if within_reach or (view.clone and not held) or former or source:
         return Action.AWAIT_GONE
     return None if keep_snapshot else _drop_snapshot(view)
 

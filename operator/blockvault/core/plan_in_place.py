@@ -15,6 +15,7 @@ from .admission import check_rivals, check_volume
 from .decision import Decision, Missing, Outcome, Refusal, cancelled, failed, refuse_unserved
 from .exchange import claim_lost, exchange_step, fenced, has_former, has_other, kept_until, start_step
 from .latest import done_by
+from .lost_nodes import left_behind
 from .naming import FENCED_ANNOTATION
 from .objects import Object, claim_is_bound, deleting
 from .restore_model import RESTORED, ROLLING_BACK, Action, RawClaim, RestoreView, annotation
@@ -192,7 +193,7 @@ def _finish(view: RestoreView) -> Decision:
     start = start_step(view) if original is not None and original.start_after else None
     if start is not None:
         return start
-    if view.has_secret:
+    if view.has_secrets:
         return doing("CleaningUp", text, Action.DELETE_SECRET)
     return _restored(view, None)
 
@@ -332,6 +333,7 @@ def clean_up(view: RestoreView, outcome: Outcome) -> Decision:
         return Decision("Restoring", "CleaningUp", outcome.message, step.action, step.detail, None, 1.0)
     kept = _kept(view)
     more = f" Its former storage is kept as PersistentVolume {kept}, with the policy Retain." if kept else ""
+    more += left_behind([*view.pods, *view.given_up.pods], view.nodes, view.now)
     return Decision("Error", outcome.reason, f"{outcome.message}{more}", requeue=None)
 
 
@@ -353,7 +355,7 @@ def cleaning_step(view: RestoreView) -> Decision | None:
     if status is None or status.exchange is None:
         return _generic(view, text)
     first = next_cleaning(view)
-    if first in (Action.DELETE_JOB, Action.DELETE_PODS):
+    if first in (Action.DELETE_JOB, Action.DELETE_GIVEN_UP, Action.DELETE_PODS):
         return doing("CleaningUp", text, first)
     step = _settle_claim(view, text) if not claim_lost(view) else _settle_lost(view, text)
     return step or start_step(view) or _generic(view, text)

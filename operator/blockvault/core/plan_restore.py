@@ -17,6 +17,7 @@ from blockvault.api import NewClaim, not_served, parse_quantity
 
 from .admission import check_rivals
 from .decision import Decision, Missing, Refusal, cancelled, failed, refuse_unserved
+from .lost_nodes import lost_node
 from .objects import deleting
 from .plan_in_place import clean_up, decide_in_place
 from .restore_model import TERMINAL, Action, RawClaim, RestoreView, annotation
@@ -68,8 +69,7 @@ def decide_restore(view: RestoreView) -> Decision:
         return _hand_over(view) if outcome.succeeded else clean_up(view, outcome)
     if view.restore.spec.cancel:
         return ended(cancelled())
-    begun = view.raw_claim is not None or view.job is not None
-    if view.populates and not begun:
+    if view.populates and not view.begun:
         return _admit_populated(view)
     if not view.populates and not view.target_is_ours:
         return _admit(view)
@@ -80,7 +80,7 @@ def decide_restore(view: RestoreView) -> Decision:
 
 
 def _admit(view: RestoreView) -> Decision:
-    if view.raw_claim is not None or view.job is not None:
+    if view.begun:
         return ended(failed("TargetLost", f"{view.target_name} was deleted while it was being restored."))
     if view.already_done:
         return skipped(view)
@@ -260,7 +260,9 @@ def _raw_claim(view: RestoreView) -> RawClaim:
     spec = view.target["spec"]
     size = parse_quantity(spec["resources"]["requests"]["storage"])
     wanted = raw_claim_for(view, size, spec["storageClassName"])
-    return replace(wanted, node=annotation(view.target, SELECTED_NODE)) if view.populates else wanted
+    node = annotation(view.target, SELECTED_NODE) if view.populates else None
+    # Where the claim's pod was to run first, until that node died: the scheduler chooses another one for it.
+    return replace(wanted, node=None if node and lost_node(node, view.nodes, view.now) else node)
 
 
 def _hand_over(view: RestoreView) -> Decision:
@@ -279,6 +281,6 @@ def _hand_over(view: RestoreView) -> Decision:
         return doing("Binding", f"Waiting for {view.target_name} to be bound to the restored volume.")
     if policy_pending(view, view.new_volume):
         return doing("HandingOver", HANDING_OVER, Action.HAND_OVER_POLICY)
-    if view.has_secret:
+    if view.has_secrets:
         return doing("CleaningUp", HANDING_OVER, Action.DELETE_SECRET)
     return Decision("Completed", "Completed", f"{view.target_name} holds the backup.", requeue=None)

@@ -16,8 +16,9 @@ from blockvault.api import UpkeepStatus
 
 from .conditions import parse_timestamp, timestamp
 from .decision import Outcome
-from .mover import final_report, judge_mover, mover_wait
-from .objects import Object, job_ended
+from .lost_nodes import Nodes, beyond_reach
+from .mover import final_report, judge_mover, mover_wait, pods_of
+from .objects import MoverReport, Object, job_ended
 
 # Once a day; and soon after something was deleted for good, though not for each such deletion.
 EVERY, PAUSE = timedelta(days=1), timedelta(minutes=10)
@@ -43,7 +44,7 @@ class Action(StrEnum):
 class UpkeepView:
     """All that a decision about upkeep looks at. `since`: when the Vault was made. `job`: of the run in `status`.
 
-    `wall`: the time by which the cluster stamps, where `now` is a calendar that was moved.
+    `wall`: the time by which the cluster stamps, where `now` is a calendar that was moved. `nodes`: those of the pods.
     """
 
     now: datetime
@@ -54,6 +55,12 @@ class UpkeepView:
     pods: list[Object] = field(default_factory=list)
     has_secret: bool = False
     wall: datetime | None = None
+    nodes: Nodes = field(default_factory=dict)
+
+    @property
+    def stamps(self) -> datetime:
+        """Now, as the cluster stamps it."""
+        return self.wall or self.now
 
     @property
     def running(self) -> bool:
@@ -83,10 +90,13 @@ def decide_upkeep(view: UpkeepView) -> Step:
 
 
 def next_cleaning(view: UpkeepView) -> Action | None:
-    """The next thing of a run to remove, None when none is left. A Job that has ended stays for its hour."""
+    """The next thing of a run to remove, None when none is left. A Job that has ended stays for its hour.
+
+    What a lost node holds goes when that is back or gone, as it is to be deleted.
+    """
     if view.job is not None and not job_ended(view.job):
         return Action.DELETE_JOB
-    if view.pods:
+    if not all(beyond_reach(pod, view.nodes, view.stamps) for pod in view.pods):
         return Action.DELETE_PODS
     return Action.DELETE_SECRET if view.has_secret else None
 
@@ -109,20 +119,21 @@ def _go_on(view: UpkeepView) -> Step:
     job = view.job
     if job is None:
         return Step(Action.CREATE_JOB if view.has_secret else Action.CREATE_SECRET)
+    pods = pods_of(job, view.pods)  # not those of one that was given up
     if job_ended(job):
-        outcome = judge_mover(job, view.pods)
+        outcome = judge_mover(job, pods)
         if outcome is None:  # its words are lost: they are of no use later, and another run does no harm
             outcome = Outcome(True, "Completed", "The store was tidied up; its figures are lost.")
-        return Step(status=_ended(view, outcome))
-    wait = mover_wait(job, view.pods, BOUND, view.wall or view.now)
-    if isinstance(wait, Outcome):
-        # It never began: the Job goes first, or it would begin when nobody waits for it.
+        return Step(status=_ended(view, outcome, final_report(job, pods)))
+    wait = mover_wait(job, pods, BOUND, view.stamps, view.nodes)
+    if isinstance(wait, Outcome) or wait.lost:
+        # It never began: the Job goes first, or it would begin when nobody waits for it. Or its node died: another one
+        # begins, and should the first live, both tidy up, as two may.
         return Step(Action.DELETE_JOB)
     return Step()
 
 
-def _ended(view: UpkeepView, outcome: Outcome) -> dict[str, Any]:
-    report = final_report(view.job, view.pods) if view.job else None
+def _ended(view: UpkeepView, outcome: Outcome, report: MoverReport | None) -> dict[str, Any]:
     result = report.result if report and report.ok else {}
     reason, message = outcome.reason, outcome.message
     errors = result.get("errors") or []

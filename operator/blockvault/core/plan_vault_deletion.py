@@ -17,6 +17,7 @@ from blockvault.api import Backup, DeletionHold, UpkeepStatus, Vault, VaultDelet
 from .conditions import parse_timestamp, timestamp
 from .decision import Missing, Outcome, Refusal, failed
 from .hold import Answer, standing_hold
+from .lost_nodes import Nodes
 from .mover import final_report, judge_mover, mover_wait, pods_of
 from .objects import MoverReport, Object, deleting, job_ended
 from .plan_upkeep import BOUND, UpkeepView, next_cleaning
@@ -56,7 +57,7 @@ class DeletionView:
     `leaving`: its namespace or its definition goes too. `problem`: why the place cannot be worked on now. `backups`:
     its own Backup objects. `shared`: another Vault that shows the same store. `restores`: names of Restores that read
     its Backups now. `hold`: what the hold says. `job`, `pods`, `has_secret`: of the run that erases, or of the last run
-    of upkeep before it.
+    of upkeep before it. `nodes`: those of the pods.
     """
 
     now: datetime
@@ -70,6 +71,7 @@ class DeletionView:
     job: Object | None = None
     pods: list[Object] = field(default_factory=list)
     has_secret: bool = False
+    nodes: Nodes = field(default_factory=dict)
 
     @property
     def deletion(self) -> VaultDeletion | None:
@@ -280,9 +282,11 @@ def _erase(view: DeletionView, deletion: VaultDeletion) -> Step:
     view = replace(view, pods=pods_of(job, view.pods))  # what a run before it said is no word of this one
     if job_ended(job):
         return _ended(view, job)
-    wait = mover_wait(job, view.pods, BOUND, view.now)
+    wait = mover_wait(job, view.pods, BOUND, view.now, view.nodes)
     if isinstance(wait, Outcome):
         return _failure(view, wait)
+    if wait.lost:  # what was erased stays so, also should it live
+        return Step("Erasing", wait.message, Action.DELETE_JOB, requeue=STEP_SECONDS)
     report = final_report(job, view.pods)
     if report is not None and not report.ok:
         words = f"Erasing what is stored failed and is tried again: {report.message} {report.remedy}".strip()

@@ -193,6 +193,7 @@ RESTORE = {
 BOTH = {
     "MoverFailed": stopped("Backup, Restore", "the mover ended without a word: killed, out of memory, or its node is gone", "`status.mover.lastWords` has the end of its log, `kubectl describe job JOB -n OPERATOR-NAMESPACE` the rest (`status.mover.job`). Out of memory: raise `mover.resources` of the VaultClass."),
     "MoverNotStarted": stopped("Backup, Restore", "the mover's pod could not be started; the message has the cluster's words", "Mostly no node fits (`mover.nodeSelector`, `tolerations`, resources of the VaultClass), or the image cannot be pulled."),
+    "VolumeOnLostNode": waits("Restore", "a volume that it needs is attached to a node that died, or a pod there uses it, and may be writing for all that is known", "See whether the machine is off. If it is, `kubectl taint nodes NODE node.kubernetes.io/out-of-service=nodeshutdown:NoExecute` frees its volumes at once; so does deleting its Node object. If it comes back, this goes on."),
     "NotServed": stopped("all", "the object asks for what this version does not do; the message names the field", "Leave the field out, or wait for a later version."),
     "VaultDeleting": stopped("Backup, Restore", "the Vault is being deleted; a Backup that is deleted meanwhile goes with it", "Name another Vault."),
     "VaultError": stopped("Backup, Restore", "the Vault is in phase Error; the message has its cause", "Mend the Vault first: `kubectl describe vault NAME`."),
@@ -227,6 +228,8 @@ WORKING = {
     "Imported": told("Backup, Task", "the store had it and no object showed it; it can be restored at once"),
     "MoverLost": works("Backup, Restore", "the mover's outcome was lost and is asked for again"),
     "Moving": works("Backup, Restore", "the mover reads or writes; `status.progress` has the figures"),
+    "NodeLost": works("Backup, Restore", "the node of its mover died: another mover goes on elsewhere with what was sent; the message says what frees what the dead node holds"),
+    "NodeNotReady": works("Backup, Restore", "the node of its mover does not answer; after a minute the mover is replaced"),
     "Populates": told("Restore", "claims whose `dataSourceRef` names it are filled, each by a Restore of its own"),
     "Populating": works("event of the claim", "a Restore of its own fills it"),
     "Provisioning": works("Restore", "the volume to restore into is made"),

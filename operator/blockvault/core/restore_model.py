@@ -12,6 +12,7 @@ from blockvault.api import Backup, Restore, Vault
 from .admission import Rival
 from .decision import Missing, Outcome, Refusal, recorded_outcome
 from .latest import Never
+from .lost_nodes import NOTHING_GIVEN_UP, GivenUp, Nodes
 from .naming import (
     POPULATES_ANNOTATION,
     RESTORE_ANNOTATION,
@@ -32,6 +33,7 @@ class Action(StrEnum):
     CREATE_RAW_CLAIM = "CreateRawClaim"
     CREATE_SECRET = "CreateSecret"  # noqa: S105
     CREATE_JOB = "CreateJob"
+    DELETE_GIVEN_UP = "DeleteGivenUp"
     DELETE_JOB = "DeleteJob"
     DELETE_PODS = "DeletePods"
     DELETE_SECRET = "DeleteSecret"  # noqa: S105
@@ -89,13 +91,15 @@ class RestoreView:
     """All that a decision about a Restore looks at.
 
     `raw_claim` and `raw_volume` are what the mover fills; `new_volume` is the PersistentVolume made on
-    the same storage for the claim `target`. `attached` says whether the raw volume is attached anywhere.
+    the same storage for the claim `target`. `attached` is the node that the raw volume is attached to, if any.
     `calendar` is the time by which the rollback window goes; `now` that of deadlines.
     In place: `claim_volume` is the PersistentVolume that the claim names, `former_volume` the one under which
     its former storage is kept, `workloads` are those that were stopped, by kind and name, as they are now.
     `latest`: what the store answers where the latest backup is asked for; `done_before`: it knows that a Restore of
     this name has restored one in place.
     `stored`: what the store knows of the backup, None where it was not asked. `copies`: snapshots to begin with.
+    `raw_claim`, `has_secret`, `job` and `pods` are those of the mover `attempt`, `given_up` is what those before it
+    have left, and `nodes` are those that any pods or volumes of these are on.
     """
 
     now: datetime
@@ -110,7 +114,7 @@ class RestoreView:
     raw_claim: Object | None = None
     raw_volume: Object | None = None
     new_volume: Object | None = None
-    attached: bool = False
+    attached: str = ""
     has_secret: bool = False
     job: Object | None = None
     pods: list[Object] = field(default_factory=list)
@@ -120,9 +124,22 @@ class RestoreView:
     copies: list[Copy] = field(default_factory=list)
     claim_volume: Object | None = None
     former_volume: Object | None = None
-    claim_attached: bool = False
+    claim_attached: str = ""
     users: list[User] = field(default_factory=list)
     workloads: dict[str, Workload | None] = field(default_factory=dict)
+    attempt: int = 1
+    given_up: GivenUp = NOTHING_GIVEN_UP
+    nodes: Nodes = field(default_factory=dict)
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was made to be filled."""
+        return self.raw_claim is not None or self.job is not None or self.attempt > 1
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether a Secret of any of its movers is there."""
+        return self.has_secret or self.given_up.has_secrets
 
     @property
     def uid(self) -> str:
@@ -174,7 +191,7 @@ class RestoreView:
             return False
         if self.restore.status and self.restore.status.exchange:
             return True
-        begun = self.raw_claim is not None or self.job is not None or self.new_volume is not None
+        begun = self.begun or self.new_volume is not None
         return self.target is not None and not self.target_is_ours and not begun
 
     @property

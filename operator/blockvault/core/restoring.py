@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ from .admission import check_place, check_vault
 from .conditions import parse_timestamp
 from .decision import SOON, Decision, Missing, Outcome, Refusal, failed, still_waiting
 from .latest import Never
+from .lost_nodes import NODE_LOST, beyond_reach, lost_node, what_helps
 from .mover import judge_mover, mover_wait
 from .naming import (
     HAVE_ANNOTATION,
@@ -23,6 +25,7 @@ HANDING_OVER = "Handing the restored volume over."
 # A copy of a snapshot that no driver has begun by then is not waited for: an empty volume is filled instead.
 COPY_LIMIT = timedelta(minutes=10)
 COPY_FAILED = "SnapshotUnusable"
+ON_LOST_NODE = "VolumeOnLostNode"
 
 
 def check_source(view: RestoreView) -> Refusal | Missing | None:
@@ -121,6 +124,9 @@ def fill(view: RestoreView, wanted: RawClaim | None, lost: str) -> Decision:
         if report is None:
             return doing("MoverLost", "Starting the mover again: its outcome was lost.", Action.DELETE_JOB)
         return ended(report)
+    if view.given_up.to_delete:  # its Job makes no more pods before another one is there
+        text = "Removing what the mover on the lost node was given."
+        return doing(NODE_LOST, text, Action.DELETE_GIVEN_UP)
     if copy_failed(view):
         return doing(
             COPY_FAILED, "Beginning with an empty volume: no copy of the snapshot came.", _undo_copy(view)
@@ -134,10 +140,10 @@ def fill(view: RestoreView, wanted: RawClaim | None, lost: str) -> Decision:
             )
         action = Action.CREATE_JOB if view.has_secret else Action.CREATE_SECRET
         return doing("Starting", "Starting the mover.", action)
-    wait = mover_wait(view.job, view.pods, view.raw_claim, view.now)
+    wait = mover_wait(view.job, view.pods, view.raw_claim, view.now, view.nodes)
     if isinstance(wait, Outcome):
         return ended(wait)
-    return doing(wait.reason, wait.message)
+    return replace(doing(wait.reason, wait.message), attempt=view.attempt + 1 if wait.lost else None)
 
 
 def raw_claim_for(view: RestoreView, size: int, storage_class: str) -> RawClaim:
@@ -181,14 +187,22 @@ def take_over(view: RestoreView, create: Action) -> Decision | None:
         if not retained(view, view.raw_volume):
             return doing("HandingOver", HANDING_OVER, Action.RETAIN_RAW_VOLUME)
         if view.attached:
-            text = "Waiting for the restored volume to be detached from the mover's node."
-            return doing("Detaching", text, requeue=patience(view.restore.status, view.now))
+            words = "Waiting for the restored volume to be detached from the mover's node."
+            return detaching(view, view.attached, words, patience(view.restore.status, view.now))
         return doing("HandingOver", HANDING_OVER, create)
     if view.raw_claim is not None:
         return going(view, "HandingOver", HANDING_OVER, Action.DELETE_RAW_CLAIM, [view.raw_claim])
     if view.raw_volume is not None:
         return going(view, "HandingOver", HANDING_OVER, Action.DELETE_RAW_VOLUME, [view.raw_volume])
     return None
+
+
+def detaching(view: RestoreView, node: str, words: str, requeue: float | None = None) -> Decision:
+    """The wait until a volume has left its node: also a lost one, as nobody knows whether it is written to there."""
+    lost = lost_node(node, view.nodes, view.now)
+    if lost:
+        return doing(ON_LOST_NODE, f"{words} {lost}. {what_helps([node])}.")
+    return doing("Detaching", words, requeue=requeue)
 
 
 def retained(view: RestoreView, volume: Object) -> bool:
@@ -243,11 +257,15 @@ def next_cleaning(view: RestoreView) -> Action | None:
     """The next thing to remove after a failure, None when nothing of this Restore is left.
 
     The storage must have exactly one owner with the policy Delete in the end: the raw claim's volume
-    while that claim is there, else the new one. A claim that has got its volume keeps it.
+    while that claim is there, else the new one. A claim that has got its volume keeps it. What a lost node holds is
+    deleted as far as that goes from here, and not waited for.
     """
     if view.job is not None and not job_ended(view.job):
         return Action.DELETE_JOB
-    if view.pods:
+    if view.given_up.to_delete:
+        return Action.DELETE_GIVEN_UP
+    held = any(beyond_reach(pod, view.nodes, view.now) for pod in view.pods)
+    if not all(beyond_reach(pod, view.nodes, view.now) for pod in view.pods):
         return Action.DELETE_PODS
     if handed_over(view):
         if view.raw_claim is not None:
@@ -256,15 +274,15 @@ def next_cleaning(view: RestoreView) -> Action | None:
             return Action.DELETE_RAW_VOLUME
         if policy_pending(view, view.new_volume):
             return Action.HAND_OVER_POLICY
-        return Action.DELETE_SECRET if view.has_secret else None
+        return Action.DELETE_SECRET if view.has_secrets else None
     if view.target_is_ours:
         return Action.DELETE_TARGET
     if view.new_volume is not None:
         return Action.DISCARD_VOLUME if view.raw_claim is None else Action.DELETE_VOLUME_OBJECT
     if view.raw_volume is not None and policy_of(view.raw_volume) != "Delete":
         return Action.DISCARD_RAW_VOLUME
-    if view.raw_claim is not None:
+    if view.raw_claim is not None and not (held and deleting(view.raw_claim)):
         return Action.DELETE_RAW_CLAIM
-    if view.has_secret:
+    if view.has_secrets:
         return Action.DELETE_SECRET
     return None

@@ -33,6 +33,8 @@ STEPS = {
     "Cloning": "Cloning",
     "Starting": "Starting",
     "Moving": MOVING,
+    "NodeLost": MOVING,
+    "NodeNotReady": MOVING,
     "MoverLost": MOVING,
     "StoppingWorkload": "StoppingWorkload",
     "Detaching": "Detaching",

@@ -28,15 +28,20 @@ class Workload:
 
 @dataclass(frozen=True)
 class User:
-    """A pod that has a claim among its volumes. `placed`: a node was chosen for it, so it may have it in use.
+    """A pod that has a claim among its volumes. `node`: where it was placed, so that it may have it in use there.
 
     `workload` scales it, None when nothing does that can be stopped; `owner` says in words who made it.
     """
 
     pod: str
-    placed: bool
+    node: str = ""
     workload: Workload | None = None
     owner: str = "nobody"
+
+    @property
+    def placed(self) -> bool:
+        """Whether a node was chosen for it."""
+        return bool(self.node)
 
 
 def uses(pod: Object, claim: str) -> bool:

@@ -37,6 +37,7 @@ class Begin:
     """What an attempt starts with. `size`: of the volume, in bytes. `parent`: an id, `latest`, or None (full).
 
     `key`: fingerprint of the vault's key that the run was given, if any. `actor`: the cluster that acts, if any.
+    `turn`: which try of the operation it is; one that was given up, and lives, never takes over from a later one.
     """
 
     attempt: str
@@ -45,15 +46,23 @@ class Begin:
     parent: str | None
     key: str | None = None
     actor: str | None = None
+    turn: int = 0
 
 
 def begin(state: State, wanted: Begin) -> tuple[State, Outcome] | None:
-    """Enter an attempt that pins its parent. It takes over what a former run of the same operation sent."""
+    """Enter an attempt that pins its parent. It takes over what a former run of the same operation sent.
+
+    Raises AttemptFenced where a run of a later turn has begun, besides what the state itself refuses.
+    """
     refuse_deleted(state)
     trash.refuse_foreign(state, wanted.actor)
     refuse_ended(state, wanted.operation)
     if state.root_of(wanted.operation) is not None:
         return None
+    if any(other.operation == wanted.operation and other.turn > wanted.turn for other in state.attempts):
+        raise AttemptFenced(
+            f"volume {state.volume}: this run was given up, and a later one has taken its place"
+        )
     trash.own(state, wanted.actor)
     parent = choose_parent(state, wanted.size, wanted.parent)
     state.epoch += 1
@@ -71,6 +80,7 @@ def begin(state: State, wanted: Begin) -> tuple[State, Outcome] | None:
         adopts=adopts,
         patches_of=alike[-1] if alike else None,
         key=wanted.key,
+        turn=wanted.turn,
     )
     enter(state, attempt)
     return state, Outcome("", "begin", wanted.attempt, wanted.operation)
@@ -101,6 +111,14 @@ def give_up(state: State, attempt_id: str) -> tuple[State, Outcome] | None:
         return None
     state.attempts.remove(attempt)
     return state, Outcome("", "give-up", attempt.id, attempt.operation)
+
+
+def end_operation(state: State, operation: str) -> tuple[State, Outcome] | None:
+    """Give an operation up for good: no run of it commits or begins any more. Nothing where it has made its backup."""
+    if state.root_of(operation) is not None or any(operation in one.ended for one in state.outcomes):
+        return None
+    state.attempts = [other for other in state.attempts if other.operation != operation]
+    return state, Outcome("", "end", operation=operation, ended=[operation])
 
 
 def end_unborn(state: State, attempt_id: str) -> tuple[State, Outcome] | None:
@@ -252,7 +270,9 @@ def refuse_ended(state: State, operation: str) -> None:
         )
     made = any(one.action == MADE and one.operation == operation for one in state.outcomes)
     if entry is None and (made or any(operation in one.ended for one in state.outcomes)):
-        raise OperationEnded(f"volume {state.volume}: the backup that operation {operation} made was deleted")
+        raise OperationEnded(
+            f"volume {state.volume}: operation {operation} was given up, or the backup that it made was deleted"
+        )
 
 
 def choose_parent(state: State, size: int, wanted: str | None) -> RootEntry | None:

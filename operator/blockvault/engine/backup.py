@@ -163,6 +163,7 @@ class BackupRun:
             None if request.full else request.parent,
             self._volumes.key_fingerprint,
             self._actor,
+            request.turn,
         )
         state = commits.update(
             lambda current: begin(suspect(self._store, volume.lineage.paths, current), wanted),

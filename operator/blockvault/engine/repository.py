@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from blockvault.engine import rollback, trash
-from blockvault.engine.attempts import LATEST
+from blockvault.engine.attempts import LATEST, end_operation
 from blockvault.engine.backup import BackupRun
 from blockvault.engine.canary import check_store
 from blockvault.engine.catalogue import entry_of, facts_of, states_of, usage_of
@@ -206,6 +206,15 @@ class Repository:
         else:
             self._update(found, lambda state: trash.remove(state, {backup_id}, roots))
         return True
+
+    def end_operation(self, volume: str, operation_id: str) -> None:
+        """Give an operation up for good: no run of it, wherever one lives on, makes its backup any more.
+
+        Nothing where it has made it, or where there is no such volume. Raises OwnedElsewhere.
+        """
+        found = self._volumes.find(volume)
+        if found is not None and found.state.status == ACTIVE:
+            self._update(found, lambda state: end_operation(state, operation_id))
 
     def discard(self, volume: str, backup_id: str) -> bool:
         """Remove a backup from the trash for good, before its time; False when it is not in it."""

@@ -133,7 +133,8 @@ class Attempt(Record):
 
     `adopts`: epochs of dead runs of the operation, whose objects it may name; `patches_of`: the one of them whose
     patches fit as well, as it had the same parent and size. `size`: of the volume, in bytes. `key`: fingerprint of
-    the vault's key that the run was given; None where the store is not encrypted.
+    the vault's key that the run was given; None where the store is not encrypted. `turn`: which try of the operation it
+    is, as whoever starts them counts; 0 where nobody does.
     """
 
     id: str
@@ -146,6 +147,7 @@ class Attempt(Record):
     patches_of: int | None = None
     kind: str = BACKUP
     key: str | None = None
+    turn: int = 0
 
     def __post_init__(self) -> None:
         """Raises ValueError."""
@@ -159,7 +161,7 @@ class Attempt(Record):
 class Outcome(Record):
     """What a recent commit did: a proof that it counted, for whoever made it.
 
-    `ended`: operations whose backups it removed.
+    `ended`: operations that make no backup any more: those whose backups it removed, or that it gave up for good.
     """
 
     commit: str

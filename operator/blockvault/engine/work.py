@@ -40,7 +40,8 @@ class BackupRequest:
     `full`. `changed`: all ranges that may differ from the parent; `no_list`: why there is none though one was hoped
     for, kept as the reason of a run that compares. `meta`: kept with the backup, at most 64 KiB
     as JSON. `skip_unreadable`: what the source cannot give is stored as zeros and recorded. `lock_days`: of days for
-    which it is locked, where that is more than the store's own.
+    which it is locked, where that is more than the store's own. `turn`: which try of the operation this is, where
+    somebody counts: one that was given up does not take over from a later one.
     """
 
     source: str
@@ -56,6 +57,7 @@ class BackupRequest:
     threads: int | None = None
     skip_unreadable: bool = False
     lock_days: int | None = None
+    turn: int = 0
 
 
 class Work:

@@ -126,6 +126,12 @@ RESTORE_DURATION = Description(
     (),
     "Time that movers took for a restore, without the waiting for the new volume.",
 )
+LOST_MOVERS = Description(
+    "blockvault_lost_movers_total",
+    "counter",
+    (),
+    "Movers of backups and restores that were given up as their node was lost; another one goes on.",
+)
 RECONCILE_ERRORS = Description(
     "blockvault_reconcile_errors_total",
     "counter",
@@ -155,6 +161,7 @@ DESCRIPTIONS = (
     RESTORE_RUNS,
     RESTORE_WRITTEN,
     RESTORE_DURATION,
+    LOST_MOVERS,
     RECONCILE_ERRORS,
     BUILD_INFO,
 )
@@ -218,6 +225,7 @@ def _run_metrics(now: Snapshot) -> Iterator[Metric]:
     )
     restore_duration.add_metric((), now.restore_durations.buckets(), now.restore_durations.seconds)
     yield restore_duration
+    yield _counter(LOST_MOVERS, [((), now.lost_movers)])
     yield _counter(RECONCILE_ERRORS, [((kind,), errors) for kind, errors in now.reconcile_errors.items()])
 
 

@@ -92,6 +92,8 @@ class Snapshot:
     restore_durations: Durations
     reconcile_errors: dict[str, int]
     """By kind."""
+    lost_movers: int
+    """Given up as their node was lost."""
 
 
 class Figures:
@@ -117,6 +119,7 @@ class Figures:
         self._restore_runs: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
         self._restore_durations = Durations()
         self._reconcile_errors: Counter[str] = Counter()
+        self._lost_movers = 0
 
     def set_vault(
         self,
@@ -184,6 +187,11 @@ class Figures:
         with self._lock:
             self._reconcile_errors[kind] += 1
 
+    def observe_lost_mover(self) -> None:
+        """Count one mover of a Backup or Restore that was given up, as its node was lost."""
+        with self._lock:
+            self._lost_movers += 1
+
     def snapshot(self) -> Snapshot:
         """A copy of all figures, which no later call changes."""
         with self._lock:
@@ -200,6 +208,7 @@ class Figures:
                 restore_written_bytes=self._written,
                 restore_durations=_copy(self._restore_durations),
                 reconcile_errors=dict(sorted(self._reconcile_errors.items())),
+                lost_movers=self._lost_movers,
             )
 
 

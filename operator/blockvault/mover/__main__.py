@@ -108,6 +108,7 @@ def _do(request: Request, note: Any, watch: Stopwatch) -> Any:
                 no_list=no_list,
                 meta=request.meta,
                 report=note,
+                turn=request.attempt,
             )
         )
     if request.operation == UPKEEP:

@@ -47,6 +47,7 @@ class Asked:
 class Request:
     """One piece of work; `budget` (bytes) for upkeep; `store_id` for erasing: that of the only store that is meant.
 
+    `attempt`: which of the operation's movers this is.
     For a backup `full`, `meta`, and `asked`: whom to ask what changed, or `no_list`: why nobody is asked.
     For a restore `backup_id`, and `have`: the backup that the device holds, as far as is known.
     """
@@ -64,6 +65,7 @@ class Request:
     store_id: str = ""
     asked: Asked | None = None
     no_list: str | None = None
+    attempt: int = 0
 
 
 def load(path: str) -> Request:
@@ -113,6 +115,7 @@ def _parse(data: Any) -> Request:
         store_id=str(data["storeId"]) if operation == ERASE else "",
         asked=_asked(changed) if "service" in changed else None,
         no_list=changed.get("reason"),
+        attempt=int(data.get("attempt") or 0),
     )
 
 

@@ -130,6 +130,12 @@ class StoreWork:
         )
         return found
 
+    async def end_operation(
+        self, access: Access, volume: str, operation_id: str, timeout: float = CALL_SECONDS
+    ) -> None:
+        """Let no run of a backup operation commit any more; nothing where one has. Raises as `check`."""
+        await self._call(work.end_operation, access, volume, operation_id, timeout=timeout)
+
     async def usage(self, access: Access, timeout: float = CALL_SECONDS) -> int:
         """Used bytes of all volumes of the store. Raises as `check`."""
         return int(await self._call(work.usage, access, timeout=timeout))

@@ -122,6 +122,11 @@ def find_operation(access: Access, volume: str, operation_id: str) -> dict[str, 
     return None if found is None else camel(found)
 
 
+def end_operation(access: Access, volume: str, operation_id: str) -> None:
+    """Let no run of an operation make its backup any more; nothing where it has."""
+    _open(access).end_operation(volume, operation_id)
+
+
 def usage(access: Access) -> int:
     """Used bytes of all volumes together."""
     return sum(volume["usedBytes"] for volume in _open(access).usage())

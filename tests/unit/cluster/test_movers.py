@@ -82,6 +82,24 @@ def test_f26_the_class_s_affinity_and_the_volume_s_place_must_both_hold() -> Non
     assert alone == {"nodeAffinity": {KEY: volume}}
 
 
+def test_f2_the_next_mover_has_names_of_its_own_and_would_rather_run_elsewhere() -> None:
+    second = replace(OWNER, attempt=2)
+    job = mover_job(second, Settings(), None, avoid=["node2"])
+    pod = job["spec"]["template"]["spec"]
+    assert job["metadata"]["name"] == "bv-uid-1-2"
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert volumes["request"]["secret"]["secretName"] == "bv-uid-1-2"
+    assert volumes["volume"]["persistentVolumeClaim"]["claimName"] == "bv-uid-1-2"
+    access = Access(StoreLocation("s3://b/p", credentials=Credentials("id", "secret")))
+    request = mover_request("backup", second, access, volume="shop/db", device="/dev/x")
+    assert mover_secret(second, "blockvault-system", request, access)["metadata"]["name"] == "bv-uid-1-2"
+    assert request["attempt"] == 2
+    # It may all the same: a cluster may have no other node, and the lost one may be back.
+    elsewhere = {"key": "metadata.name", "operator": "NotIn", "values": ["node2"]}
+    preferred = [{"weight": 100, "preference": {"matchFields": [elsewhere]}}]
+    assert pod["affinity"] == {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}
+
+
 def test_upkeep_has_no_volume_and_each_run_its_own_name() -> None:
     job = mover_job(Owner("Vault", "shop", "v", "uid-2"), Settings(), None, run=7, device=False)
     pod = job["spec"]["template"]["spec"]

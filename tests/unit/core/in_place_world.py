@@ -138,7 +138,7 @@ class World:
             job=job,
             pods=pods,
             claim_volume=copy.deepcopy(self.volumes.get(str(name))),
-            users=[User("db-0", self.pod_placed, workload)] if self.pod else [],
+            users=[User("db-0", "node1" if self.pod_placed else "", workload)] if self.pod else [],
             workloads={"StatefulSet db": workload} if known else {},
         )
 

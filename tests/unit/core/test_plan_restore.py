@@ -179,7 +179,7 @@ HANDING_OVER: list[tuple[dict[str, Any], Action | None]] = [
         Action.DELETE_PODS,
     ),
     ({"target": OURS, "raw_claim": RAW, "raw_volume": raw_volume()}, Action.RETAIN_RAW_VOLUME),
-    ({"target": OURS, "raw_claim": RAW, "raw_volume": raw_volume("Retain"), "attached": True}, None),
+    ({"target": OURS, "raw_claim": RAW, "raw_volume": raw_volume("Retain"), "attached": "node1"}, None),
     ({"target": OURS, "raw_claim": RAW, "raw_volume": raw_volume("Retain")}, Action.CREATE_VOLUME),
     (
         {"target": OURS, "raw_claim": RAW, "raw_volume": raw_volume("Retain"), "new_volume": new_volume()},

@@ -34,7 +34,7 @@ def view(**fields: Any) -> UpkeepView:
 def job(condition: str | None = None) -> dict[str, Any]:
     conditions = [{"type": condition, "status": "True", "message": "why"}] if condition else []
     return {
-        "metadata": {"name": "j", "creationTimestamp": timestamp(NOW)},
+        "metadata": {"name": "j", "uid": "j-1", "creationTimestamp": timestamp(NOW)},
         "status": {"conditions": conditions},
     }
 
@@ -42,7 +42,11 @@ def job(condition: str | None = None) -> dict[str, Any]:
 def pod(words: dict[str, Any] | None, created: datetime = NOW) -> dict[str, Any]:
     state = {"terminated": {"message": json.dumps(words)}} if words else {"running": {}}
     return {
-        "metadata": {"name": "p", "creationTimestamp": timestamp(created)},
+        "metadata": {
+            "name": "p",
+            "creationTimestamp": timestamp(created),
+            "ownerReferences": [{"name": "j", "uid": "j-1"}],
+        },
         "status": {"phase": "Running", "containerStatuses": [{"state": state}]},
     }
 
@@ -113,7 +117,7 @@ def test_a_run_that_failed_says_why_and_a_lost_word_is_no_failure() -> None:
 
 
 def test_a_mover_that_cannot_start_is_taken_away_and_tried_again() -> None:
-    old = {"metadata": {"name": "j", "creationTimestamp": timestamp(NOW - HOUR)}, "status": {}}
+    old = {"metadata": {"name": "j", "uid": "j-1", "creationTimestamp": timestamp(NOW - HOUR)}, "status": {}}
     step = decide_upkeep(replace(view(run=1, started_at=NOW - HOUR), job=old, has_secret=True))
     assert step.action is Action.DELETE_JOB
 
@@ -141,7 +145,10 @@ def test_each_run_happens_once_and_leaves_nothing_whatever_is_interrupted(seed: 
                 case Action.CREATE_JOB:
                     if current.run not in jobs:
                         made.append(current.run)
-                        jobs[current.run] = {"metadata": {"creationTimestamp": timestamp(now)}, "status": {}}
+                        jobs[current.run] = {
+                            "metadata": {"uid": "j-1", "creationTimestamp": timestamp(now)},
+                            "status": {},
+                        }
                         pods = [pod(None, now)]
                 case Action.DELETE_JOB:
                     jobs.pop(current.run, None)

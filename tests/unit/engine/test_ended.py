@@ -108,3 +108,68 @@ def test_no_job_repeats_it() -> None:
     assert exit_code(error) == NOT_FOUND
     assert words.failure(error)["error"]["retryable"] is False
     assert words.failure(error)["error"]["reason"] == "OperationEnded"
+
+
+def test_f3_an_operation_that_was_given_up_ends_at_every_request_of_its_run(
+    store: MemoryStore, source: Path
+) -> None:
+    """A mover on a node that nobody hears of lives on: once it is given up for good, it makes no backup."""
+    backup(store, source)
+    counting = MemoryStore(dict(store.objects))
+    run(counting, source)
+    ended = made = 0
+    for at in range(1, counting.calls + 1):
+        racing = MemoryStore(dict(store.objects))
+        calm = racing.view()
+        racing.before = at_call(at, partial(opened(calm).end_operation, "v", "op"))
+        try:
+            run(racing, source)
+            made += 1
+        except AttemptFenced:
+            ended += 1
+        racing.before = lambda *_: None
+        operations = [entry.operation for entry in state_of(racing).roots]
+        assert operations.count("op") == (1 if len(operations) == 2 else 0)
+        if len(operations) == 1:
+            with pytest.raises(OperationEnded):
+                run(racing, source)
+        assert not [one for one in state_of(racing).attempts if one.operation == "op"]
+        check_usage(racing)
+    assert ended > 3
+    assert made, "what was committed before stays"
+
+
+def test_f3_giving_an_operation_up_twice_is_the_same_as_once(store: MemoryStore, source: Path) -> None:
+    opened(store).end_operation("v", "op")  # there is no such volume
+    kept = backup(store, source, operation_id="made").backup_id
+    opened(store).end_operation("v", "made")
+    opened(store).end_operation("v", "op")
+    number = state_of(store).number
+    opened(store).end_operation("v", "op")
+    assert state_of(store).number == number
+    assert [entry.id for entry in state_of(store).roots] == [kept]
+
+
+def test_f2_a_run_that_was_given_up_takes_nothing_over_from_a_later_one(
+    store: MemoryStore, source: Path
+) -> None:
+    """It had not begun when its node was lost: it begins while the one in its place is at work."""
+    backup(store, source)
+    racing = MemoryStore(dict(store.objects))
+    said: list[str] = []
+
+    def late() -> None:
+        with pytest.raises(AttemptFenced, match="a later one has taken its place"):
+            backup(racing.view(), source, operation_id="op", turn=1)
+        said.append("fenced")
+
+    def at_first_upload(_: int, kind: str, key: str) -> None:
+        if kind == "put" and "/segments/" in f"/{key}" and not said:
+            late()
+
+    racing.before = at_first_upload
+    made = backup(racing, source, operation_id="op", turn=2, full=True)
+    assert said == ["fenced"]
+    # When that is done, the late one finds it, as any that asks again.
+    racing.before = lambda *_: None
+    assert backup(racing, source, operation_id="op", turn=1).backup_id == made.backup_id

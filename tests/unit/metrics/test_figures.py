@@ -102,9 +102,11 @@ def test_a_snapshot_does_not_change_afterwards() -> None:
     figures.observe_backup(BACKUP, "succeeded")
     figures.observe_restore({"seconds": 1}, "succeeded")
     figures.observe_reconcile_error("Backup")
+    figures.observe_lost_mover()
     assert sum(before.backup_runs.values()) == sum(before.restore_runs.values()) == 0
     assert sum(before.backup_durations["incremental"].counts + before.restore_durations.counts) == 0
     assert before.reconcile_errors == {}
+    assert (before.lost_movers, figures.snapshot().lost_movers) == (0, 1)
 
 
 def test_nothing_is_lost_between_threads() -> None:

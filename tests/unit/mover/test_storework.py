@@ -85,6 +85,8 @@ async def test_the_life_of_a_store(work: StoreWork, access: Access, tmp_path: Pa
     assert (found["backupId"], found["rootHash"]) == (backup.backup_id, backup.root_hash)
     assert await work.find_operation(access, "ns/claim", "other") is None
     assert await work.find_operation(access, "ns/other", "uid") is None
+    await work.end_operation(access, "ns/claim", "uid")  # it is done
+    await work.end_operation(access, "ns/other", "uid")
     assert [b["backupId"] for b in await work.list_backups(access)] == [backup.backup_id]
     assert await work.delete_backup(access, "ns/claim", backup.backup_id)
     assert not await work.delete_backup(access, "ns/claim", backup.backup_id)
