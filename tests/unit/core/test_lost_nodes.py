@@ -224,7 +224,7 @@ def test_f3_cancelling_waits_for_no_dead_node_and_lets_nobody_commit_later() -> 
     assert "kubectl taint nodes a" in end.message
     # A node that answers is waited for.
     alive = dataclasses.replace(view, nodes={"a": node("a")}, clone=None)
-    assert decide_backup(alive).action is Action.DELETE_PODS
+    assert (decide_backup(alive).phase, decide_backup(alive).reason) == ("Creating", "CleaningUp")
 
 
 def test_a_failure_after_a_lost_node_fences_the_mover_there() -> None:
