@@ -1,0 +1,58 @@
+"""Faults at every step of the plans, in the real cluster: what the emulated one cannot break (tests/steps, tests/embedded)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.conftest import Operator
+from tests.cluster.kube import Kube
+from tests.cluster.lab import Cluster
+from tests.cluster.stepping import ClusterWorld, Gateway, listener, stepped_operator
+from tests.steps.director import Director
+from tests.steps.faults import REAL
+from tests.steps.matrix import Case, cases, chosen, run
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+CASES = list(cases(REAL, steps_of_plans_only=True))
+# In each run so many, others with each commit; in a soak all.
+CHOSEN = chosen(CASES, 12)
+
+
+@pytest.fixture(scope="module")
+def director(cluster: Cluster, installed_operator: Operator) -> Iterator[Director]:
+    """The operator asks it at each step."""
+    with Director(listener(cluster)) as made, stepped_operator(cluster, installed_operator, made):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def gateway(cluster: Cluster) -> Iterator[Gateway]:
+    """The way to the store."""
+    made = Gateway(cluster)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def world(
+    cluster: Cluster, namespace: Kube, installed_operator: Operator, director: Director, gateway: Gateway
+) -> Iterator[ClusterWorld]:
+    """A namespace; no fault outlives its test."""
+    yield ClusterWorld(cluster, namespace, installed_operator, gateway)
+    cluster.set_faults({})
+
+
+@pytest.mark.parametrize("case", CHOSEN, ids=[case.id for case in CHOSEN])
+def test_chosen_cases(world: ClusterWorld, director: Director, case: Case) -> None:
+    """One fault at one step; BLOCKVAULT_SEED or BLOCKVAULT_CASES chooses them."""
+    run(world, director, case, f"s{world.namespace[-4:]}")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
+def test_all_cases(world: ClusterWorld, director: Director, case: Case) -> None:
+    """Each fault at each step of each operation, alone."""
+    run(world, director, case, f"s{world.namespace[-4:]}")

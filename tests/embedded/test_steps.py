@@ -1,0 +1,77 @@
+"""Faults at every step of the plans, in the emulated cluster: where they can be made exactly, and all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.steps.director import Director, Everywhere, Verdict, When
+from tests.steps.matrix import SCENARIOS, Case, cases, chosen, play, reached, run, settle
+from tests.steps.plans import actions, states
+
+from .cluster import EmbeddedCluster
+from .reach import requests_of
+from .stepping import SteppedWorld
+
+# How a request goes wrong: the operator dies, or the request is refused or its answer lost.
+WAYS: dict[str, tuple[Verdict, When]] = {
+    "dies-before": ("die", "before"),
+    "dies-after": ("die", "after"),
+    "refused": ("fail", "before"),
+    "answer-lost": ("fail", "after"),
+}
+
+
+@pytest.fixture
+def world() -> Iterator[SteppedWorld]:
+    """A cluster whose operator asks at each step."""
+    with EmbeddedCluster(namespace="shop") as cluster, Director() as director:
+        made = SteppedWorld(cluster, director)
+        made.start()
+        yield made
+        assert not director.errors, director.errors
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("way", WAYS)
+def test_everywhere_once(world: SteppedWorld, name: str, way: str) -> None:
+    """At every request of an operation once: it ends well all the same."""
+    scenario = SCENARIOS[name](world, "s")
+    rule = Everywhere(*WAYS[way])
+    found = play(world, world.director, scenario, rule)
+    settle(world, scenario, found)
+    print(f"{name}: {way} at {len(rule.struck)} points, {world.deaths} deaths")
+
+
+CASES = list(cases())
+# In each run so many, others with each commit; in a soak all.
+CHOSEN = chosen(CASES, 8)
+
+
+@pytest.mark.parametrize("case", CHOSEN, ids=[case.id for case in CHOSEN])
+def test_chosen_cases(world: SteppedWorld, case: Case) -> None:
+    """One fault at one request; BLOCKVAULT_SEED or BLOCKVAULT_CASES chooses them."""
+    run(world, world.director, case, "s")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
+def test_all_cases(world: SteppedWorld, case: Case) -> None:
+    """Each fault at each request of each operation, alone."""
+    run(world, world.director, case, "s")
+
+
+def test_every_step_is_reached() -> None:
+    """A step that no scenario comes to is a step whose faults nobody has tried."""
+    known = {step.rpartition("#")[0] for steps in reached().values() for step in steps}
+    assert set(actions()) - known == set()
+    assert set(states()) - known == set()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_table_is_as_things_are(name: str) -> None:
+    """`python -m tests.embedded.reach` writes it anew."""
+    assert set(requests_of(name)) == set(reached()[name])
