@@ -11,12 +11,12 @@ from tests.cluster.kube import Kube
 from tests.cluster.lab import Cluster
 from tests.cluster.stepping import ClusterWorld, Gateway, listener, stepped_operator
 from tests.steps.director import Director
-from tests.steps.faults import REAL
+from tests.steps.faults import DIES, OTHERS, REAL
 from tests.steps.matrix import Case, cases, chosen, run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
-CASES = list(cases(REAL, steps_of_plans_only=True))
+CASES = cases((), (DIES, *OTHERS, *REAL))
 # In each run so many, others with each commit; in a soak all.
 CHOSEN = chosen(CASES, 12)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.steps.director import Director, Everywhere, Verdict, When
+from tests.steps.faults import OTHERS, REQUEST
 from tests.steps.matrix import SCENARIOS, Case, cases, chosen, play, reached, run, settle
 from tests.steps.plans import actions, states
 
@@ -45,7 +46,7 @@ def test_everywhere_once(world: SteppedWorld, name: str, way: str) -> None:
     print(f"{name}: {way} at {len(rule.struck)} points, {world.deaths} deaths")
 
 
-CASES = list(cases())
+CASES = cases(REQUEST, OTHERS)
 # In each run so many, others with each commit; in a soak all.
 CHOSEN = chosen(CASES, 8)
 

@@ -131,11 +131,16 @@ KINDS = {
     "pod": "pods",
 }
 
-FAULTS: tuple[Fault, ...] = (
+DIES = Fault("operator-dies-after", "after", "die")
+# What a request can meet.
+REQUEST = (
     Fault("operator-dies-before", "before", "die"),
-    Fault("operator-dies-after", "after", "die"),
+    DIES,
     Fault("refused", "before", "fail"),
     Fault("answer-lost", "after", "fail"),
+)
+# What others do meanwhile.
+OTHERS: tuple[Fault, ...] = (
     Fault("mover-dies", "after", do=mover),
     Fault("cancelled", "after", do=cancel, may_fail=True),
     Fault("deleted", "after", do=delete, may_fail=True),
@@ -160,12 +165,9 @@ AROUND = (
     "kube-controller-manager", "kube-apiserver",
     "csi-fails", "csi-hangs", "csi-lies", "snapshots-late", "s3-errors", "s3-slow", "s3-refuses",
 )  # fmt: skip
-REAL = (
-    *FAULTS,
-    # A mover that is refused by the store, or whose node hangs, has failed and says so.
-    *(Fault(how, "after", do=harm(how), may_fail=how in ("s3-refuses", "s3-errors")) for how in AROUND),
-)
+# A mover that is refused by the store for long has failed and says so.
+REAL = tuple(Fault(how, "after", do=harm(how), may_fail=how.startswith("s3-")) for how in AROUND)
 
 # For detours only.
 KEPT = Fault("kept", "after", do=keep)
-BY_NAME = {fault.name: fault for fault in (*REAL, KEPT)}
+BY_NAME = {fault.name: fault for fault in (*REQUEST, *OTHERS, *REAL, KEPT)}

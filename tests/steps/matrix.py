@@ -12,7 +12,7 @@ import json
 import os
 import random
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from tests.scenario.environment import Object
 from . import detours, scenarios
 from .checks import check
 from .director import Director, Once, Point, Verdict
-from .faults import BY_NAME, FAULTS, Fault
+from .faults import BY_NAME, Fault
+from .plans import actions, states
 from .scenarios import Scenario
 from .world import World
 
@@ -59,14 +60,20 @@ def reached() -> dict[str, list[str]]:
     return found
 
 
-def cases(faults: Iterable[Fault] = FAULTS, *, steps_of_plans_only: bool = False) -> Iterator[Case]:
-    """All cells. `steps_of_plans_only`: the plans' own steps, and not what goes on around them (events, Tasks)."""
+def cases(everywhere: Iterable[Fault], at_steps: Iterable[Fault]) -> list[Case]:
+    """The cells: the faults `everywhere` at each request of each scenario, and those `at_steps` once at each plan's step.
+
+    A step is taken in the first scenario that comes to it: what it does there it does elsewhere.
+    """
+    found, known = [], set()
     for scenario, requests in reached().items():
-        for step in requests:
-            if steps_of_plans_only and "." not in step:
-                continue
-            for fault in faults:
-                yield Case(scenario, step, fault.name)
+        for request in requests:
+            found += [Case(scenario, request, fault.name) for fault in everywhere]
+            step = request.partition("#")[0]
+            if step in (*actions(), *states()) and step not in known:
+                known.add(step)
+                found += [Case(scenario, request, fault.name) for fault in at_steps]
+    return found
 
 
 def chosen(found: list[Case], number: int) -> list[Case]:
