@@ -40,8 +40,8 @@ def main(names: list[str]) -> None:
     for name in names or SCENARIOS:
         table[name] = requests_of(name)
         print(name, len(table[name]), flush=True)
-    ordered = {name: table[name] for name in SCENARIOS if name in table}
-    TABLE.write_text(json.dumps(ordered, indent=2) + "\n")
+        ordered = {name: table[name] for name in SCENARIOS if name in table}
+        TABLE.write_text(json.dumps(ordered, indent=2) + "\n")
 
 
 if __name__ == "__main__":
