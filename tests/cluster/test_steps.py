@@ -11,14 +11,16 @@ from tests.cluster.kube import Kube
 from tests.cluster.lab import Cluster
 from tests.cluster.stepping import ClusterWorld, Gateway, listener, stepped_operator
 from tests.steps.director import Director
-from tests.steps.faults import DIES, OTHERS, REAL
+from tests.steps.faults import DIES, HELD, MOVER_DIES, REAL, REMOVED, USERS
 from tests.steps.matrix import Case, cases, chosen, run
+from tests.steps.plans import actions
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
-CASES = cases((), (DIES, *OTHERS, *REAL))
+ROWS = [(DIES,), (MOVER_DIES,), USERS, REMOVED, HELD, *REAL]
+CASES = cases((), ROWS, actions())
 # In each run so many, others with each commit; in a soak all.
-CHOSEN = chosen(CASES, 12)
+CHOSEN = chosen(cases((), ROWS, actions(), full=True), 12)
 
 
 @pytest.fixture(scope="module")

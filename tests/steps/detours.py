@@ -70,7 +70,31 @@ class ErasingFails(VaultDeletion):
     detour: ClassVar = ("Erase.CreateJob#1.after", "kept")
 
 
+class WordsLost(First):
+    """A Backup whose mover's pod goes before its words were read."""
+
+    name = "first-words-lost"
+    detour: ClassVar = ("Backup.CreateJob#1.after", "words-lost")
+
+
+class NewClaimWordsLost(NewClaim):
+    """A Restore whose mover's pod goes before its words were read."""
+
+    name = "new-claim-words-lost"
+    detour: ClassVar = ("Restore.CreateJob#1.after", "words-lost")
+
+
+class NoCopy(NewClaim):
+    """A Restore from whose kept snapshot no copy comes: somebody has deleted it just now."""
+
+    name = "new-claim-no-copy"
+    detour: ClassVar = ("Restore.CreateRawClaim#1.before", "kept-snapshot-removed")
+
+
 ALL = (
+    WordsLost,
+    NewClaimWordsLost,
+    NoCopy,
     CancelledEarly,
     Cancelled,
     NewClaimCancelled,

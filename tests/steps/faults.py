@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
-from blockvault.core.naming import OPERATION_LABEL
-from tests.scenario.environment import Object
+from blockvault.core.naming import CLAIM_LABEL, OPERATION_LABEL, claim_label
+from blockvault.core.objects import job_ended
+from tests.scenario.environment import OPERATOR_NAMESPACE, Object
 
 from .director import Once, Point, Verdict, When
 from .scenarios import Scenario
@@ -116,6 +119,27 @@ def hold(kind: str) -> Callable[[Scenario], None]:
     return act
 
 
+def lose_words(scenario: Scenario) -> None:
+    """The mover's pod goes when it has ended, with what it has said."""
+    end = time.monotonic() + scenario.world.patience
+    while not any(job_ended(job) for job in made(scenario, "jobs")):
+        assert time.monotonic() < end, "the mover does not end"
+        time.sleep(0.1)
+    remove("pods")(scenario)
+    while made(scenario, "pods"):
+        assert time.monotonic() < end, "its pod does not go"
+        time.sleep(0.1)
+
+
+def remove_kept(scenario: Scenario) -> None:
+    """Somebody deletes the snapshots that the operator keeps of the claim."""
+    for obj in scenario.world.list("volumesnapshots"):
+        label = (obj["metadata"].get("labels") or {}).get(CLAIM_LABEL)
+        here = obj["metadata"]["namespace"] == OPERATOR_NAMESPACE
+        if here and label == claim_label(scenario.world.namespace, scenario.claim):
+            scenario.world.delete("volumesnapshots", obj["metadata"]["name"], OPERATOR_NAMESPACE)
+
+
 def mover(scenario: Scenario) -> None:
     """The movers that run are killed."""
     scenario.world.kill_movers()
@@ -139,19 +163,17 @@ REQUEST = (
     Fault("refused", "before", "fail"),
     Fault("answer-lost", "after", "fail"),
 )
+MOVER_DIES = Fault("mover-dies", "after", do=mover)
 # What others do meanwhile.
-OTHERS: tuple[Fault, ...] = (
-    Fault("mover-dies", "after", do=mover),
+USERS = (
     Fault("cancelled", "after", do=cancel, may_fail=True),
     Fault("deleted", "after", do=delete, may_fail=True),
-    *(
-        Fault(
-            f"{word}-removed", "after", do=remove(kind), may_fail=True, orphans=word in ("content", "volume")
-        )
-        for word, kind in KINDS.items()
-    ),
-    *(Fault(f"{word}-held", "after", do=hold(kind)) for word, kind in KINDS.items()),
 )
+REMOVED = tuple(
+    Fault(f"{word}-removed", "after", do=remove(kind), may_fail=True, orphans=word in ("content", "volume"))
+    for word, kind in KINDS.items()
+)
+HELD = tuple(Fault(f"{word}-held", "after", do=hold(kind)) for word, kind in KINDS.items())
 
 
 def harm(how: str) -> Callable[[Scenario], None]:
@@ -159,15 +181,23 @@ def harm(how: str) -> Callable[[Scenario], None]:
     return lambda scenario: scenario.world.harm(how)
 
 
-# Programs of the lab that die and are started again, and what the storage and the store do.
+# Programs of the lab that die and are started again, and what the storage and the store do. At each step one of each row.
 AROUND = (
-    "kubelet-node1", "csi-driver-node1", "csi-provisioner", "csi-attacher", "csi-snapshotter", "snapshot-controller",
-    "kube-controller-manager", "kube-apiserver",
-    "csi-fails", "csi-hangs", "csi-lies", "snapshots-late", "s3-errors", "s3-slow", "s3-refuses",
+    ("kubelet-node1", "csi-driver-node1"),
+    ("csi-provisioner", "csi-attacher", "csi-snapshotter", "snapshot-controller", "kube-controller-manager", "kube-apiserver"),
+    ("csi-fails", "csi-hangs", "csi-lies", "snapshots-late"),
+    ("s3-errors", "s3-slow", "s3-refuses"),
 )  # fmt: skip
 # A mover that is refused by the store for long has failed and says so.
-REAL = tuple(Fault(how, "after", do=harm(how), may_fail=how.startswith("s3-")) for how in AROUND)
-
+REAL = tuple(
+    tuple(Fault(how, "after", do=harm(how), may_fail=how.startswith("s3-")) for how in row) for row in AROUND
+)
 # For detours only.
-KEPT = Fault("kept", "after", do=keep)
-BY_NAME = {fault.name: fault for fault in (*REQUEST, *OTHERS, *REAL, KEPT)}
+DETOURS = (
+    Fault("kept", "after", do=keep),
+    Fault("words-lost", "after", do=lose_words),
+    Fault("kept-snapshot-removed", "before", do=remove_kept),
+)
+BY_NAME = {
+    fault.name: fault for fault in (*REQUEST, MOVER_DIES, *USERS, *REMOVED, *HELD, *chain(*REAL), *DETOURS)
+}

@@ -23,7 +23,6 @@ from . import detours, scenarios
 from .checks import check
 from .director import Director, Once, Point, Verdict
 from .faults import BY_NAME, Fault
-from .plans import actions, states
 from .scenarios import Scenario
 from .world import World
 
@@ -60,19 +59,31 @@ def reached() -> dict[str, list[str]]:
     return found
 
 
-def cases(everywhere: Iterable[Fault], at_steps: Iterable[Fault]) -> list[Case]:
-    """The cells: the faults `everywhere` at each request of each scenario, and those `at_steps` once at each plan's step.
+def cases(
+    everywhere: Iterable[Fault],
+    at_steps: Iterable[tuple[Fault, ...]],
+    steps: Iterable[str],
+    *,
+    full: bool = False,
+) -> list[Case]:
+    """The cells: the faults `everywhere` at each request of each scenario, and those `at_steps` once at each of the steps.
 
-    A step is taken in the first scenario that comes to it: what it does there it does elsewhere.
+    A step is taken in the first scenario that comes to it: what it does there it does elsewhere. Of each row of
+    faults one is made at each step, another at the next one; with `full` all are.
     """
-    found, known = [], set()
+    found: list[Case] = []
+    wanted, rows, known = set(steps), [*at_steps], 0
     for scenario, requests in reached().items():
         for request in requests:
             found += [Case(scenario, request, fault.name) for fault in everywhere]
             step = request.partition("#")[0]
-            if step in (*actions(), *states()) and step not in known:
-                known.add(step)
-                found += [Case(scenario, request, fault.name) for fault in at_steps]
+            if step not in wanted:
+                continue
+            wanted.remove(step)
+            for row in rows:
+                picked = row if full else (row[known % len(row)],)
+                found += [Case(scenario, request, fault.name) for fault in picked]
+            known += 1
     return found
 
 

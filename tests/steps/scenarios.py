@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from tests.scenario import manifests
-from tests.scenario.environment import Object, Write, gone
+from tests.scenario.environment import OPERATOR_NAMESPACE, Object, Write, gone
 
 from .world import MIB, World
 
@@ -349,12 +349,42 @@ class Upkeep(Scenario):
         def run(obj: Object | None) -> Any:
             return ((obj or {}).get("status") or {}).get("upkeep", {}).get("endedAt")
 
-        self.world.wait_for("vault", self.vault, run, timeout=self.world.patience)
+        vault = self.world.wait_for("vault", self.vault, run, timeout=self.world.patience)
+        secret = f"bv-{vault['metadata']['uid']}"  # it goes last of what the run has made
+
+        def tidy(_: Object | None) -> bool:
+            return self.world.get("secret", secret, OPERATOR_NAMESPACE) is None
+
+        self.world.wait_for("vault", self.vault, tidy, timeout=self.world.patience)
+        return None
+
+
+class Enlarge(Scenario):
+    """A Vault grows."""
+
+    name, kind, ends_gone = "enlarge", "vault", True
+
+    @property
+    def subject(self) -> str:
+        """The Vault."""
+        return self.vault
+
+    def act(self) -> None:
+        vault = manifests.vault(self.vault, self.vault)
+        vault["spec"]["capacity"] = "20Gi"
+        self.world.apply(vault)
+
+    def wait(self) -> Object | None:
+        def grown(obj: Object | None) -> bool:
+            status = (obj or {}).get("status") or {}
+            return status.get("capacity") == "20Gi" and status.get("phase") == "Available"
+
+        self.world.wait_for("vault", self.vault, grown, timeout=self.world.patience)
         return None
 
 
 ALL: tuple[type[Scenario], ...] = (
-    First, Incremental, DeleteBackup, NewClaim, InPlace, RollBack, Populate, VaultDeletion, Upkeep,
+    First, Incremental, DeleteBackup, NewClaim, InPlace, RollBack, Populate, VaultDeletion, Upkeep, Enlarge,
 )  # fmt: skip
 
 
