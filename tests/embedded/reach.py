@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import sys
 
@@ -35,13 +36,17 @@ def _around(step: str, kind: str) -> bool:
 
 
 def main(names: list[str]) -> None:
-    """Write the table, or only the rows of these scenarios."""
-    table = json.loads(TABLE.read_text()) if TABLE.exists() else {}
+    """Write the table, or only the rows of these scenarios; several may do so at once."""
     for name in names or SCENARIOS:
-        table[name] = requests_of(name)
-        print(name, len(table[name]), flush=True)
-        ordered = {name: table[name] for name in SCENARIOS if name in table}
-        TABLE.write_text(json.dumps(ordered, indent=2) + "\n")
+        found = requests_of(name)
+        print(name, len(found), flush=True)
+        with TABLE.open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            table = json.loads(file.read() or "{}") | {name: found}
+            ordered = {name: table[name] for name in SCENARIOS if name in table}
+            file.truncate(0)
+            file.write(json.dumps(ordered, indent=2) + "\n")
 
 
 if __name__ == "__main__":

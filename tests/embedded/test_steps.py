@@ -66,6 +66,7 @@ def test_all_cases(world: SteppedWorld, case: Case) -> None:
 
 # Steps that no scenario comes to, and why.
 UNREACHED = {
+    "Backup.AwaitGone": "it has no effect",
     "Upkeep.DeleteJob": "a mover that has not begun for a quarter of an hour",
     "Restore:Binding": "the emulated cluster binds at once",
     "Restore:Detaching": "the emulated cluster detaches at once",

@@ -163,8 +163,10 @@ def _debian(word: str, image: str, packages: str, *, to_build_on: bool = False) 
 def with_files(image: str, files: Mapping[str, Path]) -> Path:
     """Archive of an image of the base and programs at these places; made anew when one of them changed."""
     name = image.rpartition("/")[2].partition(":")[0]
-    key = versions.digest([base().name, *(f"{at} {_hash(file)}" for at, file in files.items())])
+    base_name = _archive_of("base", BASE_PACKAGES).name
+    key = versions.digest([base_name, *(f"{at} {_hash(file)}" for at, file in files.items())])
     target = _directory() / f"{name}-{key}.tar"
+    _debian("base", BASE, BASE_PACKAGES, to_build_on=True)
     with binaries.cache_lock("images"):
         if not target.exists():
             container = _buildah("from", "--pull-never", BASE)

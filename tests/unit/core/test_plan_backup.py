@@ -338,3 +338,10 @@ def test_terminal_is_terminal(phase: str) -> None:
     assert decision.finished
     assert decision.action is None
     assert decision.outcome is None
+
+
+def test_a_secret_that_somebody_deletes_is_made_again_for_a_mover_that_waits_for_it() -> None:
+    view = ready_view(**MOVED | {"has_secret": False, "job": world.job()})
+    assert decide_backup(view).action is Action.CREATE_SECRET
+    gone = dataclasses.replace(view, vault=None)  # what is to stand in it is not known now
+    assert decide_backup(gone).action is None
