@@ -74,7 +74,7 @@ def gone(
 ) -> list[tuple[Backup, Stored]]:
     """Available Backups whose data the store has no more, or in the trash only: the store is the truth.
 
-    They are of another cluster, or of this one whose API server was set back to an hour before they were deleted. Only of
+    They are of another cluster, or of this one whose API server was set back to before they were deleted. Only of
     volumes of which something is listed: what is missing as a whole may be missing from a listing that lags.
     """
     listed = list(rows)
