@@ -91,8 +91,7 @@ def stepped_operator(cluster: Cluster, operator: Operator, director: Director) -
     try:
         yield
     finally:
-        operator.install()
-        kube.kubectl("rollout", "undo", f"deployment/{name}", check=False)
+        kube.kubectl("rollout", "undo", f"deployment/{name}")
         _rolled_out(operator, name)
 
 
