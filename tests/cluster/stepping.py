@@ -130,7 +130,7 @@ class ClusterWorld(ClusterEnvironment):
     """The real cluster."""
 
     size = 16 << 20
-    patience = 180.0
+    patience = 300.0
 
     def __init__(self, cluster: Cluster, kube: Kube, operator: Operator, gateway: Gateway) -> None:
         super().__init__(cluster, kube, "bv-immediate")

@@ -24,6 +24,8 @@ from .store import Store
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["blockvault.handlers.app", "blockvault.mover.__main__"])
 DEATHS = 200
+# What an operator needs after its start to see where things are.
+SETTLE_SECONDS = 10.0
 
 
 class Forked:
@@ -66,7 +68,7 @@ class SteppedWorld(EmbeddedEnvironment):
     """The emulated cluster with an operator that asks a director at each step."""
 
     size = 4 << 20
-    patience = 60.0
+    patience = 120.0
 
     def __init__(self, cluster: EmbeddedCluster, director: Director) -> None:
         super().__init__(cluster)
@@ -89,14 +91,14 @@ class SteppedWorld(EmbeddedEnvironment):
                 self.cluster.kill_operator()
 
     def revive(self) -> float:
-        """Start the operator again if it has died; returns how many seconds that took."""
+        """Start the operator again if it has died; returns how many seconds more things may take for that."""
         if self.cluster.operator_runs:
             return 0.0
         began = time.monotonic()
         self._count()
         self.cluster.kill_operator()
         self.start()
-        return time.monotonic() - began
+        return time.monotonic() - began + SETTLE_SECONDS
 
     def tend(self) -> None:
         """Have the operator run."""
