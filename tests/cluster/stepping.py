@@ -142,18 +142,11 @@ class ClusterWorld(ClusterEnvironment):
     def wait_for(
         self, kind: str, name: str, test: Callable[[Object | None], Any], *, timeout: float
     ) -> Object:
-        """Poll until a test holds; what a request of ours meets meanwhile is tried again."""
-        end = time.monotonic() + timeout
-        while True:
-            with contextlib.suppress(LabError):
-                found = self.get(kind, name)
-                if test(found):
-                    return found or {}
-            if time.monotonic() > end:
-                status = ((self.get(kind, name)) or {}).get("status")
-                words = f"{kind} {name} after {timeout:g} s: {status}\n{self.kube.events(name)}"
-                raise WaitError(f"{words}\n{self.operator.report()}")
-            time.sleep(0.3)
+        """Poll until a test holds. Raises WaitError with what the operator says, too."""
+        try:
+            return super().wait_for(kind, name, test, timeout=timeout)
+        except WaitError as error:
+            raise WaitError(f"{error}\n{self.operator.report()}") from error
 
     def workload(self, name: str, claim: str) -> Object:
         """A StatefulSet with one pod on a raw claim."""

@@ -68,7 +68,7 @@ class SteppedWorld(EmbeddedEnvironment):
     """The emulated cluster with an operator that asks a director at each step."""
 
     size = 4 << 20
-    patience = 120.0
+    patience = 240.0
 
     def __init__(self, cluster: EmbeddedCluster, director: Director) -> None:
         super().__init__(cluster)
