@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ import pytest
 
 from tests.cluster.conftest import Operator
 from tests.cluster.kube import Kube, Object, WaitError, claim, pod
-from tests.cluster.lab import Cluster
+from tests.cluster.lab import Cluster, LabError
 from tests.scenario.environment import Storage, Write, phase_is
 from tests.scenario.incremental import back_up_change_restore
 
@@ -69,12 +70,14 @@ class ClusterEnvironment:
     def wait_for(
         self, kind: str, name: str, test: Callable[[Object | None], Any], *, timeout: float
     ) -> Object:
-        """Poll until a test holds. Raises WaitError with the object and its events."""
+        """Poll until a test holds; an API server that is away is asked again. Raises WaitError with object and events."""
         end = time.monotonic() + timeout
+        found: Object | None = None
         while True:
-            found = self.get(kind, name)
-            if test(found):
-                return found or {}
+            with contextlib.suppress(LabError):
+                found = self.get(kind, name)
+                if test(found):
+                    return found or {}
             if time.monotonic() > end:
                 status = (found or {}).get("status")
                 raise WaitError(f"{kind} {name} after {timeout:g} s: {status}\n{self._kube.events(name)}")

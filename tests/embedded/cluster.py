@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import aiohttp.web
 import yaml
@@ -41,6 +41,32 @@ OPERATOR_NAMESPACE = "blockvault-system"
 T = TypeVar("T")
 
 
+class Program(Protocol):
+    """A running operator: what of subprocess.Popen is used of it."""
+
+    returncode: int | None
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end. Raises subprocess.TimeoutExpired."""
+
+    def kill(self) -> None:
+        """SIGKILL."""
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+
+
+def launch_program(environment: dict[str, str], directory: Path, log: Path) -> Program:
+    """The operator by its own entry point."""
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "blockvault"], cwd=directory, env=environment, stdout=file, stderr=file
+        )
+
+
 class EmbeddedCluster:
     """An emulated cluster in a thread of its own; use it as a context manager.
 
@@ -54,8 +80,10 @@ class EmbeddedCluster:
         self._crds = crds
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="embedded cluster", daemon=True)
-        self._operator: subprocess.Popen[bytes] | None = None
+        self._operator: Program | None = None
         self._port = 0
+        # How the operator's process is made, of its environment, working directory and log.
+        self.launch: Callable[[dict[str, str], Path, Path], Program] = launch_program
 
     def __enter__(self) -> Self:
         self.directory = Path(tempfile.mkdtemp(prefix="blockvault-"))
@@ -296,10 +324,7 @@ class EmbeddedCluster:
             "BLOCKVAULT_HTTP_PORT": str(self._port),
             "BLOCKVAULT_ALLOW_LOCAL_ENDPOINTS": "true",
         } | environment  # fmt: skip
-        with self.operator_log.open("ab") as log:
-            self._operator = subprocess.Popen(
-                [sys.executable, "-m", "blockvault"], cwd=self.directory, env=env, stdout=log, stderr=log
-            )
+        self._operator = self.launch(env, self.directory, self.operator_log)
         end = time.monotonic() + 30
         while not self._ready():
             if self._operator.poll() is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 import threading
 import time
@@ -41,7 +42,7 @@ _CODES = {403: "SignatureDoesNotMatch", 409: "ConditionalRequestConflict", 503: 
 class FaultyServer:
     """Passes requests to `upstream`, without the headers in `strip`, as `plan(method, path, number)` decides.
 
-    `add`: headers of every answer.
+    `add`: headers of every answer. `listener`: a socket of another network than this machine's.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class FaultyServer:
         strip: tuple[str, ...] = (),
         add: dict[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
         self.count = 0
         self._lock = threading.Lock()
@@ -130,10 +132,14 @@ class FaultyServer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if listener is not None:
+            self._server.socket.close()
+            self._server.socket = listener
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_port}"
+        host, port = self._server.socket.getsockname()[:2]
+        self.endpoint = f"{'https' if tls else 'http'}://{host}:{port}"
 
     def close(self) -> None:
         self._server.shutdown()

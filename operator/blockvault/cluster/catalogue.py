@@ -63,7 +63,7 @@ async def _show_all(context: Context, vault: Vault, place: Place) -> dict[str, A
     # Objects first, then the store: a deletion goes the other way, so nothing comes back that was deleted meanwhile.
     stored = await context.stores.list_backups(place.access)
     status = {"trash": trash_status(stored, await cluster_id(context))}
-    for backup, lost in gone(stored, before):
+    for backup, lost in gone(vault, stored, before):
         meta = backup.metadata
         words = lost_status(backup, lost, context.clock())
         await context.gateway.patch_status(BACKUPS, meta.name, meta.namespace, words)

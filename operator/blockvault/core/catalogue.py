@@ -24,6 +24,7 @@ from .naming import IMPORTED_ANNOTATION, IMPORTED_LABEL, UNDELETE_ANNOTATION
 from .objects import Object
 
 LONGEST_DESCRIPTION = 255
+LOST = "NotInStore"
 # Deleted backups that a status names.
 MOST_TRASH = 64
 
@@ -50,10 +51,13 @@ def imported(backup: Backup) -> Stored | None:
 def unseen(rows: Iterable[dict[str, Any]], backups: Iterable[Backup]) -> list[dict[str, Any]]:
     """Backups of the store, as it lists them, that no object shows. What is in the trash is none.
 
-    An object shows what it has made, also where that does not stand in its status yet: the operation is its uid.
+    An object shows what it has made, also where that does not stand in its status yet: the operation is its uid. One
+    that has said that the store has its backup no more shows nothing: what is brought back later gets another one.
     """
     seen: set[str] = set()
     for backup in backups:
+        if backup.status and backup.status.phase == "Error" and backup.status.reason == LOST:
+            continue
         seen.add(backup.metadata.uid)
         seen |= {v.backup_id for v in (backup.status.volumes if backup.status else []) if v.backup_id}
         if (stored := imported(backup)) is not None:
@@ -65,23 +69,29 @@ def unseen(rows: Iterable[dict[str, Any]], backups: Iterable[Backup]) -> list[di
     ]
 
 
-def gone(rows: Iterable[dict[str, Any]], backups: Iterable[Backup]) -> list[tuple[Backup, Stored]]:
-    """Imported objects whose backup the store has no more, or in the trash only.
+def gone(
+    vault: Vault, rows: Iterable[dict[str, Any]], backups: Iterable[Backup]
+) -> list[tuple[Backup, Stored]]:
+    """Available Backups whose data the store has no more, or in the trash only: the store is the truth.
 
-    Only of volumes of which something is listed: what is missing as a whole may be missing from a listing that lags.
+    They are of another cluster, or of this one whose API server was set back to before they were deleted. Only of
+    volumes of which something is listed: what is missing as a whole may be missing from a listing that lags.
     """
     listed = list(rows)
     volumes = {row["volume"] for row in listed}
     living = {row["backupId"] for row in listed if "trash" not in row["labels"]}
-    found = [(b, stored) for b in backups if (stored := imported(b)) is not None]
-    return [
-        (b, stored)
-        for b, stored in found
-        if b.status
-        and b.status.phase == "Available"
-        and stored.volume in volumes
-        and stored.backup_id not in living
-    ]
+    available = [b for b in backups if b.status and b.status.phase == "Available"]
+    found = [(b, stored) for b in available if (stored := imported(b) or _own(vault, b)) is not None]
+    return [(b, stored) for b, stored in found if stored.volume in volumes and stored.backup_id not in living]
+
+
+def _own(vault: Vault, backup: Backup) -> Stored | None:
+    """What of this Vault's store a Backup has made; None of one that lies at another place."""
+    status, place = backup.status, vault.status.location if vault.status else None
+    if status is None or place is None or status.location != place or not status.volumes:
+        return None
+    made = status.volumes[0]
+    return Stored(made.lineage_volume, made.backup_id) if made.lineage_volume and made.backup_id else None
 
 
 def trash_status(rows: Iterable[dict[str, Any]], actor: str) -> list[dict[str, Any]]:
@@ -211,9 +221,9 @@ def lost_status(backup: Backup, stored: Stored, now: datetime) -> dict[str, Any]
     generation = backup.metadata.generation
     return {
         "phase": "Error",
-        "reason": "NotInStore",
+        "reason": LOST,
         "message": message,
         "observedGeneration": generation,
         "completedAt": timestamp(now),
-        "conditions": ready_conditions([], "stalled", "NotInStore", message, generation=generation, now=now),
+        "conditions": ready_conditions([], "stalled", LOST, message, generation=generation, now=now),
     }

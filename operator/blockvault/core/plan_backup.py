@@ -286,14 +286,18 @@ def _move(view: BackupView) -> Decision:
         return Decision(
             "Creating", "Cloning", "Making a volume from the snapshot.", action=Action.CREATE_CLONE
         )
+    problem = check_vault(view.backup.spec.vault_ref.name, view.vault)
     if view.job is None:
-        problem = check_vault(view.backup.spec.vault_ref.name, view.vault)
         if isinstance(problem, Refusal):
             return _ended(failed(problem.reason, problem.message))
         if isinstance(problem, Missing):
             return Decision("Creating", problem.reason, problem.message)
         action = Action.CREATE_JOB if view.has_secret else Action.CREATE_SECRET
         return Decision("Creating", "Starting", "Starting the mover.", action=action)
+    if (
+        not view.has_secret and problem is None
+    ):  # somebody deleted it: a pod that has not started waits for it
+        return Decision("Creating", "Starting", "Starting the mover.", action=Action.CREATE_SECRET)
     wait = mover_wait(view.job, view.pods, view.clone, view.now, view.nodes)
     if isinstance(wait, Outcome):
         return _ended(wait)

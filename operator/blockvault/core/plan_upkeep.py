@@ -125,6 +125,8 @@ def _go_on(view: UpkeepView) -> Step:
         if outcome is None:  # its words are lost: they are of no use later, and another run does no harm
             outcome = Outcome(True, "Completed", "The store was tidied up; its figures are lost.")
         return Step(status=_ended(view, outcome, final_report(job, pods)))
+    if not view.has_secret:  # somebody deleted it: a pod that has not started waits for it
+        return Step(Action.CREATE_SECRET)
     wait = mover_wait(job, pods, BOUND, view.stamps, view.nodes)
     if isinstance(wait, Outcome) or wait.lost:
         # It never began: the Job goes first, or it would begin when nobody waits for it. Or its node died: another one

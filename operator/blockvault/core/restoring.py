@@ -140,6 +140,9 @@ def fill(view: RestoreView, wanted: RawClaim | None, lost: str) -> Decision:
             )
         action = Action.CREATE_JOB if view.has_secret else Action.CREATE_SECRET
         return doing("Starting", "Starting the mover.", action)
+    if not view.has_secret and view.backup is not None and view.vault is not None:
+        # Somebody deleted it: a pod that has not started waits for it.
+        return doing("Starting", "Starting the mover.", Action.CREATE_SECRET)
     wait = mover_wait(view.job, view.pods, view.raw_claim, view.now, view.nodes)
     if isinstance(wait, Outcome):
         return ended(wait)

@@ -246,6 +246,40 @@ class Cluster:
         """Start a program again with the same command; kills it first if it runs."""
         self.processes.restart(component)
 
+    def keep_etcd(self, name: str) -> None:
+        """Keep the API server's data as they are now, for set_back_etcd; it does not answer for a moment."""
+        self.kill("etcd")
+        data = self.state / "etcd"
+        self.run_in("cp", "-a", f"{data}/data", f"{data}/{name}")
+        self.restart("etcd")
+        self._plane.wait_api(self.processes)
+
+    def set_back_etcd(self, name: str) -> None:
+        """Restore the API server's data as after a disaster: all that watches it is started anew, as the guide says.
+
+        Pods, volumes and the S3 store are as they are now, and know nothing of it.
+        """
+        self.kill("kube-apiserver")
+        self.kill("etcd")
+        data = self.state / "etcd"
+        self.run_in("rm", "-rf", f"{data}/data")
+        self.run_in("cp", "-a", f"{data}/{name}", f"{data}/data")
+        self.restart("etcd")
+        self.restart("kube-apiserver")
+        self._plane.wait_api(self.processes)
+        watching = (
+            "kube-controller-manager",
+            "kube-scheduler",
+            "kubelet-",
+            "kube-proxy-",
+            "csi-",
+            "snapshot-",
+        )
+        for component in self.components():
+            if component.startswith(watching) and not component.startswith("csi-driver-"):
+                self.restart(component)
+        wait_until("nodes ready again", lambda: self._plane.nodes_ready() >= {"node1"}, 90)
+
     def lose_node2(self, out_of_service: bool = False) -> None:
         """Node 2 is gone at once, with all its processes and pods.
 

@@ -125,10 +125,15 @@ def postgres() -> Path:
     return _debian("postgres", POSTGRES, "postgresql,postgresql-contrib,ca-certificates")
 
 
-def _debian(word: str, image: str, packages: str) -> Path:
+def _archive_of(word: str, packages: str) -> Path:
+    return _directory() / f"{word}-{versions.digest([versions.SUITE, f'--include={packages}', *OPTIONS])}.tar"
+
+
+def _debian(word: str, image: str, packages: str, *, to_build_on: bool = False) -> Path:
     options = [f"--include={packages}", *OPTIONS]
-    key = versions.digest([versions.SUITE, *options])
-    target = _directory() / f"{word}-{key}.tar"
+    target = _archive_of(word, packages)
+    if target.exists() and not to_build_on:  # who has it waits for no other build
+        return target
     with binaries.cache_lock("images"):
         if target.exists() and _buildah("images", "--noheading", "--filter", f"reference={image}"):
             return target
@@ -158,8 +163,10 @@ def _debian(word: str, image: str, packages: str) -> Path:
 def with_files(image: str, files: Mapping[str, Path]) -> Path:
     """Archive of an image of the base and programs at these places; made anew when one of them changed."""
     name = image.rpartition("/")[2].partition(":")[0]
-    key = versions.digest([base().name, *(f"{at} {_hash(file)}" for at, file in files.items())])
+    base_name = _archive_of("base", BASE_PACKAGES).name
+    key = versions.digest([base_name, *(f"{at} {_hash(file)}" for at, file in files.items())])
     target = _directory() / f"{name}-{key}.tar"
+    _debian("base", BASE, BASE_PACKAGES, to_build_on=True)
     with binaries.cache_lock("images"):
         if not target.exists():
             container = _buildah("from", "--pull-never", BASE)
@@ -178,10 +185,13 @@ def _hash(file: Path) -> str:
 
 def project(extra: Sequence[str] = ()) -> Path:
     """Archive of the project's image, built by the project's Dockerfile when one of its sources changed."""
-    base_archive = base()
     sources = [versions.ROOT / name for name in PROJECT_SOURCES]
-    key = versions.digest([base_archive.name, *extra], sources)
+    key = versions.digest([_archive_of("base", BASE_PACKAGES).name, *extra], sources)
     target = _directory() / f"blockvault-{key}.tar"
+    if target.exists():
+        os.utime(target)  # the oldest go first
+        return target
+    _debian("base", BASE, BASE_PACKAGES, to_build_on=True)
     with binaries.cache_lock("images"):
         if target.exists():
             return target

@@ -189,7 +189,31 @@ def test_f5_an_object_whose_backup_the_store_has_no_more_is_found() -> None:
         made("own", "u", "six"),
     ]
     rows = [row("one") | {"volume": "v"}, row("three", trash={"until": "x"}) | {"volume": "v"}]
-    assert [b.metadata.name for b, _ in gone(rows, here)] == ["gone", "trashed"]
+    assert [b.metadata.name for b, _ in gone(VAULT, rows, here)] == ["gone", "trashed"]
+
+
+def test_f5_an_own_backup_that_was_deleted_before_the_cluster_was_set_back_is_not_available() -> None:
+    def own(name: str, backup_id: str, location: str = "s3://b/p", phase: str = "Available") -> Backup:
+        stored = {"claim": "db", "backupId": backup_id, "lineageVolume": "v"}
+        status = {"phase": phase, "location": location, "volumes": [stored]}
+        return made(name, name).model_copy(update={"status": BackupStatus.model_validate(status)})
+
+    here = [
+        own("living", "one"),
+        own("deleted", "two"),
+        own("trashed", "three"),
+        own("elsewhere", "two", "s3://b/former"),
+        own("failed", "two", phase="Error"),
+    ]
+    rows = [row("one") | {"volume": "v"}, row("three", trash={"until": "x"}) | {"volume": "v"}]
+    assert [b.metadata.name for b, _ in gone(VAULT, rows, here)] == ["deleted", "trashed"]
+
+
+def test_f18_what_is_brought_back_is_shown_again_beside_the_object_that_had_lost_it() -> None:
+    lost = made("lost", "u-1", "one")
+    status = lost_status(lost, Stored("v", "one"), NOW)
+    lost = lost.model_copy(update={"status": BackupStatus.model_validate(status)})
+    assert [r["backupId"] for r in unseen([row("one", "u-1")], [lost])] == ["one"]
 
 
 def test_f18_of_the_trash_only_what_is_ours_is_named_the_last_first() -> None:

@@ -371,3 +371,10 @@ def test_a_snapshot_of_another_volume_is_not_taken(source: dict[str, str]) -> No
 def test_a_claim_that_names_a_volume_of_somebody_else_is_refused() -> None:
     volume = {**world.VOLUME, "spec": {**world.VOLUME["spec"], "claimRef": {"uid": "other"}}}
     assert decide_backup(ready_view(volume=volume)).reason == "VolumeNotOfClaim"
+
+
+def test_a_secret_that_somebody_deletes_is_made_again_for_a_mover_that_waits_for_it() -> None:
+    view = ready_view(**MOVED | {"has_secret": False, "job": world.job()})
+    assert decide_backup(view).action is Action.CREATE_SECRET
+    gone = dataclasses.replace(view, vault=None)  # what is to stand in it is not known now
+    assert decide_backup(gone).action is None

@@ -171,6 +171,8 @@ FILLING: list[tuple[dict[str, Any], Action | None]] = [
     ({"target": OURS, "raw_claim": RAW}, Action.CREATE_SECRET),
     ({"target": OURS, "raw_claim": RAW, "has_secret": True}, Action.CREATE_JOB),
     ({"target": OURS, "raw_claim": RAW, "has_secret": True, "job": world.job()}, None),
+    # Somebody has deleted it, and a pod that has not started waits for it.
+    ({"target": OURS, "raw_claim": RAW, "job": world.job()}, Action.CREATE_SECRET),
 ]
 ENDED = {"job": world.job("Complete"), "has_secret": True}
 HANDING_OVER: list[tuple[dict[str, Any], Action | None]] = [

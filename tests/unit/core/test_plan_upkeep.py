@@ -166,3 +166,9 @@ def test_each_run_happens_once_and_leaves_nothing_whatever_is_interrupted(seed: 
         if not secret and state.get("endedAt"):
             assert not pods
     assert made == sorted(set(made)), "a run was made twice"
+
+
+def test_a_secret_that_somebody_deletes_is_made_again_for_a_mover_that_waits_for_it() -> None:
+    running = replace(view(run=1, started_at=NOW), job=job())
+    assert decide_upkeep(running) == Step(Action.CREATE_SECRET)
+    assert decide_upkeep(replace(running, has_secret=True)) == Step()
