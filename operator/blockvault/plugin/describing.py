@@ -40,7 +40,8 @@ async def find_object(
             )
         return resource, await session.get(resource, name)
     found = [(r, o) for r in kinds if (o := await session.find(r, name)) is not None]
-    words = " or ".join(r.kind for r in kinds)
+    first, last = [r.kind for r in kinds[:-1]], kinds[-1].kind
+    words = f"{', '.join(first)} or {last}"
     if not found:
         raise NotFoundError(
             f"there is no {words} {name} in namespace {session.namespace}",

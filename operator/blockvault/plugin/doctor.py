@@ -32,7 +32,6 @@ from blockvault.plugin.completing import names
 from blockvault.plugin.describing import find_object
 from blockvault.plugin.errors import NotFoundError, PluginError, RefusedError
 from blockvault.plugin.options import Settings, common, output, show
-from blockvault.plugin.screen import coloured
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -69,7 +68,7 @@ def doctor(name: str | None, form: str, settings: Settings) -> None:
       kubectl blockvault doctor
       kubectl blockvault doctor manualbk-1a2b
     """
-    from blockvault.plugin import checks
+    from blockvault.plugin import checks, screen
 
     async def ask(session: Session) -> list[Finding]:
         if name is None:
@@ -79,10 +78,12 @@ def doctor(name: str | None, form: str, settings: Settings) -> None:
 
     findings = settings.converse(ask)
     data = {"ok": checks.worst(findings) != "fail", "checks": [asdict(f) for f in findings]}
-    table = [[coloured(f.level), f.check, f.detail, f.remedy] for f in findings]
-    show(form, data, ["", "CHECK", "FINDING", "WHAT TO DO"], table)
-    if form == "table" and name is None:
-        click.echo(checks.verdict(findings), err=True)
+    if form != "table":
+        show(form, data, (), ())
+    else:
+        screen.findings(findings)
+        if name is None:
+            click.echo(checks.verdict(findings), err=True)
     if checks.worst(findings) == "fail":
         raise click.exceptions.Exit(FAILED)
 

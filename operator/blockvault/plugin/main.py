@@ -57,6 +57,20 @@ class Lazy(click.Group):
         command: click.Command = getattr(importlib.import_module(f"blockvault.plugin.{module}"), attribute)
         return command
 
+    def resolve_command(
+        self, context: click.Context, arguments: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """A command; of one that is not there, which one may be meant."""
+        try:
+            return super().resolve_command(context, arguments)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(arguments[0], COMMANDS, n=1)
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {near[0]}?", context) from error
+
     def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
         """Commands that begin so, without loading any."""
         found = [CompletionItem(name, help=words) for name, (_, words) in COMMANDS.items()]

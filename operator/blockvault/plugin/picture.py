@@ -20,11 +20,22 @@ _DAYS = {"Monday": "Mon", "Tuesday": "Tue", "Wednesday": "Wed", "Thursday": "Thu
 
 @dataclass(frozen=True)
 class Section:
-    """A table under a title."""
+    """A table under a title. `spare`: columns that a narrow terminal does without, the first one first."""
 
     title: str
     columns: list[str]
     rows: list[list[str]] = field(default_factory=list)
+    spare: tuple[str, ...] = ()
+
+    def within(self, width: int) -> Section:
+        """The same without what does not fit into so many characters."""
+        cells = [self.columns, *self.rows]
+        for name in self.spare:
+            if sum(max(map(len, column)) + 2 for column in zip(*cells, strict=True)) - 2 <= width:
+                break
+            place = cells[0].index(name)
+            cells = [[*row[:place], *row[place + 1 :]] for row in cells]
+        return Section(self.title, cells[0], cells[1:])
 
 
 def summary(picture: Picture, troubles: list[Trouble], where: str) -> str:
@@ -45,10 +56,10 @@ def summary(picture: Picture, troubles: list[Trouble], where: str) -> str:
 def sections(picture: Picture, now: datetime, *, everywhere: bool = False) -> list[Section]:
     """Vaults, policies and what is at work; none of what there is nothing of."""
     found = [
-        Section("VAULTS", ["NAME", "PHASE", "USED", "", "BACKUPS", "POLICY", "LAST BACKUP", "NEXT RUN"],
-                [_vault(v, now) for v in picture.vaults]),
+        Section("VAULTS", ["NAME", "PHASE", "USED", "OF", "BACKUPS", "POLICY", "LAST BACKUP", "NEXT RUN"],
+                [_vault(v, now) for v in picture.vaults], ("OF", "BACKUPS")),
         Section("POLICIES", ["NAME", "PHASE", "RUNS", "KEEPS", "NEXT RUN", "VAULTS"],
-                [_policy(p, picture.vaults, now) for p in picture.policies]),
+                [_policy(p, picture.vaults, now) for p in picture.policies], ("VAULTS", "PHASE")),
         Section("AT WORK", ["WHAT", "CLAIM", "PHASE", "PROGRESS"],
                 [_working(o, now) for o in working(picture)]),
     ]  # fmt: skip
@@ -59,6 +70,7 @@ def sections(picture: Picture, now: datetime, *, everywhere: bool = False) -> li
                 s.title,
                 ["NAMESPACE", *s.columns],
                 [[namespace_of(o), *r] for o, r in zip(of, s.rows, strict=True)],
+                s.spare,
             )
             for s, of in zip(found, objects, strict=True)
         ]

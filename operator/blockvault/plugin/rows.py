@@ -141,8 +141,13 @@ def _trigger(status: Object) -> str:
 
 
 def newest_first(objects: Iterable[Object]) -> list[Object]:
-    """In the order in which they were made, the last first."""
-    return sorted(objects, key=lambda o: (facts.created_of(o), name_of(o)), reverse=True)
+    """By the moment that a Backup shows, or a Task begins at; the last first."""
+
+    def key(obj: Object) -> tuple[str, str]:
+        begun = status_of(obj).get("startedAt") if obj.get("kind") == "Task" else None
+        return str(begun or volume_time(obj)), name_of(obj)
+
+    return sorted(objects, key=key, reverse=True)
 
 
 def task_rows(tasks: Iterable[Object], now: datetime) -> list[list[str]]:

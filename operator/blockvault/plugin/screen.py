@@ -5,14 +5,18 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
-from blockvault.plugin.picture import Section
-from blockvault.plugin.trouble import Trouble
 from blockvault.plugin.words import arrow
 from blockvault.terminal import as_table
+
+if TYPE_CHECKING:
+    from blockvault.plugin.checks import Finding
+    from blockvault.plugin.picture import Section
+    from blockvault.plugin.trouble import Trouble
 
 # Lines of text are no longer than this, on the widest terminal; without one too.
 WIDEST, NARROWEST = 110, 40
@@ -58,8 +62,9 @@ def status(
             attention(out, each, everywhere=everywhere)
     for section in sections:
         out.print()
+        shown = section.within(out.width) if sys.stdout.isatty() else section
         out.print(Text(section.title, style="bold underline" if sys.stdout.isatty() else ""))
-        as_table(section.columns, [_painted(section.columns, row) for row in section.rows])
+        as_table(shown.columns, [_painted(shown.columns, row) for row in shown.rows])
 
 
 def attention(out: Console, trouble: Trouble, *, everywhere: bool = False) -> None:
@@ -72,6 +77,22 @@ def attention(out: Console, trouble: Trouble, *, everywhere: bool = False) -> No
         out.print(paragraphs(trouble.message, out.width, "   "))
     if trouble.remedy:
         out.print(paragraphs(trouble.remedy, out.width, "   ", f"   {arrow()} ", "     "))
+
+
+def findings(found: Sequence[Finding]) -> None:
+    """What the doctor found: level and check, and beside them what there is to say."""
+    out = console()
+    width = max((len(f.check) for f in found), default=0)
+    for each in found:
+        line = Text()
+        line.append(f"{each.level:<4}", style=PHASES.get(each.level, ""))
+        line.append(f"  {each.check:<{width}}  ")
+        indent = " " * (width + 8)
+        body = paragraphs(each.detail, out.width, indent)
+        if each.remedy:
+            body += "\n" + paragraphs(each.remedy, out.width, indent, f"{indent}{arrow()} ", f"{indent}  ")
+        line.append(body[len(indent) :])
+        out.print(line)
 
 
 def paragraphs(text: str, width: int, indent: str, first: str | None = None, later: str | None = None) -> str:

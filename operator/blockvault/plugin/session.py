@@ -118,7 +118,7 @@ class Session:
 
 def translated(error: GatewayError, what: str, resource: Resource, url: str) -> PluginError:
     """An error of the API server as a person is told it."""
-    words = f"{what}: {error.message}"
+    words = f"{what}: {_cause(error)}"
     if error.status == 0 or error.status == 429 or error.status >= 500:
         return PassingError(
             f"the API server at {url} does not serve this now: {words}",
@@ -138,6 +138,14 @@ def translated(error: GatewayError, what: str, resource: Resource, url: str) -> 
     if error.status == 404:
         return NotFoundError(words, "See whether it was deleted meanwhile.")
     return UsageError(words, "Change what is asked for as the message says.")
+
+
+def _cause(error: GatewayError) -> str:
+    """The server's own words; of no answer, why there is none."""
+    cause = error.__cause__
+    if error.status or cause is None:
+        return error.message
+    return str(cause) or "no answer in time"
 
 
 def converse(way: Way, work: Callable[[Session], Awaitable[T]], *, everywhere: bool = False) -> T:

@@ -59,11 +59,17 @@ def find(picture: Picture, now: datetime) -> list[Trouble]:
     return sorted(found, key=lambda t: ORDER.index(t.level))
 
 
+# What a Backup or Restore says of its Vault is said once, of the Vault.
+OF_THE_VAULT = ("VaultNotAvailable", "VaultError", "VaultFull", "VaultDeleting")
+
+
 def _said(level: Level, kind: str, obj: Object, headline: str) -> Trouble:
     """What the object says itself."""
     status = status_of(obj)
     reason, message = str(status.get("reason") or ""), str(status.get("message") or "")
     remedy = facts.remedy(obj)
+    if kind in ("Backup", "Restore") and reason in OF_THE_VAULT:
+        message = remedy = ""
     return Trouble(
         level,
         namespace_of(obj),
