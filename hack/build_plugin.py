@@ -105,7 +105,9 @@ def manifest(archives: list[Path], version: str, releases: str) -> dict[str, obj
 def main() -> int:
     """Build, pack, and write the manifest anew."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--releases", default=RELEASES, metavar="URL", help="where the archives will be found")
+    parser.add_argument(
+        "--releases", default=RELEASES, metavar="URL", help="where the archives will be found"
+    )
     releases = parser.parse_args().releases
     DIST.mkdir(exist_ok=True)
     target = DIST / f"{NAME}-{'-'.join(platform_of())}.tar.gz"

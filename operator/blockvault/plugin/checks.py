@@ -308,7 +308,8 @@ def _around(obj: Object, around: Around) -> Iterator[Finding]:
             phase = facts.phase_of(around.vault)
             used = facts.utilization_of(around.vault)
             usable = phase in ("Available", "Locked") and used <= trouble.FULL
-            message = "" if usable else f": {status_of(around.vault).get('message') or ''}"
+            said = "" if usable else status_of(around.vault).get("message")
+            message = f": {said}" if said else ""
             yield Finding(
                 "ok" if usable else "fail",
                 "its vault",

@@ -93,30 +93,30 @@ def held(vaults: list[Any]) -> list[dict[str, Any]]:
 
 @hold.command()
 @click.argument("vault", shell_complete=names("VAULTS"))
-@click.argument("token", required=False)
+@click.argument("given", required=False, metavar="[TOKEN]")
 @common
-def allow(vault: str, token: str | None, settings: Settings) -> None:
+def allow(vault: str, given: str | None, settings: Settings) -> None:
     """Let a held deletion go on. TOKEN is that of the hold, so that no other one is meant; it is asked for.
 
     \b
     Example:
       kubectl blockvault hold allow disks 1a2b3c4d
     """
-    _say(settings, vault, token, "")
+    _say(settings, vault, given, "")
 
 
 @hold.command()
 @click.argument("vault", shell_complete=names("VAULTS"))
-@click.argument("token", required=False)
+@click.argument("given", required=False, metavar="[TOKEN]")
 @common
-def keep(vault: str, token: str | None, settings: Settings) -> None:
+def keep(vault: str, given: str | None, settings: Settings) -> None:
     """Let the objects of a held deletion go, and keep all data, which is shown again afterwards.
 
     \b
     Example:
       kubectl blockvault hold keep disks 1a2b3c4d
     """
-    _say(settings, vault, token, KEEP)
+    _say(settings, vault, given, KEEP)
 
 
 def _say(settings: Settings, name: str, token: str | None, prefix: str) -> None:

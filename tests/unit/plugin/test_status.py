@@ -44,7 +44,9 @@ WELL = Picture(
 
 
 def test_a_namespace_in_which_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
-    assert drawn(WELL, capsys) == """\
+    assert (
+        drawn(WELL, capsys)
+        == """\
 Namespace shop: 1 vault, 2 backups of 2 claims, 1 at work, all is well.
 
 VAULTS
@@ -58,6 +60,7 @@ nightly  Ready  02:00, 14:00 Europe/Berlin on Mon, Fri  the last 7  in 13 h   di
 AT WORK
 WHAT                  CLAIM    PHASE     PROGRESS
 Backup manualbk-1a2b  db-data  Creating  ████░░░░░░  40 %  4.0 GiB of 10.0 GiB  3 min left"""
+    )
 
 
 def test_trouble_comes_first_the_worst_before_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,7 +74,9 @@ def test_trouble_comes_first_the_worst_before_the_rest(capsys: pytest.CaptureFix
         [world.failed("autobk-9"), world.failed("autobk-8", ended="2026-11-29T08:00:00Z")],
         [world.restore(phase="Restored", target={"original": {}}, rollbackUntil="2026-11-30T10:00:00Z")],
     )
-    assert drawn(seen, capsys) == """\
+    assert (
+        drawn(seen, capsys)
+        == """\
 Namespace shop: 2 vaults, 0 backups of 0 claims, nothing at work, 3 things want attention.
 
 !! Vault archive Error: BucketNotFound
@@ -90,6 +95,7 @@ VAULTS
 NAME     PHASE      USED              OF                 BACKUPS  POLICY   LAST BACKUP  NEXT RUN
 disks    Available  ████████░░  85 %  41.0 GiB of 100Gi  12       nightly  9 h ago      in 13 h
 archive  Error      ████░░░░░░  41 %  41.0 GiB of 100Gi  12       nightly  never        in 13 h"""
+    )
 
 
 def test_eighty_columns_are_enough(
@@ -132,7 +138,10 @@ VAULTS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({"utilization": "100.0"}, [("warning", "Vault disks is nearly full (100 %)")]),
     ({"utilization": "100.4"}, [("error", "Vault disks is over its capacity (100 %): no backup starts")]),
     ({"lastCheckedAt": "2026-11-29T11:51:00Z"}, []),
-    ({"lastCheckedAt": "2026-11-29T11:40:00Z"}, [("error", "The operator has looked at these vaults 20 min ago")]),
+    (
+        {"lastCheckedAt": "2026-11-29T11:40:00Z"},
+        [("error", "The operator has looked at these vaults 20 min ago")],
+    ),
     (
         {"deletionHold": {"token": "1a2b3c4d", "since": "2026-11-29T11:00:00Z", "message": "6 of 6 went."}},
         [("error", "Vault disks a mass deletion waits for a word")],
@@ -158,7 +167,10 @@ VAULTS: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
         [("warning", "Vault disks claim db-data was not backed up at 2026-11-29T11:00:00Z: Missed")],
     ),
     # The slot before the last good backup is of no interest any more.
-    ({"resources": [world.line("db-data", skipped={"slot": "2026-11-28T01:00:00Z", "reason": "Missed"})]}, []),
+    (
+        {"resources": [world.line("db-data", skipped={"slot": "2026-11-28T01:00:00Z", "reason": "Missed"})]},
+        [],
+    ),
     (
         {"leaving": [{"kind": "PersistentVolumeClaim", "name": "old", "since": "2026-11-29T11:55:00Z"}]},
         [("warning", "Vault disks claim old has left it, and its backups go")],
@@ -182,11 +194,15 @@ def test_what_waits_is_trouble_after_a_while_only() -> None:
     old = world.backup("one", phase="Pending", reason="ClaimNotBound")
     young = world.backup("two", phase="Pending", meta={"creationTimestamp": "2026-11-29T11:59:00Z"})
     assert headlines(Picture([], [], [young])) == []
-    assert headlines(Picture([], [], [old])) == [("warning", "Backup one of db-data waits since 10 h: ClaimNotBound")]
+    assert headlines(Picture([], [], [old])) == [
+        ("warning", "Backup one of db-data waits since 10 h: ClaimNotBound")
+    ]
 
 
 def test_a_status_of_a_newer_version_is_shown_as_it_is() -> None:
-    vault = world.vault(phase="Sleeping", utilization="much", resources=[{"name": "x", "kind": "New", "state": "Odd"}])
+    vault = world.vault(
+        phase="Sleeping", utilization="much", resources=[{"name": "x", "kind": "New", "state": "Odd"}]
+    )
     seen = Picture([vault], [], [world.backup("b", phase="Paused")])
     assert headlines(seen) == []
     (section,) = [s for s in picture.sections(seen, NOW) if s.title == "VAULTS"]

@@ -29,12 +29,15 @@ def table(columns: tuple[str, ...], cells: list[list[str]], capsys: pytest.Captu
 
 
 def test_the_list_of_backups(capsys: pytest.CaptureFixture[str]) -> None:
-    assert table(rows.BACKUP_COLUMNS, rows.backup_rows(rows.newest_first(BACKUPS), NOW), capsys) == """\
+    assert (
+        table(rows.BACKUP_COLUMNS, rows.backup_rows(rows.newest_first(BACKUPS), NOW), capsys)
+        == """\
 NAME           CLAIM    PHASE          TYPE         SIZE      STORED   AGE
 autobk-1       db-data  Available      Incremental  10.0 GiB  1.0 GiB  9 h
 manualbk-1a2b  db-data  Creating 40 %  Incremental  -         -        10 h
 autobk-3       db-data  Error          Incremental  -         -        10 h
 manualbk-2     web      Available      Full         10.0 GiB  1.0 GiB  9 d"""
+    )
 
 
 def test_the_list_of_tasks(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,27 +46,38 @@ def test_the_list_of_tasks(capsys: pytest.CaptureFixture[str]) -> None:
         world.task("backup-2", phase="Running", thing="autobk-2", progress={"percent": 12}, reason="Moving"),
         world.task("restore-3", "Restore", "Failed", "wrong", reason="ClaimExists"),
     ]
-    assert table(rows.TASK_COLUMNS, rows.task_rows(tasks, NOW), capsys) == """\
+    assert (
+        table(rows.TASK_COLUMNS, rows.task_rows(tasks, NOW), capsys)
+        == """\
 TYPE     OBJECT    CLAIM    VAULT  PHASE         REASON       AGE
 Backup   autobk-1  db-data  disks  Succeeded     Completed    10 h
 Backup   autobk-2  db-data  disks  Running 12 %  Moving       10 h
 Restore  wrong     db-data  disks  Failed        ClaimExists  10 h"""
+    )
 
 
 def test_usage_of_claims_by_vault(capsys: pytest.CaptureFixture[str]) -> None:
-    first = world.backup("one", type="Full", volume={"bytesStored": 8 * GIB, "snapshotTime": "2026-11-01T00:00:00Z"})
+    first = world.backup(
+        "one", type="Full", volume={"bytesStored": 8 * GIB, "snapshotTime": "2026-11-01T00:00:00Z"}
+    )
     found = rows.claim_usage([first, world.backup("two"), world.backup("three"), world.failed("bad")])
-    assert table(rows.CLAIM_COLUMNS, [each.row(NOW) for each in found], capsys) == """\
+    assert (
+        table(rows.CLAIM_COLUMNS, [each.row(NOW) for each in found], capsys)
+        == """\
 CLAIM    VAULT  SIZE      BACKUPS  FIRST    STORED    CHANGED/BACKUP  LAST
 db-data  disks  10.0 GiB  3        8.0 GiB  10.0 GiB  2.0 GiB         9 h"""
+    )
 
 
 def test_the_trash(capsys: pytest.CaptureFixture[str]) -> None:
     trash = [{"backupId": "ab" * 16, "volume": "shop/db-data", "createdAt": "2026-11-28T12:00:00Z",
               "until": "2026-12-05T12:00:00Z"}]  # fmt: skip
-    assert table(rows.TRASH_COLUMNS, rows.trash_rows([world.vault(trash=trash)], NOW), capsys) == """\
+    assert (
+        table(rows.TRASH_COLUMNS, rows.trash_rows([world.vault(trash=trash)], NOW), capsys)
+        == """\
 ID                                CLAIM    VAULT  MADE  GOES FOR GOOD
 abababababababababababababababab  db-data  disks  24 h  in 6 d"""
+    )
 
 
 SEARCHES: list[tuple[dict[str, Any], list[str]]] = [

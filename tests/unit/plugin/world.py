@@ -94,13 +94,17 @@ def failed(name: str, claim: str = "db-data", ended: str = "2026-11-29T09:00:00Z
     return backup(name, claim, "Error", completedAt=ended, reason="StoreUnreachable", message=words)
 
 
-def restore(name: str = "back", phase: str = "Completed", target: Object | None = None, **status: Any) -> Object:
+def restore(
+    name: str = "back", phase: str = "Completed", target: Object | None = None, **status: Any
+) -> Object:
     spec = {"backupRef": {"name": "autobk-1"}, "target": target or {"newClaim": {"name": "copy"}}}
     facts = {"phase": phase, "claim": "copy", "completedAt": "2026-11-29T10:00:00Z"}
     return obj("Restore", name, spec, facts | status)
 
 
-def task(name: str, kind: str = "Backup", phase: str = "Succeeded", thing: str = "autobk-1", **status: Any) -> Object:
+def task(
+    name: str, kind: str = "Backup", phase: str = "Succeeded", thing: str = "autobk-1", **status: Any
+) -> Object:
     spec = {
         "type": kind,
         "trigger": "Policy",
