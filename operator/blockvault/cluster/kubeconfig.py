@@ -112,6 +112,9 @@ def _chosen(config: dict[str, object], way: Way) -> dict[str, str]:
     for key, value in (("cluster", way.cluster), ("user", way.user)):
         if value:
             chosen[key] = value
+        there = [str(each["name"]) for each in config.get(f"{key}s") or []]  # type: ignore[attr-defined]
+        if chosen.get(key) not in there:
+            raise KubeconfigError(f"the kubeconfig has no {key} {chosen.get(key)}")
     return chosen
 
 
