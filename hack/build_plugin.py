@@ -16,6 +16,7 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -30,7 +31,18 @@ COMPLETER = "kubectl_complete-blockvault"
 RELEASES = "https://blockvault.dev/releases"
 ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 # What the client's and rich's optional parts would bring along.
-LEFT_OUT = ("tkinter", "unittest", "pydoc", "IPython", "numpy", "setuptools", "pytest", "hypothesis")
+LEFT_OUT = (
+    "tkinter",
+    "unittest",
+    "pydoc",
+    "IPython",
+    "numpy",
+    "setuptools",
+    "pytest",
+    "hypothesis",
+    "mypy",
+    "cryptography",
+)
 
 DESCRIPTION = """\
 Looks at Blockvault's vaults, policies, backups and restores, trouble first;
@@ -74,12 +86,12 @@ def pack(directory: Path, target: Path) -> None:
         archive.add(directory, arcname=NAME)
 
 
-def manifest(archives: list[Path], version: str, releases: str) -> dict[str, object]:
-    """The krew manifest of these archives."""
-    platforms = []
+def platforms(archives: list[Path], version: str, releases: str) -> list[dict[str, Any]]:
+    """What the krew manifest says of each archive."""
+    found = []
     for archive in sorted(archives):
         system, architecture = archive.name.removesuffix(".tar.gz").removeprefix(f"{NAME}-").split("-")
-        platforms.append(
+        found.append(
             {
                 "selector": {"matchLabels": {"os": system, "arch": architecture}},
                 "uri": f"{releases}/v{version}/{archive.name}",
@@ -88,6 +100,11 @@ def manifest(archives: list[Path], version: str, releases: str) -> dict[str, obj
                 "bin": NAME,
             }
         )
+    return found
+
+
+def manifest(archives: list[Path], version: str, releases: str) -> dict[str, Any]:
+    """The krew manifest of these archives."""
     return {
         "apiVersion": "krew.googlecontainertools.github.com/v1alpha2",
         "kind": "Plugin",
@@ -97,9 +114,29 @@ def manifest(archives: list[Path], version: str, releases: str) -> dict[str, obj
             "homepage": "https://blockvault.dev",
             "shortDescription": "Back up and restore volumes with Blockvault",
             "description": DESCRIPTION,
-            "platforms": platforms,
+            "platforms": platforms(archives, version, releases),
         },
     }
+
+
+def try_out(archive: Path, entry: dict[str, Any], work: Path) -> str:
+    """Install an archive as krew does by its manifest, and run it in an empty environment; returns its version.
+
+    Krew unpacks, moves what `files` says, and makes a link to `bin`, which is what the PATH has.
+    """
+    unpacked, store, path = (work / name for name in ("unpacked", "store", "bin"))
+    for directory in (unpacked, store, path):
+        directory.mkdir()
+    with tarfile.open(archive) as opened:
+        opened.extractall(unpacked, filter="data")
+    for each in entry["files"]:
+        for source in unpacked.glob(each["from"]):
+            source.rename(store / each["to"] / source.name)
+    (path / NAME).symlink_to(store / entry["bin"])
+    done = subprocess.run(
+        [str(path / NAME), "--version"], env={}, check=True, capture_output=True, text=True, timeout=300
+    )
+    return done.stdout.split()[-1]
 
 
 def main() -> int:
@@ -113,6 +150,10 @@ def main() -> int:
     target = DIST / f"{NAME}-{'-'.join(platform_of())}.tar.gz"
     with tempfile.TemporaryDirectory() as work:
         pack(build(Path(work)), target)
+        (entry,) = platforms([target], semantic(__version__), releases)
+        version = try_out(target, entry, Path(work))
+        if version != __version__:
+            raise SystemExit(f"the program says that it is {version}, and not {__version__}")
     archives = list(DIST.glob(f"{NAME}-*-*.tar.gz"))
     text = yaml.safe_dump(manifest(archives, semantic(__version__), releases), sort_keys=False)
     (DIST / "blockvault.yaml").write_text(text)

@@ -61,8 +61,8 @@ kubectl blockvault doctor manualbk-1a2b          # why is this stuck
   anywhere, and put a link to the `kubectl-blockvault` in it on the PATH.
 - With krew: `kubectl krew install --manifest=dist/blockvault.yaml
   --archive=dist/kubectl-blockvault-<os>-<arch>.tar.gz`. **Krew itself was not run** when this was written: the
-  manifest follows its documentation, and a test unpacks the archive as the manifest says and runs what is named
-  there.
+  manifest follows its documentation, and `make plugin` unpacks the archive as the manifest says, and runs what is
+  named there in an empty environment.
 
 `kubectl blockvault` and `kubectl-blockvault` are the same. Options of kubectl go behind `blockvault`, as with every
 plugin.
