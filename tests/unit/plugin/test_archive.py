@@ -28,7 +28,8 @@ def program(directory: Path) -> Path:
     directory.mkdir()
     script = directory / "kubectl-blockvault"
     script.write_text(
-        '#!/bin/sh\nexec /bin/cat "$(/usr/bin/dirname "$(/usr/bin/readlink -f "$0")")/_internal/version"\n'
+        '#!/bin/sh\n[ "$1" = --version ] || exit 75\n'
+        'exec /bin/cat "$(/usr/bin/dirname "$(/usr/bin/readlink -f "$0")")/_internal/version"\n'
     )
     script.chmod(0o755)
     (directory / "_internal").mkdir()
@@ -65,3 +66,14 @@ def test_the_manifest_names_all_archives_and_a_semantic_version(builder: ModuleT
     assert len(found["spec"]["shortDescription"]) <= 50
     selected = [p["selector"]["matchLabels"] for p in found["spec"]["platforms"]]
     assert selected == [{"os": "darwin", "arch": "arm64"}, {"os": "linux", "arch": "amd64"}]
+
+
+def test_a_program_that_does_not_work_is_found(builder: ModuleType, tmp_path: Path) -> None:
+    archive = tmp_path / "kubectl-blockvault-linux-amd64.tar.gz"
+    directory = program(tmp_path / "kubectl-blockvault")
+    (directory / "kubectl-blockvault").write_text("#!/bin/sh\necho no module; exit 70\n")
+    builder.pack(directory, archive)
+    (entry,) = builder.platforms([archive], "1.2.3", "https://example.com/r")
+    (tmp_path / "work").mkdir()
+    with pytest.raises(SystemExit, match="70 and not 75: no module"):
+        builder.try_out(archive, entry, tmp_path / "work")
