@@ -153,6 +153,21 @@ def test_backups_from_making_to_bringing_back(say: Say, env: EmbeddedEnvironment
     assert code == OK, err
     assert "is back" in out
     env.cluster.until(lambda: len(data(say("list", "-o", "json"))["items"]) == 2, "it is shown again", 90)
+    # The same once more: each value of the annotation counts once.
+    assert (
+        say(
+            "delete",
+            *say("list", "--claim", "c0", "-o", "name")[1].split()[0].split("/")[1:],
+            "--yes",
+            "--wait",
+        )[0]
+        == OK
+    )
+    env.cluster.until(lambda: data(say("list", "--trash", "-o", "json"))["trash"], "the trash is shown", 90)
+    code, out, err = say("undelete", gone["backupId"], "--wait")
+    assert code == OK, err
+    assert "is back" in out
+    env.cluster.until(lambda: len(data(say("list", "-o", "json"))["items"]) == 2, "it is shown again", 90)
 
 
 def _covered(say: Say, env: EmbeddedEnvironment) -> Any:

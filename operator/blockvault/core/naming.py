@@ -99,6 +99,11 @@ def label_value(name: str) -> str:
     return f"{name[: MOST_LABEL - 17].rstrip('-.')}-{digest}"
 
 
+def asked_id(value: str | None) -> str:
+    """The backup that a value of `undelete` names: `ID`, or `ID@word` to ask for the same one again."""
+    return (value or "").partition("@")[0]
+
+
 def task_name(type: str, *key: str) -> str:
     """Name of the Task of an operation, from what tells the operation from all others."""
     return f"{type.lower()}-{hashlib.sha256('/'.join(key).encode()).hexdigest()[:16]}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from blockvault.cluster.resources import BACKUPS, RESTORES, TASKS, VAULT_CLASSES, VAULTS
-from blockvault.core.naming import GROUP, UNDELETE_ANNOTATION, task_name
+from blockvault.core.naming import GROUP, UNDELETE_ANNOTATION, asked_id, task_name
 from blockvault.plugin import facts, rows, waiting
 from blockvault.plugin.completing import names
 from blockvault.plugin.describing import find_object
@@ -172,13 +173,13 @@ def undelete(backup_id: str, vault: str | None, wait: bool, timeout: str | None,
     async def work(session: Session) -> None:
         name, whole = in_trash(backup_id, await session.all(VAULTS), vault)
         found = await session.get(VAULTS, name)
-        if (found.get("status") or {}).get("undeleted") == whole:
-            # The same value counts once: another one first.
-            await session.annotate(VAULTS, found, UNDELETE_ANNOTATION, "")
-        await session.annotate(VAULTS, found, UNDELETE_ANNOTATION, whole)
+        value = whole
+        if asked_id(facts.status_of(found).get("undeleted")) == whole:
+            value = f"{whole}@{secrets.token_hex(2)}"  # each value counts once
+        await session.annotate(VAULTS, found, UNDELETE_ANNOTATION, value)
         click.echo(f"vault.{GROUP}/{name} undelete of {whole} requested")
         if wait:
-            click.echo(await _brought_back(session, found, whole, limit))
+            click.echo(await _brought_back(session, found, value, limit))
 
     try:
         settings.converse(work)
@@ -214,15 +215,15 @@ def in_trash(given: str, vaults: list[Any], named: str | None) -> tuple[str, str
     )
 
 
-async def _brought_back(session: Session, vault: Any, whole: str, limit: timedelta | None) -> str:
+async def _brought_back(session: Session, vault: Any, value: str, limit: timedelta | None) -> str:
     """The operator's words on what came of it. Raises FailedError and PassingError."""
     meta = vault["metadata"]
-    task = task_name("Undelete", meta["uid"], whole)
+    task = task_name("Undelete", meta["uid"], value)
     loop = asyncio.get_running_loop()
     end = loop.time() + (limit.total_seconds() if limit else UNDELETE_SECONDS)
     while loop.time() < end:
         seen = await session.get(VAULTS, meta["name"])
-        if facts.status_of(seen).get("undeleted") == whole:
+        if facts.status_of(seen).get("undeleted") == value:
             record = await session.find(TASKS, task)
             status = facts.status_of(record) if record else {}
             if status.get("phase") == "Failed":

@@ -37,6 +37,7 @@ def hold(context: click.Context, everywhere: bool, form: str, settings: Settings
       kubectl blockvault hold allow disks 1a2b3c4d
     """
     if context.invoked_subcommand is not None:
+        context.obj = settings
         return
 
     async def ask(session: Session) -> tuple[list[Any], Session]:

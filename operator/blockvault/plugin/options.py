@@ -47,6 +47,10 @@ class Settings:
         }
         return converse(Way(**given, timeout=self._timeout()), work, everywhere=everywhere)
 
+    def over(self, outer: Settings) -> Settings:
+        """These, and what they leave open as the group says before its command: `hold -n shop allow …`."""
+        return Settings(**{f.name: getattr(self, f.name) or getattr(outer, f.name) for f in fields(Settings)})
+
     def _timeout(self) -> float | None:
         text = (self.request_timeout or "0").strip()
         number, unit = text.rstrip("smh"), text[-1:]
@@ -63,6 +67,9 @@ def common(command: F) -> F:
     @functools.wraps(command)
     def call(*arguments: Any, **given: Any) -> Any:
         settings = Settings(**{field.name: given.pop(field.name) for field in fields(Settings)})
+        outer = click.get_current_context().obj
+        if isinstance(outer, Settings):
+            settings = settings.over(outer)
         return command(*arguments, settings=settings, **given)
 
     for option in reversed(COMMON):

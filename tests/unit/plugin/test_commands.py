@@ -12,7 +12,9 @@ import pytest
 
 from blockvault.exitcodes import NOT_FOUND, OK, TEMPORARY, USAGE
 from blockvault.plugin.completion import candidates
+from blockvault.plugin.errors import NotFoundError
 from blockvault.plugin.main import COMMANDS, cli, run
+from blockvault.plugin.options import Settings
 
 ROOT = Path(__file__).parents[3]
 
@@ -126,3 +128,26 @@ def test_a14_the_formula(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines()[1].split() == [
         "500.0", "GiB", "10.0", "GiB", "30", "800.0", "GiB", "960.0", "GiB",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "namespace"),
+    [
+        (["hold", "-n", "shop", "allow", "disks", "t"], "shop"),
+        (["hold", "allow", "disks", "t", "-n", "shop"], "shop"),
+        (["hold", "-n", "other", "keep", "disks", "t", "-n", "shop"], "shop"),
+        (["hold", "-n", "shop"], "shop"),
+    ],
+)
+def test_a_namespace_counts_wherever_it_is_said(
+    arguments: list[str], namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+
+    def converse(self: Settings, work: object, **_: object) -> None:
+        asked.append(self.namespace)
+        raise NotFoundError("x", "y")
+
+    monkeypatch.setattr(Settings, "converse", converse)
+    assert run(arguments) == NOT_FOUND
+    assert asked == [namespace]
