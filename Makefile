@@ -62,6 +62,15 @@ bench-cluster: $(VENV)/.bench ## in a real Kubernetes, beside Velero: each about
 bench-scale: setup ## the operator beside 10,000 Backups in a real API server (20 minutes; builds it at first); ARGS="--small" for 1,000
 	$(BIN)/python -m tests.bench --rows scale $(ARGS)
 
+# A Python of its own, and only what the plugin needs.
+$(VENV)/.plugin: $(STAMP) requirements-plugin.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-plugin.lock
+	@touch $@
+
+.PHONY: plugin
+plugin: $(VENV)/.plugin ## kubectl-blockvault for this platform, with its own Python, and the krew manifest: dist/
+	$(BIN)/python hack/build_plugin.py $(ARGS)
+
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, import contracts, generated files
 	$(BIN)/ruff check .
@@ -84,6 +93,7 @@ lock: ## lock the requirements anew (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header pyproject.toml -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra test --extra lint pyproject.toml -o requirements-dev.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --constraint requirements-dev.lock --extra bench pyproject.toml -o requirements-bench.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --constraint requirements-dev.lock --extra plugin pyproject.toml -o requirements-plugin.lock
 
 .PHONY: clean
 clean: ## remove what was made in the tree

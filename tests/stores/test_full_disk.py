@@ -15,7 +15,8 @@ import pytest
 
 from blockvault.engine import BackupRequest, Repository, TargetUnwritable, markers
 from blockvault.engine import target as targets
-from blockvault.engine.exitcodes import IO, REFUSED, exit_code
+from blockvault.engine.exitcodes import exit_code
+from blockvault.exitcodes import IO, REFUSED
 from blockvault.stores import BlockvaultError, DirectoryStore, StoreFull, directory, durable, temporary
 from tests.unit.engine.support import noise, shrink_scale
 

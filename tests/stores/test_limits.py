@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from blockvault.engine import BackupRequest, Repository
-from blockvault.engine.exitcodes import DATA, REFUSED, exit_code
+from blockvault.engine.exitcodes import exit_code
+from blockvault.exitcodes import DATA, REFUSED
 from blockvault.stores import DirectoryStore, ObjectUnreadable, StoreFull
 
 MIB = 1 << 20

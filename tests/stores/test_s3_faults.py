@@ -15,7 +15,8 @@ import pytest
 
 from blockvault import stores
 from blockvault.engine import Repository
-from blockvault.engine.exitcodes import INTERNAL, REFUSED, exit_code
+from blockvault.engine.exitcodes import exit_code
+from blockvault.exitcodes import INTERNAL, REFUSED
 from blockvault.stores import (
     AccessDenied,
     AlreadyExists,

@@ -9,8 +9,8 @@ from blockvault.cli.options import STORE, Settings, common
 from blockvault.cli.seen import known
 from blockvault.engine import KeyRing, Repository
 from blockvault.engine.doctor import examine, of_error
-from blockvault.engine.exitcodes import TEMPORARY
 from blockvault.engine.finding import FAIL, OK, WARN, Check, finding
+from blockvault.exitcodes import TEMPORARY
 from blockvault.stores import BadLocation, BlockvaultError, StoreError
 from blockvault.stores import examine as examine_bucket
 

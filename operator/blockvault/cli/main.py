@@ -19,7 +19,7 @@ from blockvault.cli.key import key
 from blockvault.cli.restore import restore
 from blockvault.cli.verify import verify
 from blockvault.engine import exit_code, memory
-from blockvault.engine.exitcodes import INTERNAL, OK, USAGE
+from blockvault.exitcodes import INTERNAL, OK, USAGE
 from blockvault.stores import BlockvaultError, TooManyOpenFiles
 
 

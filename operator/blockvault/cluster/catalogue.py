@@ -17,7 +17,7 @@ from blockvault.core.catalogue import (
     unseen,
 )
 from blockvault.core.decision import Missing, Refusal
-from blockvault.core.naming import TAKE_OVER_ANNOTATION, UNDELETE_ANNOTATION
+from blockvault.core.naming import TAKE_OVER_ANNOTATION, UNDELETE_ANNOTATION, asked_id
 from blockvault.core.objects import Object
 from blockvault.core.tasks import instant_task
 from blockvault.engine import EngineError
@@ -130,9 +130,10 @@ async def show_stored(context: Context, obj: Object, backup: Backup, stored: Sto
 
 async def _undelete(context: Context, vault: Vault, place: Place) -> None:
     """Bring the backup back from the trash that the annotation names; once for each value (F18)."""
-    backup_id = vault.metadata.annotations.get(UNDELETE_ANNOTATION)
-    if not backup_id or (vault.status and vault.status.undeleted == backup_id):
+    value = vault.metadata.annotations.get(UNDELETE_ANNOTATION)
+    if not value or (vault.status and vault.status.undeleted == value):
         return
+    backup_id = asked_id(value)
     rows = await context.stores.list_backups(place.access)
     row = next((row for row in rows if row["backupId"] == backup_id), None)
     words, back = (
@@ -145,8 +146,8 @@ async def _undelete(context: Context, vault: Vault, place: Place) -> None:
             words = f"Backup {backup_id} of volume {row['volume']} {'is back' if back else 'was not in the trash'}."
         except EngineError as error:
             words = f"Backup {backup_id} cannot be brought back: {error} {error.remedy}"
-    await _told(context, vault, {"undeleted": backup_id}, "Undeleted", words)
-    task = instant_task("Undelete", vault, backup_id, "Undeleted", words, context.clock(), failed=not back)
+    await _told(context, vault, {"undeleted": value}, "Undeleted", words)
+    task = instant_task("Undelete", vault, value, "Undeleted", words, context.clock(), failed=not back)
     context.note_tasks([task])
 
 

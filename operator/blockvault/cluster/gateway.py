@@ -65,8 +65,16 @@ async def connect() -> Gateway:
 class Gateway:
     """Verbs on API objects. All raise GatewayError; reads of what is absent return None."""
 
-    def __init__(self, api: k8s.ApiClient) -> None:
+    def __init__(self, api: k8s.ApiClient, *, timeout: float | None = None) -> None:
         self._api = api
+        self._timeout = TIMEOUT if timeout is None else aiohttp.ClientTimeout(total=timeout)
+        self.server_date: str | None = None
+        """The `Date` header of the newest answer: the API server's clock."""
+
+    @property
+    def url(self) -> str:
+        """Where the API server is."""
+        return str(self._api.configuration.host)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -87,11 +95,12 @@ class Gateway:
         fields: dict[str, str] | None = None,
         but: Iterable[tuple[str, str]] = (),
         metadata_only: bool = False,
+        required: bool = False,
     ) -> list[Object]:
         """All objects of a kind, in one namespace or in all; by labels and by selectable fields when given.
 
         `but`: fields and values that they do not have. With `metadata_only` a server that can leaves the rest out. An
-        absent kind (its CRD is not installed) is an empty list.
+        absent kind (its CRD is not installed) is an empty list; with `required` it is a GatewayError 404.
         """
         by_fields = [f"{key}={value}" for key, value in (fields or {}).items()]
         by_fields += [f"{key}!={value}" for key, value in but]
@@ -102,7 +111,8 @@ class Gateway:
             if terms
         ]
         accept = METADATA_LIST if metadata_only else JSON
-        answer = await self._optional("GET", resource.path(namespace), query=query, accept=accept)
+        ask = self._request if required else self._optional
+        answer = await ask("GET", resource.path(namespace), query=query, accept=accept)
         return list((answer or {}).get("items", []))
 
     async def pages(
@@ -258,6 +268,7 @@ class Gateway:
         try:
             response = await self._send(method, path, body=body, query=query, content=content, accept=accept)
             data = await response.read()
+            self.server_date = response.getheader("Date")
         except k8s.ApiException as error:
             raise _error(error.status or 0, what, error.body or str(error.reason)) from error
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -276,7 +287,7 @@ class Gateway:
         query: list[tuple[str, str]] | None = None,
         content: str = "application/json",
         accept: str = JSON,
-        timeout: aiohttp.ClientTimeout = TIMEOUT,  # noqa: ASYNC109 - the client keeps it, of each of its steps
+        timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109 - the client keeps it, of each of its steps
     ) -> Any:
         prepared = await self._api.param_serialize(
             method,
@@ -286,7 +297,7 @@ class Gateway:
             body=body,
             auth_settings=["BearerToken"],
         )
-        return await self._api.call_api(*prepared, _request_timeout=timeout)
+        return await self._api.call_api(*prepared, _request_timeout=timeout or self._timeout)
 
 
 def _error(status: int, what: str, body: str) -> GatewayError:

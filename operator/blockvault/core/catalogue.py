@@ -20,7 +20,7 @@ from blockvault.api.common import NAME_PATTERN
 from .association import CLAIM
 from .automatic import expiry_status, origin_facts, origin_in
 from .conditions import parse_timestamp, ready_conditions, timestamp
-from .naming import IMPORTED_ANNOTATION, IMPORTED_LABEL, UNDELETE_ANNOTATION
+from .naming import IMPORTED_ANNOTATION, IMPORTED_LABEL, UNDELETE_ANNOTATION, asked_id
 from .objects import Object
 
 LONGEST_DESCRIPTION = 255
@@ -120,7 +120,7 @@ def imported_object(vault: Vault, facts: dict[str, Any], taken: set[str]) -> Obj
     """
     meta = facts["meta"]
     stored = {"volume": facts["volume"], "backupId": facts["backupId"]}
-    if vault.metadata.annotations.get(UNDELETE_ANNOTATION) == facts["backupId"]:
+    if asked_id(vault.metadata.annotations.get(UNDELETE_ANNOTATION)) == facts["backupId"]:
         stored["kept"] = True
     return {
         "metadata": {

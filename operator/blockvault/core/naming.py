@@ -44,6 +44,7 @@ UNDELETE_ANNOTATION = f"{GROUP}/undelete"
 RUN_NOW_ANNOTATION = f"{GROUP}/run-now"
 ENCRYPTED_LABEL = f"{GROUP}/encrypted"
 SNAPSHOT_CLASS_LABEL = f"{GROUP}/snapshot-class"
+EXCLUDE_ANNOTATION = f"{GROUP}/exclude"
 TASK_TYPE_LABEL = f"{GROUP}/task-type"
 TASK_PHASE_LABEL = f"{GROUP}/task-phase"
 TASK_DAY_LABEL = f"{GROUP}/day"
@@ -101,6 +102,11 @@ def label_value(name: str) -> str:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
     return f"{name[: MOST_LABEL - 17].rstrip('-.')}-{digest}"
+
+
+def asked_id(value: str | None) -> str:
+    """The backup that a value of `undelete` names: `ID`, or `ID@word` to ask for the same one again."""
+    return (value or "").partition("@")[0]
 
 
 def task_name(type: str, *key: str) -> str:

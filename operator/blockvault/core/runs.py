@@ -30,6 +30,7 @@ from .conditions import parse_timestamp, timestamp
 from .naming import RUN_ANNOTATION, RUN_NOW_ANNOTATION, volume_name
 from .plan_backup import TERMINAL
 from .policy import TOO_MANY, validate_policy
+from .preview import preview
 from .retention import Made, Rule, Verdict, expires_at, judge
 from .schedule import next_runs, parse_interval, slots_between
 
@@ -308,21 +309,12 @@ def _preview(
     view: RunView, policy: BackupPolicy, by_volume: dict[str, list[Backup]], anomalies: Anomalies
 ) -> dict[str, object]:
     """What the policy's rule would remove after the next run, if that were now (F20)."""
-    spec = policy.spec
-    rule = Rule(spec.retention, view.now, spec.schedule.time_zone)
-    coming = Made("", view.now, view.now, spec.retention, spec.schedule.time_zone)
-    going: list[tuple[datetime, Verdict]] = []
-    for line in view.lines:
-        volume = volume_name(str(view.vault.metadata.namespace), line.name)
-        if volume in anomalies.held:
-            continue
-        backups = by_volume[volume]
-        made = {m.name: m for b in backups if (m := made_of(b, busy=b.metadata.name in view.busy))}
-        going += [(made[v.name].taken, v) for v in judge([*made.values(), coming], rule, view.now) if v.goes]
-    going.sort(key=lambda each: (each[0], each[1].name))
+    volumes = [volume_name(str(view.vault.metadata.namespace), line.name) for line in view.lines]
+    judged = {volume: by_volume[volume] for volume in volumes if volume not in anomalies.held}
+    going = [v for _, v in preview(policy, judged, view.now, busy=view.busy) if v.goes]
     return {
         "would_remove": len(going),
-        "removals": [Removal(name=v.name, reason=v.reason) for _, v in going[:SHOWN_REMOVALS]],
+        "removals": [Removal(name=v.name, reason=v.reason) for v in going[:SHOWN_REMOVALS]],
     }
 
 

@@ -11,7 +11,7 @@ from blockvault.engine.collect import ATTEMPT_SECONDS
 from blockvault.engine.commits import Commits
 from blockvault.engine.envelope import VERSION
 from blockvault.engine.errors import FormatUnsupported, NotAVault, RollbackSuspected, StoredDataDamaged
-from blockvault.engine.exitcodes import DATA, exit_code
+from blockvault.engine.exitcodes import exit_code
 from blockvault.engine.finding import FAIL, OK, WARN, Check, finding
 from blockvault.engine.generations import StoreFacts, newest, open_store_record
 from blockvault.engine.keys import KeyRing
@@ -20,6 +20,7 @@ from blockvault.engine.names import CANARIES, STORE
 from blockvault.engine.rollback import Seen
 from blockvault.engine.state import ACTIVE, State
 from blockvault.engine.volumes import Volume, Volumes
+from blockvault.exitcodes import DATA
 from blockvault.stores import AccessDenied, BlockvaultError, ObjectLock, ObjectNotFound, ObjectStore
 
 # Seconds for which a listing may lag before that is worth mentioning.

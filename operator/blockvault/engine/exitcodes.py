@@ -1,31 +1,19 @@
-"""Exit codes of the command line and of the mover, one table for both (docs/exit-codes.md)."""
+"""The exit code of each error of the block store."""
 
 from __future__ import annotations
 
 from blockvault.engine import errors
+from blockvault.exitcodes import (
+    CANT_CREATE,
+    DATA,
+    INTERNAL,
+    IO,
+    NOT_FOUND,
+    REFUSED,
+    TEMPORARY,
+    USAGE,
+)
 from blockvault.stores import errors as store_errors
-
-OK = 0
-USAGE = 64
-DATA = 65
-NOT_FOUND = 66
-INTERNAL = 70
-CANT_CREATE = 73
-IO = 74
-TEMPORARY = 75
-REFUSED = 77
-
-MEANINGS: dict[int, str] = {
-    OK: "everything that was asked for was done",
-    USAGE: "the command line, request or changed-block list is wrong",
-    DATA: "stored data is damaged, missing, or of a format that this version cannot read",
-    NOT_FOUND: "source, target, store, volume or backup is not there or does not fit",
-    INTERNAL: "a defect in Blockvault",
-    CANT_CREATE: "the target holds something, and `--force` was not given",
-    IO: "an I/O error on the volume",
-    TEMPORARY: "a passing failure: repeating makes sense",
-    REFUSED: "the store refuses: credentials, permission, space, or a missing ability",
-}
 
 _CODES: dict[type[store_errors.BlockvaultError], int] = {
     errors.BadRequest: USAGE,

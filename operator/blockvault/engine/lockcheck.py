@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 
 from blockvault.engine import runtime, trash
-from blockvault.engine.exitcodes import DATA
 from blockvault.engine.finding import FAIL, OK, WARN, Check, finding
 from blockvault.engine.lockrule import LOCKED_UNTIL, LockRule, held
 from blockvault.engine.names import ObjectName
 from blockvault.engine.objects import Objects
 from blockvault.engine.root import Roots
 from blockvault.engine.volumes import Volume
+from blockvault.exitcodes import DATA
 from blockvault.stores import ObjectLock, ObjectStore
 
 SAMPLES = 8

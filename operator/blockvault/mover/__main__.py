@@ -24,9 +24,9 @@ from blockvault.engine import (
 )
 from blockvault.engine.devices import Source
 from blockvault.engine.erasing import erase
-from blockvault.engine.exitcodes import OK
 from blockvault.engine.progress import LISTING, READING, WRITING
 from blockvault.engine.upkeep import upkeep
+from blockvault.exitcodes import OK
 from blockvault.mover import words
 from blockvault.mover.request import BACKUP, DEFAULT_PATH, ERASE, UPKEEP, Request, load
 from blockvault.mover.timings import LOADING, OPENING, Stopwatch, process_start

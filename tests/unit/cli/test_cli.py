@@ -196,7 +196,7 @@ def test_a_signal_stops_it_within_seconds(signals: list[signal.Signals]) -> None
 
 
 def test_exit_codes_are_documented() -> None:
-    from blockvault.engine.exitcodes import MEANINGS
+    from blockvault.exitcodes import MEANINGS
 
     page = (Path(__file__).parents[3] / "docs" / "exit-codes.md").read_text()
     for code, meaning in MEANINGS.items():

@@ -10,8 +10,8 @@ import pytest
 
 from blockvault.engine import AttemptFenced, BackupResult, ChangedList, OperationEnded, exit_code
 from blockvault.engine.commits import Commits
-from blockvault.engine.exitcodes import NOT_FOUND
 from blockvault.engine.state import OUTCOMES, Outcome
+from blockvault.exitcodes import NOT_FOUND
 from blockvault.mover import words
 from tests.unit.engine.support import MemoryStore, at_call, backup, check_usage, opened, state_of, volume_of
 

@@ -20,8 +20,9 @@ from blockvault.engine import (
     devices,
 )
 from blockvault.engine.devices import Source
-from blockvault.engine.exitcodes import IO, REFUSED, TEMPORARY, exit_code
+from blockvault.engine.exitcodes import exit_code
 from blockvault.engine.root import Roots
+from blockvault.exitcodes import IO, REFUSED, TEMPORARY
 from blockvault.stores import TooManyOpenFiles
 from tests.unit.engine.support import MemoryStore, backup, opened, restored, volume_of
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from blockvault import exitcodes
 from blockvault.engine import (
     Access,
     BackupRequest,
@@ -26,7 +27,6 @@ from blockvault.engine import (
     OwnedElsewhere,
     errors,
     exit_code,
-    exitcodes,
 )
 from blockvault.stores import (
     BlockvaultError,

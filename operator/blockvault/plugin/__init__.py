@@ -1,0 +1,1 @@
+"""`kubectl blockvault`: the cluster's backups for a person at a terminal."""
