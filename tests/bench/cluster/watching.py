@@ -94,8 +94,8 @@ def watching(cluster: Cluster, paths: Iterable[str]) -> Iterator[Watch]:
             reader = threading.Thread(target=_read, args=(process, watch), daemon=True)
             reader.start()
             stack.callback(reader.join, 10)
-            stack.callback(process.kill)
             stack.callback(process.wait)
+            stack.callback(process.kill)  # called first
         yield watch
 
 
