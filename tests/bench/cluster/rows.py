@@ -94,8 +94,8 @@ def _told(found: Found) -> Iterator[None]:
         words = str(error).strip()
         say(words)
         found.notes.append(
-            f"**Velero did not run here** ({words.splitlines()[0][:300]}): its figures are those of another run, "
-            "by the upstream hostpath driver on a machine of this kind."
+            f"**Velero did not run here** ({words.splitlines()[0][:300]}): figures of it, where there are any, are those "
+            "of another run, by the upstream hostpath driver on a machine of this kind."
         )
 
 
@@ -139,13 +139,16 @@ def table(bench: Bench) -> Outcome:
         ours = found.median(step, OURS)
         theirs = found.median(RESTORE if step == RESTORE_FAR else step, THEIRS)
         assert ours is not None
-        seconds = theirs.seconds if theirs else FORMER[step]
-        faster = seconds / ours.seconds
+        # Former figures are of the full size: beside a small run they would mean nothing.
+        seconds = theirs.seconds if theirs else FORMER[step] if bench.full else None
+        faster = seconds / ours.seconds if seconds else None
         stored: list[Cell] = [None, None]
         if step in BACKUPS:
-            stored = [ours.stored / MB, theirs.stored / MB if theirs else FORMER_STORED[step]]
+            former = FORMER_STORED[step] if bench.full else None
+            stored = [ours.stored / MB, theirs.stored / MB if theirs else former]
         lines.append([step, ours.seconds, seconds, faster, ours.own, *stored])
-        outcome.goals.append(Goal(f"{step}: times as quick", faster, FASTER[step], at_least=True))
+        if faster is not None:
+            outcome.goals.append(Goal(f"{step}: times as quick", faster, FASTER[step], at_least=True))
         if step == CHANGED:
             outcome.goals.append(Goal(f"{step}: MB stored", ours.stored / MB, sizes.changes * 45 / 40))
         if step == UNCHANGED and ours.own is not None:

@@ -147,6 +147,9 @@ def test_without_velero_its_former_figures_are_shown_and_marked(tmp_path, monkey
     assert outcome.lines[0] == ["first backup", 10.0, 82.7, 8.27, 1.5, 10.0, 2930]
     assert "Velero did not run here** (no raw devices)" in outcome.notes[0]
     assert {goal.text: goal.met for goal in outcome.goals}["nothing changed: times as quick"] is False
+    small = rows.table(Bench(tmp_path, full=False, rounds=1))
+    assert small.lines[0] == ["first backup", 10.0, None, None, 1.5, 10.0, None]
+    assert not any("times as quick" in goal.text for goal in small.goals)
     assert rows.steps(bench).lines[:2] == [
         ["first backup", "Moving", 10.0, "", None], ["", "in all", 10.0, "", None]
     ]  # fmt: skip
