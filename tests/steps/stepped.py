@@ -151,7 +151,10 @@ def _die() -> None:
 
 async def call_in_thread(self: StoreWork, function: Any, *args: Any, timeout: float = 60.0) -> Any:
     """Store work without a process of its own, which a forked operator starts too slowly for a thousand deaths."""
-    return await asyncio.wait_for(asyncio.to_thread(function, *args), timeout)
+    try:
+        return await asyncio.wait_for(asyncio.to_thread(function, *args), timeout)
+    except TimeoutError as error:
+        raise StoreUnreachable(f"{function.__name__}: no answer after {timeout:g} s") from error
 
 
 def run_forked(environment: dict[str, str], directory: str, log: str) -> None:
