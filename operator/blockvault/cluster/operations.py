@@ -165,6 +165,12 @@ def decided_status(
     return status | {"timings": timed(former, status, utc_now())}
 
 
+def count_steps(context: Context, kind: str, status: dict[str, Any]) -> None:
+    """Let the figures have the time of each step of an operation that has ended."""
+    steps = {str(t["name"]): float(t.get("seconds") or 0.0) for t in status.get("timings") or []}
+    context.figures.observe_steps(kind, steps)
+
+
 async def write_status(context: Context, resource: Resource, obj: Object, status: dict[str, Any]) -> None:
     """Write what is new in a status; nothing when nothing is. A change of reason is told as an event."""
     former = obj.get("status") or {}

@@ -24,7 +24,7 @@ from blockvault.cluster.tasks import tend_tasks
 from blockvault.core.naming import GROUP, MANAGED_BY, MANAGED_BY_LABEL
 from blockvault.core.turns import Turns
 from blockvault.engine import memory
-from blockvault.metrics.collector import registry_of
+from blockvault.metrics.collector import Sources, registry_of
 from blockvault.metrics.figures import Figures
 from blockvault.metrics.server import start_server, stop_server
 from blockvault.storework import StoreWork
@@ -56,10 +56,12 @@ class Health:
         up = self.ready.is_set()
         return up, "watching" if up else "not watching yet"
 
-    async def keep_beating(self) -> None:
-        """Prove, as long as it runs, that the event loop turns."""
+    async def keep_beating(self, figures: Figures) -> None:
+        """Prove, as long as it runs, that the event loop turns, and how promptly."""
         while True:
-            self.beat = time.monotonic()
+            now = time.monotonic()
+            figures.observe_lag(now - self.beat - HEARTBEAT_SECONDS)
+            self.beat = now
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
@@ -133,10 +135,11 @@ async def serve(settings: Settings) -> None:
 
     kopf_settings = kopf.OperatorSettings()
     configure(kopf_settings)
-    metrics = registry_of(figures, __version__)
+    sources = Sources(context.turns.counts, context.coverage.counted)
+    metrics = registry_of(figures, __version__, sources)
     server = await start_server(settings.http_port, metrics, health.alive, health.is_ready)
     tasks = [
-        asyncio.create_task(health.keep_beating()),
+        asyncio.create_task(health.keep_beating(figures)),
         asyncio.create_task(
             run_loop(context, "PersistentVolumeClaim", POPULATING, lambda: populate_claims(context))
         ),
