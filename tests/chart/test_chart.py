@@ -57,6 +57,8 @@ WRONG: list[tuple[str, Object]] = [
     ("allowTenantStorage as text", {"allowTenantStorage": "false"}),
     ("allowStopWorkload as text", {"allowStopWorkload": "false"}),
     ("allowLocalEndpoints as text", {"allowLocalEndpoints": "yes"}),
+    ("a runbook address without its slash", {"prometheusRule": {"runbookUrl": "https://example.com/x"}}),
+    ("an interval", {"metrics": {"serviceMonitor": {"interval": "often"}}}),
     ("log.format", {"log": {"format": "xml"}}),
     ("crds.install as text", {"crds": {"install": "no"}}),
     ("a quantity", {"resources": {"limits": {"memory": "lots"}}}),
