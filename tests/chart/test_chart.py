@@ -173,8 +173,8 @@ def test_the_operator_understands_its_environment(helm: Helm) -> None:
         mover_service_account="nightly-blockvault-mover",
         allow_tenant_storage=False,
         allow_local_endpoints=True,
-        log_format="json",
     )
+    assert container_of(objects)["args"] == ["operator", "--log-format", "json"]
     namespace = next(each for each in container_of(objects)["env"] if each["name"] == "BLOCKVAULT_NAMESPACE")
     assert namespace["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.namespace"}}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import dataclasses
 import logging
@@ -9,7 +10,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import kopf
@@ -182,18 +183,22 @@ class OneLine(logging.Filter):
         return True
 
 
-def main() -> int:
-    """Entry point of `python -m blockvault operator`. Exit 64 on settings that cannot be used."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Entry point of `python -m blockvault operator`. Exit 64 on arguments and settings that cannot be used."""
+    parser = argparse.ArgumentParser("blockvault operator", exit_on_error=False, add_help=False)
+    parser.add_argument("--log-format", choices=("text", "json"), default="text")
     try:
+        options = parser.parse_args(arguments)
         settings = Settings.from_environment(os.environ)
-    except SettingsError as error:
+    except (argparse.ArgumentError, SettingsError) as error:
         sys.stderr.write(f"blockvault: {error}\n")
         return 64
     memory.keep_little()
-    log_format = kopf.LogFormat.JSON if settings.log_format == "json" else kopf.LogFormat.FULL
+    log_format = kopf.LogFormat.JSON if options.log_format == "json" else kopf.LogFormat.FULL
     kopf.configure(verbose=False, log_format=log_format)
     for handler in logging.getLogger().handlers:
         handler.addFilter(OneLine())
+    # Kopf tells of each handler that begins and ends; what becomes of an object is told at its transitions.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     asyncio.run(serve(settings))
     return 0
