@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from dataclasses import dataclass, field
@@ -283,6 +284,29 @@ def test_f12_prometheus_finds_the_service_and_lets_our_labels_win(helm: Helm) ->
     assert monitor["metadata"]["labels"]["release"] == "p"
     with pytest.raises(HelmError, match=r"metrics\.service\.enabled"):
         helm.render({"metrics": {"serviceMonitor": {"enabled": True}, "service": {"enabled": False}}})
+
+
+def test_f12_dashboards_come_as_grafanas_sidecar_takes_them(helm: Helm) -> None:
+    made = one(helm.render({"dashboards": {"enabled": True}}), "ConfigMap")
+    assert made["metadata"]["labels"]["grafana_dashboard"] == "1"
+    files = {path.name: path.read_text() for path in (CHART / "files" / "dashboards").glob("*.json")}
+    assert len(files) == 2
+    assert {name: json.loads(text) for name, text in made["data"].items()} == {
+        name: json.loads(text) for name, text in files.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "path", sorted((CHART / "files" / "dashboards").glob("*.json")), ids=lambda path: path.stem
+)
+def test_f12_panels_read_metrics_that_are_served(path: Path) -> None:
+    queries = [
+        t["expr"] for panel in json.loads(path.read_text())["panels"] for t in panel.get("targets", [])
+    ]
+    assert queries
+    for query in queries:
+        assert metrics_in(query), query
+        assert metrics_in(query) <= {each.name for each in DESCRIPTIONS}, query
 
 
 def test_without_a_prometheus_operator_there_is_none(defaults: list[Object]) -> None:

@@ -194,7 +194,7 @@ def log_transition(
     before, phase, reason = (
         str(of.get(key) or "new") for of, key in ((former, "phase"), (now, "phase"), (now, "reason"))
     )
-    ref = {"kind": resource.kind, **{key: meta[key] for key in ("namespace", "name", "uid") if key in meta}}
+    ref = {"kind": resource.kind} | {key: meta[key] for key in ("namespace", "name", "uid") if key in meta}
     message = " ".join(str(now.get("message") or "").split())
     name = "/".join(filter(None, (meta.get("namespace"), meta["name"])))
     steps = phase if before == phase else f"{before} -> {phase}"
