@@ -50,16 +50,16 @@ def lines(
     unit: str,
     *queries: tuple[str, str],
     text: str = "",
-    width: int = 12,
+    width: int = 8,
     most: float | None = None,
 ) -> Panel:
     """Lines over time."""
     return Panel(title, "lines", unit, width, queries, text, most=most)
 
 
-def rows(title: str, unit: str, query: str, text: str = "") -> Panel:
+def rows(title: str, unit: str, query: str, text: str = "", width: int = 6) -> Panel:
     """A table of what is so now."""
-    return Panel(title, "table", unit, 12, ((query, ""),), text)
+    return Panel(title, "table", unit, width, ((query, ""),), text)
 
 
 def rate(metric: str, by: str, labels: str = OF) -> str:
@@ -99,10 +99,6 @@ VAULTS: list[tuple[str, list[Panel]]] = [
     ("Room", [
         lines("Used of the capacity", "percent", (f"vault_util{{{OF}}}", NAME), most=100),
         lines("Used", "bytes", (f"blockvault_vault_used_bytes{{{OF}}}", NAME)),
-        rows("In a week, as it grows now", "percentunit",
-             f"predict_linear(blockvault_vault_used_bytes{{{OF}}}[1d], 7 * 86400)"
-             f" / blockvault_vault_capacity_bytes{{{OF}}}",
-             text="Used part of the capacity in seven days, by the growth of the last day."),
         lines("Trash", "bytes", (f"blockvault_vault_trash_bytes{{{OF}}}", NAME)),
     ]),
     ("Freshness and coverage", [
@@ -110,7 +106,7 @@ VAULTS: list[tuple[str, list[Panel]]] = [
              f"topk(50, time() - blockvault_claim_last_backup_timestamp_seconds{{{OF}}})"),
         rows("Time until the next backup is due", "s", f"bottomk(50, -({LATE}))",
              text="Less than nothing: it is late."),
-        lines("Claims by state", "short", (f"sum by (state) (blockvault_claims{{{IN}}})", "{{state}}")),
+        lines("Claims by state", "short", (f"sum by (state) (blockvault_claims{{{IN}}})", "{{state}}"), width=6),
         rows("Claims by namespace and reason", "short", f"blockvault_claims{{{IN}}}"),
     ]),
     ("What backups did", [
@@ -129,7 +125,7 @@ VAULTS: list[tuple[str, list[Panel]]] = [
               text="Compression, and sectors of blocks that did not change."),
     ]),
     ("The store", [
-        lines("Backups that are kept", "short", (f"blockvault_vault_backups{{{OF}}}", NAME)),
+        lines("Backups that are kept", "short", (f"blockvault_vault_backups{{{OF}}}", NAME), width=6),
         rows("Since it was tidied up", "s", f"time() - blockvault_vault_upkeep_timestamp_seconds{{{OF}}}"),
         rows("Phase and reason", "short", f"blockvault_vault_status{{{OF}}}"),
         rows("Until the policy runs next", "s", f"blockvault_vault_next_run_timestamp_seconds{{{OF}}} - time()"),
@@ -155,7 +151,7 @@ OPERATIONS: list[tuple[str, list[Panel]]] = [
               ("histogram_quantile(0.95, sum by (type, le)"
                " (increase(blockvault_backup_duration_seconds_bucket[$__range])))", "{{type}}")),
         lines("Time of each step, mean", "s",
-              (mean("blockvault_step_duration_seconds", "kind, step"), "{{kind}} {{step}}"), width=24,
+              (mean("blockvault_step_duration_seconds", "kind, step"), "{{kind}} {{step}}"), width=16,
               text="Where the time goes: waiting, snapshot, volume, mover, cleaning up."),
         lines("What told the changes", "short",
               (total("blockvault_backup_changed_blocks_total", "source, reason", ""), "{{source}} {{reason}}"),
@@ -164,25 +160,26 @@ OPERATIONS: list[tuple[str, list[Panel]]] = [
               (total("blockvault_backup_runs_total", "type, result", IN), "{{type}} {{result}}")),
     ]),
     ("Restores", [
-        lines("By phase", "short", (f"sum by (phase) (blockvault_restores{{{IN}}})", "{{phase}}")),
-        lines("By result", "short", (total("blockvault_restore_runs_total", "result", IN), "{{result}}")),
-        lines("Written", "Bps", (rate("blockvault_restore_written_bytes_total", "", ""), "to volumes")),
+        lines("By phase", "short", (f"sum by (phase) (blockvault_restores{{{IN}}})", "{{phase}}"), width=6),
+        lines("By result", "short", (total("blockvault_restore_runs_total", "result", IN), "{{result}}"), width=6),
+        lines("Written", "Bps", (rate("blockvault_restore_written_bytes_total", "", ""), "to volumes"), width=6),
         lines("Time of the mover, mean", "s",
               ("increase(blockvault_restore_duration_seconds_sum[$__range])"
-               " / increase(blockvault_restore_duration_seconds_count[$__range])", "restore")),
+               " / increase(blockvault_restore_duration_seconds_count[$__range])", "restore"), width=6),
     ]),
     ("Object stores", [
-        lines("Requests of backups", "reqps", (rate("blockvault_backup_requests_total", "namespace, vault", IN), NAME)),
+        lines("Requests of backups", "reqps",
+              (rate("blockvault_backup_requests_total", "namespace, vault", IN), NAME), width=6),
         lines("Repeated requests", "reqps", (rate("blockvault_backup_retries_total", "", IN), "repeated"),
-              (rate("blockvault_backup_throttles_total", "", IN), "asked to slow down")),
-        lines("Upkeep: runs", "short", (total("blockvault_upkeep_runs_total", "result", ""), "{{result}}")),
+              (rate("blockvault_backup_throttles_total", "", IN), "asked to slow down"), width=6),
+        lines("Upkeep: runs", "short", (total("blockvault_upkeep_runs_total", "result", ""), "{{result}}"), width=6),
         lines("Upkeep: bytes", "bytes", (total("blockvault_upkeep_deleted_bytes_total", "", ""), "removed"),
-              (total("blockvault_upkeep_rewritten_bytes_total", "", ""), "stored anew")),
+              (total("blockvault_upkeep_rewritten_bytes_total", "", ""), "stored anew"), width=6),
     ]),
     ("The operator", [
         lines("Steps that ended in an error", "short",
-              (total("blockvault_reconcile_errors_total", "kind", "") + " or vector(0)", "{{kind}}")),
-        lines("Lag of the event loop", "s", ("blockvault_event_loop_lag_seconds", "lag")),
+              (total("blockvault_reconcile_errors_total", "kind", "") + " or vector(0)", "{{kind}}"), width=12),
+        lines("Lag of the event loop", "s", ("blockvault_event_loop_lag_seconds", "lag"), width=12),
     ]),
 ]  # fmt: skip
 

@@ -43,7 +43,7 @@ def through_api_server(operator: Operator, folder: Path) -> dict[str, Any]:
 
 
 class Prometheus:
-    """Started on entry, ended on exit. Scrapes each second, and evaluates the chart's alerts."""
+    """Started on entry, ended on exit. Scrapes every three seconds, and evaluates the chart's alerts."""
 
     def __init__(self, folder: Path, scrape: dict[str, Any]) -> None:
         self._folder = folder
@@ -51,7 +51,7 @@ class Prometheus:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
         config = {
-            "global": {"scrape_interval": "1s", "evaluation_interval": "5s"},
+            "global": {"scrape_interval": "3s", "scrape_timeout": "3s", "evaluation_interval": "6s"},
             "rule_files": [str(RULES)],
             # As the chart's ServiceMonitor has it.
             "scrape_configs": [{"job_name": "blockvault", "honor_labels": True, **scrape}],
@@ -94,7 +94,7 @@ class Prometheus:
         found: Result = self.get("query", query=query)["result"]
         return [each for each in found if not math.isnan(float(each["value"][1]))]
 
-    def over(self, query: str, seconds: float, step: int = 1) -> Result:
+    def over(self, query: str, seconds: float, step: int = 3) -> Result:
         """What a query gives over the last so many seconds."""
         now = time.time()
         found: Result = self.get(
