@@ -241,6 +241,8 @@ async def _outcome(
                     "snapshotTime": _snapshot_time(view),
                     "seconds": result.get("seconds"),
                     "requests": _total(result.get("requests")),
+                    "retries": result.get("retries"),
+                    "throttles": result.get("throttles"),
                 }
             ],
             "progress": {
