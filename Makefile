@@ -81,6 +81,7 @@ lint: setup ## ruff, mypy --strict, import contracts, generated files
 	$(BIN)/python hack/gen_docs.py --check
 	$(BIN)/python hack/gen_metrics_doc.py --check
 	$(BIN)/python hack/gen_cli_doc.py --check
+	$(BIN)/python hack/gen_dashboards.py --check
 
 .PHONY: crds
 crds: setup ## generate crds/ and what follows from them

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from blockvault.metrics.collector import DESCRIPTIONS
+from blockvault.metrics.descriptions import DESCRIPTIONS
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 
 HEAD = """\
-<!-- Written by hack/gen_metrics_doc.py: change operator/blockvault/metrics/collector.py, then run it. -->
+<!-- Written by hack/gen_metrics_doc.py: change operator/blockvault/metrics/descriptions.py, then run it. -->
 # Metrics
 
 The operator serves these at `/metrics` on its port `http` (8080), as Prometheus text or, when asked for
@@ -18,7 +18,18 @@ it, as OpenMetrics. The chart makes a Service for it (`metrics.service`).
 
 - What belongs to an object (a vault's usage, the number of Backups) goes with the object.
 - Counters and histograms begin at zero when the operator starts: use `rate()` or `increase()`.
-- No series is labelled with the name of a Backup or Restore, so their number does not grow with time.
+- No series is labelled with the name of a Backup or Restore, so their number does not grow with time. Two are of
+  each claim that a vault holds, about forty of each vault, some hundreds of the operator.
+- A scrape asks nobody: figures are kept up by what the operator sees anyway. Its work grows with the number of
+  series, and not with that of Backups.
+- How late a claim is: `time() - blockvault_claim_backup_due_timestamp_seconds`, where that is more than zero. One
+  rule fits all schedules.
+- `blockvault_backup_stored_bytes_total` against `_changed_bytes_total` is the compression, `_changed_` against
+  `_scanned_` the share that had changed.
+- Verification of stored data on a schedule is not served yet, so nothing tells its age.
+- [alerts.yaml](../charts/blockvault/files/alerts.yaml) has rules for these, each with a
+  [runbook](runbooks/README.md). Where Prometheus sets labels of its own on what it scrapes, let those of the operator
+  win (`honor_labels: true`): `namespace` is the Vault's, and not the operator's.
 - `instance_id` is the vault's `metadata.uid`: a vault made again under the same name is another instance.
 
 | metric | type | labels | meaning |

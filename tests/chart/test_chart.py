@@ -57,6 +57,8 @@ WRONG: list[tuple[str, Object]] = [
     ("allowTenantStorage as text", {"allowTenantStorage": "false"}),
     ("allowStopWorkload as text", {"allowStopWorkload": "false"}),
     ("allowLocalEndpoints as text", {"allowLocalEndpoints": "yes"}),
+    ("a runbook address without its slash", {"prometheusRule": {"runbookUrl": "https://example.com/x"}}),
+    ("an interval", {"metrics": {"serviceMonitor": {"interval": "often"}}}),
     ("log.format", {"log": {"format": "xml"}}),
     ("crds.install as text", {"crds": {"install": "no"}}),
     ("a quantity", {"resources": {"limits": {"memory": "lots"}}}),
@@ -171,8 +173,8 @@ def test_the_operator_understands_its_environment(helm: Helm) -> None:
         mover_service_account="nightly-blockvault-mover",
         allow_tenant_storage=False,
         allow_local_endpoints=True,
-        log_format="json",
     )
+    assert container_of(objects)["args"] == ["operator", "--log-format", "json"]
     namespace = next(each for each in container_of(objects)["env"] if each["name"] == "BLOCKVAULT_NAMESPACE")
     assert namespace["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.namespace"}}
 

@@ -59,12 +59,13 @@ class Program(Protocol):
         """SIGTERM."""
 
 
-def launch_program(environment: dict[str, str], directory: Path, log: Path) -> Program:
+def launch_program(
+    environment: dict[str, str], directory: Path, log: Path, arguments: Sequence[str] = ()
+) -> Program:
     """The operator by its own entry point."""
+    command = [sys.executable, "-m", "blockvault", "operator", *arguments]
     with log.open("ab") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "blockvault"], cwd=directory, env=environment, stdout=file, stderr=file
-        )
+        return subprocess.Popen(command, cwd=directory, env=environment, stdout=file, stderr=file)
 
 
 class EmbeddedCluster:

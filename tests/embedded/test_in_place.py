@@ -101,7 +101,12 @@ def counted(env: EmbeddedEnvironment) -> tuple[float, float]:
         for line in env.cluster.metrics().splitlines()
         if line.startswith("blockvault_restore_runs_total{")
     ]
-    found = {line.split('"')[1]: float(line.rsplit(" ", 1)[1]) for line in lines}
+    found = {
+        result: float(line.rsplit(" ", 1)[1])
+        for line in lines
+        for result in ("succeeded", "failed")
+        if f'result="{result}"' in line and f'namespace="{env.cluster.namespace}"' in line
+    }
     return found.get("succeeded", 0), found.get("failed", 0)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from blockvault.stores import Credentials, DirectoryStore, ObjectStore, RateLimit, StoreLocation, open_store
-from blockvault.stores.base import Patience
-from blockvault.stores.errors import StoreUnreachable
+from blockvault.stores.base import Patience, Traffic
+from blockvault.stores.errors import StoreRefused, StoreThrottled, StoreUnreachable
 from blockvault.stores.s3 import S3Store
 
 from .conftest import BUCKET, KEYS
@@ -118,6 +118,24 @@ def test_a_slow_limit_does_not_use_up_the_patience() -> None:
         return "done"
 
     assert patience.call(work) == "done"
+
+
+def test_e2_what_is_repeated_is_counted_and_what_the_store_asked_for() -> None:
+    clock, traffic = Clock(), Traffic()
+    patience = Patience(60, sleep=clock.sleep, clock=clock, retried=traffic.retried)
+    errors = [StoreThrottled("slow down"), StoreUnreachable("once"), StoreThrottled("slow down")]
+
+    def work() -> str:
+        if errors:
+            raise errors.pop()
+        return "done"
+
+    assert patience.call(work) == "done"
+    assert (traffic.retries, traffic.throttles) == (3, 2)
+    errors.append(StoreRefused("no"))
+    with pytest.raises(StoreRefused):
+        patience.call(work)
+    assert traffic.retries == 3, "what is not tried again is no retry"
 
 
 def test_the_limit_is_given_by_whoever_opens(tmp_path: Path) -> None:

@@ -129,6 +129,10 @@ class StoredVolume(Model):
     """How long the mover worked."""
     requests: int | None = None
     """Requests to the store."""
+    retries: int | None = None
+    """Those of them that were repeated, as the store did not answer or had an error."""
+    throttles: int | None = None
+    """Those of the repeated ones that were as the store asked to slow down."""
 
 
 class BackupStatus(RunStatus):

@@ -20,6 +20,7 @@ from blockvault.core.plan_backup import TERMINAL, Action, BackupView, decide_bac
 from blockvault.core.source import Source, describe_source, read_source
 from blockvault.core.timings import Timing
 from blockvault.engine import EngineError
+from blockvault.metrics.figures import Outcome
 from blockvault.stores import StoreError
 
 from . import given_up, operations, snapshots
@@ -88,7 +89,7 @@ async def _step(context: Context, obj: Object, backup: Backup, owner: Owner) -> 
         status |= await _outcome(context, view, decision, owner, status["timings"])
     await operations.write_status(context, BACKUPS, obj, status)
     if decision.finished:
-        _count(context, view, decision)
+        _count(context, backup, {**(obj.get("status") or {}), **status})
         if view.vault is not None:
             context.wakeups.wake(view.vault.metadata.uid)  # its usage has changed
             context.wakeups.wake(runs_key(view.vault.metadata.uid))  # and rules may remove others now
@@ -240,6 +241,8 @@ async def _outcome(
                     "snapshotTime": _snapshot_time(view),
                     "seconds": result.get("seconds"),
                     "requests": _total(result.get("requests")),
+                    "retries": result.get("retries"),
+                    "throttles": result.get("throttles"),
                 }
             ],
             "progress": {
@@ -268,12 +271,14 @@ def _snapshot_time(view: BackupView) -> str | None:
     return None
 
 
-def _count(context: Context, view: BackupView, decision: Decision) -> None:
-    good = decision.phase == "Available"
-    volumes = view.backup.status.volumes if view.backup.status else []
-    result = volumes[0].model_dump(by_alias=True, exclude_none=True) if volumes else {}
-    kind = str((view.backup.status.type if view.backup.status else "") or "unknown").lower()
-    context.figures.observe_backup({**result, "type": kind}, "succeeded" if good else "failed")
+def _count(context: Context, backup: Backup, status: dict[str, Any]) -> None:
+    """Count a run that has ended, by its whole status."""
+    volumes = status.get("volumes") or [{}]
+    kind = str(status.get("type") or "unknown").lower()
+    outcome: Outcome = "succeeded" if status["phase"] == "Available" else "failed"
+    place = (str(backup.metadata.namespace), backup.spec.vault_ref.name)
+    context.figures.observe_backup(place, {**volumes[0], "type": kind}, outcome)
+    operations.count_steps(context, BACKUPS.kind, status)
 
 
 async def perform(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from blockvault.api import Vault, VaultClass
+from blockvault.core.coveragebook import CoverageBook
 from blockvault.core.task_record import Record
 from blockvault.core.taskbook import TaskBook
 from blockvault.core.turns import Turns
@@ -117,6 +118,7 @@ class Context:
     classes: Kept[VaultClass] = field(default_factory=lambda: Kept(VAULT_CLASSES, VaultClass))
     wakeups: Wakeups = field(default_factory=Wakeups)
     tasks: TaskBook = field(default_factory=TaskBook)
+    coverage: CoverageBook = field(default_factory=CoverageBook)
     turns: Turns = field(default_factory=lambda: Turns(MOST_BACKUPS))
     # Backups that have not begun look around a few at a time: hundreds that a slot makes would else keep those that
     # have begun from going on, and the rest of them from being made.

@@ -165,6 +165,12 @@ def decided_status(
     return status | {"timings": timed(former, status, utc_now())}
 
 
+def count_steps(context: Context, kind: str, status: dict[str, Any]) -> None:
+    """Let the figures have the time of each step of an operation that has ended."""
+    steps = {str(t["name"]): float(t.get("seconds") or 0.0) for t in status.get("timings") or []}
+    context.figures.observe_steps(kind, steps)
+
+
 async def write_status(context: Context, resource: Resource, obj: Object, status: dict[str, Any]) -> None:
     """Write what is new in a status; nothing when nothing is. A change of reason is told as an event."""
     former = obj.get("status") or {}
@@ -173,9 +179,30 @@ async def write_status(context: Context, resource: Resource, obj: Object, status
         return
     meta = obj["metadata"]
     await context.gateway.patch_status(resource, meta["name"], meta.get("namespace"), changed)
+    if changed.keys() & {"phase", "reason"}:
+        log_transition(resource, meta, former, status)
     context.note_tasks(tasks_of(resource.kind, obj, status, context.clock()))
     if changed.get("reason"):
         await tell(context, resource, obj, status)
+
+
+def log_transition(
+    resource: Resource, meta: dict[str, Any], former: dict[str, Any], status: dict[str, Any]
+) -> None:
+    """One line of the operator's log: which object, from which phase to which, why. As JSON these are fields, too."""
+    now = {**former, **status}
+    before, phase, reason = (
+        str(of.get(key) or "new") for of, key in ((former, "phase"), (now, "phase"), (now, "reason"))
+    )
+    ref = {"kind": resource.kind} | {key: meta[key] for key in ("namespace", "name", "uid") if key in meta}
+    message = " ".join(str(now.get("message") or "").split())
+    name = "/".join(filter(None, (meta.get("namespace"), meta["name"])))
+    steps = phase if before == phase else f"{before} -> {phase}"
+    log.log(
+        logging.WARNING if phase == "Error" else logging.INFO,
+        "%s %s: %s, %s: %s", resource.kind, name, steps, reason, message,
+        extra={"k8s_ref": ref, "phase": phase, "former_phase": before, "reason": reason},
+    )  # fmt: skip
 
 
 def _set(value: Any) -> Any:

@@ -37,19 +37,31 @@ def waits_for_us(claim: Object) -> bool:
 
 
 async def watch_claims(context: Context) -> None:
-    """Note the claims that wait for us, for ever.
+    """Note the claims that wait for us, and of all the little that coverage looks at, for ever.
 
-    Not by Kopf, which would remember each claim of the cluster: nothing of the others is kept here.
+    Not by Kopf, which would remember each claim of the cluster.
     """
     while True:
         try:
+            context.coverage.begin_listing()
             async for what, claim in context.gateway.follow(CLAIMS):
+                _cover(context, what, claim)
                 if what != "DELETED" and waits_for_us(claim):
                     meta = claim["metadata"]
                     context.want_populating(meta["uid"], meta["namespace"], meta["name"])
         except GatewayError as error:
             log.warning("Watching claims: %s; again in %.0f s", error, RETRY_SECONDS)
             await asyncio.sleep(RETRY_SECONDS)
+
+
+def _cover(context: Context, what: str, claim: Object) -> None:
+    """Let coverage have what is told of a claim."""
+    if what != "LISTED":
+        context.coverage.end_listing()
+    if what == "DELETED":
+        context.coverage.drop_claim(claim["metadata"]["namespace"], claim["metadata"]["name"])
+    else:
+        context.coverage.put_claim(claim)
 
 
 async def populate_claims(context: Context) -> float:

@@ -77,7 +77,7 @@ async def reconcile_restore(context: Context, namespace: str, name: str) -> floa
         status |= await _outcome(context, view, status["timings"])
     status |= in_place.noted(context, view, decision)
     await operations.write_status(context, RESTORES, obj, status)
-    _count(context, view, decision)
+    _count(context, view, decision, {**(obj.get("status") or {}), **status})
     if decision.action is Action.RECORD:
         return await _record(context, owner, view, obj, decision.detail)
     if decision.action is not None:
@@ -163,7 +163,7 @@ async def _end_rollback(context: Context, owner: Owner, view: RestoreView) -> fl
     return 1.0 if step.reason in (EXCHANGING, "Binding", "StoppingWorkload", "Detaching") else None
 
 
-def _count(context: Context, view: RestoreView, decision: Decision) -> None:
+def _count(context: Context, view: RestoreView, decision: Decision, now: dict[str, Any]) -> None:
     """Count a run that has come to its end with this decision: in place when the claim has its data, not later."""
     status = view.restore.status
     restored = status is not None and status.restored_at is not None
@@ -171,7 +171,9 @@ def _count(context: Context, view: RestoreView, decision: Decision) -> None:
     if restored or not (done or decision.phase == "Error"):
         return
     result = status.result.model_dump(by_alias=True, exclude_none=True) if status and status.result else {}
-    context.figures.observe_restore(result, "succeeded" if done else "failed")
+    namespace = str(view.restore.metadata.namespace)
+    context.figures.observe_restore(namespace, result, "succeeded" if done else "failed")
+    operations.count_steps(context, RESTORES.kind, now)
 
 
 async def perform(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from typing import Any
 
 from blockvault.api import Backup, BackupPolicy, Restore, Vault, as_dict, not_served
 from blockvault.core.association import CLAIM, MOST_RESOURCES, Associations, associate
 from blockvault.core.conditions import timestamp
 from blockvault.core.dissociation import LeavingPlan, LeavingView, plan_leaving
-from blockvault.core.naming import MANAGED_BY, MANAGED_BY_LABEL, RUN_ANNOTATION
+from blockvault.core.lateness import due_at, is_failing
+from blockvault.core.naming import MANAGED_BY, MANAGED_BY_LABEL, RUN_ANNOTATION, volume_name
 from blockvault.core.objects import Object
 from blockvault.core.retention import Verdict
-from blockvault.core.runs import IDLE_SECONDS, NewBackup, RunPlan, RunView, plan_runs
+from blockvault.core.runs import IDLE_SECONDS, NewBackup, RunPlan, RunView, plan_runs, volume_of
 from blockvault.core.tasks import skipped_task
+from blockvault.metrics.shapes import ClaimFigures, seconds_of
 
 from . import operations
 from .context import Context
@@ -60,12 +63,34 @@ async def reconcile_runs(context: Context, namespace: str, name: str) -> float |
     status["leaving"] = [as_dict(each) for each in leaving.leaving]
     status["dissociationHold"] = leaving.hold.model_dump(by_alias=True) if leaving.hold else None
     await operations.write_status(context, VAULTS, obj, status)
+    _count(context, vault, plan, view)
     shown = (vault.status.anomalies if vault.status else None) or []
     if leaving.hold != before or plan.anomalies.entries != shown:
         context.wakeups.wake(vault.metadata.uid)  # its condition says so
     seconds = min(plan.next_look, leaving.next_look or plan.next_look)
     # Then it waits for nothing, and what happens wakes it.
     return context.pace(seconds, IDLE_APART, IDLE_MOST) if seconds >= IDLE_SECONDS else seconds
+
+
+def _count(context: Context, vault: Vault, plan: RunPlan, view: RunView) -> None:
+    """What the figures say of the claims and slots of this look."""
+    namespace, name = str(vault.metadata.namespace), vault.metadata.name
+    for _, skipped in plan.skipped:
+        context.figures.observe_skipped((namespace, name), skipped.reason)
+    by_volume: dict[str, list[Backup]] = defaultdict(list)
+    for backup in view.backups:
+        by_volume[volume_of(backup)].append(backup)
+    claims = [
+        ClaimFigures(
+            line.name,
+            seconds_of(line.last_backup_at),
+            seconds_of(due_at(view.policy, plan.policy, line)),
+            is_failing(by_volume[volume_name(namespace, line.name)]),
+        )
+        for line in plan.lines
+        if line.since
+    ]
+    context.figures.set_claims(namespace, name, claims)
 
 
 async def _plan_leaving(

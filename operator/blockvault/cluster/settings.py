@@ -33,7 +33,6 @@ class Settings:
     instance: str = "default"
     allow_tenant_storage: bool = True
     allow_local_endpoints: bool = False
-    log_format: str = "text"
     max_backups: int = MOST_BACKUPS
     max_bandwidth: int | None = None
     max_policies: int = 32
@@ -60,7 +59,6 @@ class Settings:
             max_policies=_number(environment, "BLOCKVAULT_MAX_POLICIES", cls.max_policies, least=1),
             max_tasks=_number(environment, "BLOCKVAULT_MAX_TASKS", cls.max_tasks, least=1),
             testing_clock=environment.get("BLOCKVAULT_TESTING_CLOCK", ""),
-            log_format=_choice(environment, "BLOCKVAULT_LOG_FORMAT", cls.log_format, ("text", "json")),
         )
 
 

@@ -45,6 +45,9 @@ async def reconcile_upkeep(context: Context, namespace: str, name: str) -> float
     step = decide_upkeep(view)
     if step.status is not None:
         await context.gateway.patch_status(VAULTS, name, namespace, {"upkeep": step.status})
+        if step.status.get("endedAt"):
+            well = step.status.get("reason") == "Completed"
+            context.figures.observe_upkeep(step.status, "succeeded" if well else "failed")
         whole = {"startedAt": view.status.started_at} | step.status
         context.note_tasks(upkeep_tasks(vault, view.status.run, whole, context.clock()))
         return STEP_SECONDS

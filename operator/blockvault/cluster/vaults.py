@@ -38,7 +38,6 @@ async def reconcile_vault(context: Context, namespace: str, name: str) -> float 
     """One check of one Vault. Returns seconds until the next, None when the Vault is gone."""
     there = await vault_of(context, namespace, name)
     if there is None:
-        context.figures.remove_vault(namespace, name)
         return None
     obj, vault = there
     before = vault.status.phase if vault.status else None
@@ -50,16 +49,6 @@ async def reconcile_vault(context: Context, namespace: str, name: str) -> float 
     place = await vault_place(context, vault)
     status = await _check(context, vault, place)
     await operations.write_status(context, VAULTS, obj, status)
-    context.figures.set_vault(
-        namespace,
-        name,
-        vault.metadata.uid,
-        status["phase"],
-        status.get("usedBytes", vault.status.used_bytes if vault.status else None),
-        vault.spec.capacity_bytes,
-        status.get("backups", vault.status.backups if vault.status else None),
-        sum(not each.acknowledged for each in (vault.status.anomalies if vault.status else None) or []),
-    )
     if status["phase"] != before:
         # They may wait for exactly this. Other Vaults do not: fifty that come back would wake each other.
         context.wakeups.wake_all(BACKUPS.kind, RESTORES.kind)

@@ -105,6 +105,16 @@ ASSOCIATION = {
     "TooManyResources": stopped("Vault", "the Vault holds as many resources as it may", "Use another Vault, or have `limits.resources` raised."),
 }  # fmt: skip
 
+COVERAGE = {
+    "Annotation": told("coverage", "the annotation `blockvault.dev/exclude` of the claim, or of its namespace, says why it is not backed up", "Remove the annotation when it is to be backed up."),
+    "NoBackupYet": waits("coverage", "a Vault holds the claim, and there is no backup of it yet, or none any more", "Wait for the first slot, or make one now: `kubectl annotate vault NAME blockvault.dev/run-now=\"$(date)\" --overwrite`."),
+    "NoPolicy": stopped("coverage", "a Vault holds the claim, and no policy backs it up again: there is none, or it is disabled, absent or invalid", "See `status.policy` of the Vault; set its `spec.policyRef`, or give its class a default."),
+    "NoVault": stopped("coverage", "no Vault names or selects the claim", "Name it in `spec.resources` of a Vault, or give it the labels of its `spec.resourceSelector`; or annotate it `blockvault.dev/exclude=REASON`."),
+    "NotAssociated": stopped("coverage", "a Vault names or selects the claim and does not hold it; the message says why", "See the claim's line in `status.resources` of the Vault."),
+    "Scheduled": told("coverage", "a Vault holds the claim, there is a good backup, and a policy makes the next one"),
+    "VaultUnusable": stopped("coverage", "the Vault that holds the claim is in phase Error or Deleting", "`kubectl describe vault NAME`: mend it, or have another Vault hold the claim."),
+}  # fmt: skip
+
 POLICY = {
     "AnomalyHeld": told("Backup", "its time is over, and it stays until an odd backup of its claim is acknowledged", "See `status.anomalies` of the Vault."),
     "Accepted": told("VaultClass", "Vaults may name the class"),
@@ -304,6 +314,7 @@ MOVER = {
 SECTIONS: dict[str, dict[str, Reason]] = {
     "vault": VAULT,
     "association": ASSOCIATION,
+    "coverage": COVERAGE,
     "policy": POLICY,
     "backup": BACKUP,
     "restore": RESTORE,

@@ -85,6 +85,10 @@ class Turns:
             return []
         return sorted(chosen(self._working, self._waiting.values(), self.most))
 
+    def counts(self) -> tuple[int, int, int]:
+        """How many work, how many wait for their turn, and how many may work."""
+        return len(self._working), len(self._waiting), self.most
+
     def words(self, vault: str) -> str:
         """How many work, for people."""
         here = sum(name == vault for name in self._working.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import dataclasses
 import logging
@@ -9,7 +10,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import kopf
@@ -24,7 +25,7 @@ from blockvault.cluster.tasks import tend_tasks
 from blockvault.core.naming import GROUP, MANAGED_BY, MANAGED_BY_LABEL
 from blockvault.core.turns import Turns
 from blockvault.engine import memory
-from blockvault.metrics.collector import registry_of
+from blockvault.metrics.collector import Sources, registry_of
 from blockvault.metrics.figures import Figures
 from blockvault.metrics.server import start_server, stop_server
 from blockvault.storework import StoreWork
@@ -56,10 +57,12 @@ class Health:
         up = self.ready.is_set()
         return up, "watching" if up else "not watching yet"
 
-    async def keep_beating(self) -> None:
-        """Prove, as long as it runs, that the event loop turns."""
+    async def keep_beating(self, figures: Figures) -> None:
+        """Prove, as long as it runs, that the event loop turns, and how promptly."""
         while True:
-            self.beat = time.monotonic()
+            now = time.monotonic()
+            figures.observe_lag(now - self.beat - HEARTBEAT_SECONDS)
+            self.beat = now
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
 
@@ -133,10 +136,11 @@ async def serve(settings: Settings) -> None:
 
     kopf_settings = kopf.OperatorSettings()
     configure(kopf_settings)
-    metrics = registry_of(figures, __version__)
+    sources = Sources(context.turns.counts, context.coverage.counted)
+    metrics = registry_of(figures, __version__, sources)
     server = await start_server(settings.http_port, metrics, health.alive, health.is_ready)
     tasks = [
-        asyncio.create_task(health.keep_beating()),
+        asyncio.create_task(health.keep_beating(figures)),
         asyncio.create_task(
             run_loop(context, "PersistentVolumeClaim", POPULATING, lambda: populate_claims(context))
         ),
@@ -179,18 +183,22 @@ class OneLine(logging.Filter):
         return True
 
 
-def main() -> int:
-    """Entry point of `python -m blockvault operator`. Exit 64 on settings that cannot be used."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Entry point of `python -m blockvault operator`. Exit 64 on arguments and settings that cannot be used."""
+    parser = argparse.ArgumentParser("blockvault operator", exit_on_error=False, add_help=False)
+    parser.add_argument("--log-format", choices=("text", "json"), default="text")
     try:
+        options = parser.parse_args(arguments)
         settings = Settings.from_environment(os.environ)
-    except SettingsError as error:
+    except (argparse.ArgumentError, SettingsError) as error:
         sys.stderr.write(f"blockvault: {error}\n")
         return 64
     memory.keep_little()
-    log_format = kopf.LogFormat.JSON if settings.log_format == "json" else kopf.LogFormat.FULL
+    log_format = kopf.LogFormat.JSON if options.log_format == "json" else kopf.LogFormat.FULL
     kopf.configure(verbose=False, log_format=log_format)
     for handler in logging.getLogger().handlers:
         handler.addFilter(OneLine())
+    # Kopf tells of each handler that begins and ends; what becomes of an object is told at its transitions.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     asyncio.run(serve(settings))
     return 0

@@ -73,7 +73,7 @@ async def run_loop(
         while True:
             async with crowd or contextlib.nullcontext(), context.locks[uid]:
                 began = time.monotonic()
-                seconds = await _guarded(context, kind, step)
+                seconds = await _guarded(context, kind, uid, step)
                 took = time.monotonic() - began
             if seconds is None:
                 return
@@ -85,14 +85,16 @@ async def run_loop(
         context.locks.pop(uid, None)
 
 
-async def _guarded(context: Context, kind: str, step: Callable[[], Awaitable[float | None]]) -> float | None:
+async def _guarded(
+    context: Context, kind: str, uid: str, step: Callable[[], Awaitable[float | None]]
+) -> float | None:
     try:
         return await step()
     except GatewayError as error:
-        log.warning("%s: %s; trying again in %.0f s", kind, error, API_RETRY_SECONDS)
+        log.warning("%s %s: %s; trying again in %.0f s", kind, uid, error, API_RETRY_SECONDS)
         context.figures.observe_reconcile_error(kind)
         return API_RETRY_SECONDS
     except Exception:  # a defect in one object's reconciliation must not end its loop; it is logged whole
-        log.exception("%s: unexpected error; trying again in %.0f s", kind, DEFECT_RETRY_SECONDS)
+        log.exception("%s %s: unexpected error; trying again in %.0f s", kind, uid, DEFECT_RETRY_SECONDS)
         context.figures.observe_reconcile_error(kind)
         return DEFECT_RETRY_SECONDS

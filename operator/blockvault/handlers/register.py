@@ -9,6 +9,7 @@ from typing import Any
 
 import kopf
 
+from blockvault.api import Vault
 from blockvault.cluster.backups import reconcile_backup
 from blockvault.cluster.catalogue import reconcile_catalogue
 from blockvault.cluster.context import Context, catalogue_key, runs_key, upkeep_key
@@ -33,6 +34,7 @@ from blockvault.core.naming import (
 )
 from blockvault.core.restore_model import TERMINAL as RESTORE_ENDS
 from blockvault.core.tasks import deleted_tasks
+from blockvault.metrics.shapes import vault_figures
 
 from .loop import Loops, run_loop
 
@@ -99,6 +101,13 @@ def register(registry: kopf.OperatorRegistry, context: Context, loops: Loops) ->
         await run_loop(context, "Restore", uid, lambda: clean_restore(context, dict(body)))
         note_deleted(context, "Restore", body)
 
+    @kopf.on.event("", "v1", "namespaces", registry=registry)
+    async def namespace_changed(*, type: str | None, body: kopf.Body, name: str, **_: Any) -> None:
+        if type == "DELETED":
+            context.coverage.drop_namespace(name)
+        else:
+            context.coverage.put_namespace(dict(body))
+
     @kopf.on.event(GROUP, VERSION, "restores", registry=registry)
     async def restore_changed(*, type: str | None, body: kopf.Body, **_: Any) -> None:
         where, name, uid = str(body.meta.namespace), str(body.meta.name), str(body.meta.uid)
@@ -106,6 +115,11 @@ def register(registry: kopf.OperatorRegistry, context: Context, loops: Loops) ->
             await loops.end(uid)
         elif unfinished(body):
             loops.want(uid, lambda: restore_loop(where, name, uid))
+        if type == "DELETED":
+            context.figures.remove_restore(str(body.meta.uid))
+        else:
+            phase = str(body.status.get("phase") or "Pending")
+            context.figures.set_restore(str(body.meta.uid), str(body.meta.namespace), phase)
         populates = body.meta.annotations.get(POPULATES_ANNOTATION)
         if type == "DELETED" and populates:  # somebody wants another try
             claim = str(body.spec.get("target", {}).get("newClaim", {}).get("name"))
@@ -154,10 +168,14 @@ def register(registry: kopf.OperatorRegistry, context: Context, loops: Loops) ->
         else:
             want_vault_loops(str(namespace), name, uid)
         if type == "DELETED":
-            context.figures.remove_vault(str(namespace), name)
+            context.figures.remove_vault(str(namespace), name, str(body.meta.uid))
+            context.coverage.drop_vault(str(namespace), str(body.meta.uid))
             context.vaults.pop(str(body.meta.uid), None)
             context.credentials.pop(str(body.meta.uid), None)
-        elif not observed(body):
+            return
+        context.figures.set_vault(vault_figures(Vault.model_validate(dict(body))))
+        context.coverage.put_vault(dict(body))
+        if not observed(body):
             context.wakeups.wake(str(body.meta.uid))
             context.wakeups.wake(upkeep_key(str(body.meta.uid)))
         said = any(

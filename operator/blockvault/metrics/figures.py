@@ -7,14 +7,15 @@ Nothing is labelled with a Backup's or Restore's name: those are without bound.
 
 from __future__ import annotations
 
-import bisect
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from blockvault.api import CHANGED_BLOCK_REASONS
+
+from .shapes import ClaimFigures, Durations, VaultFigures
 
 Outcome = Literal["succeeded", "failed"]
 OUTCOMES: tuple[Outcome, ...] = ("succeeded", "failed")
@@ -26,49 +27,41 @@ BACKUP_TYPES = ("full", "incremental", "unknown")
 CHANGED_BLOCK_SOURCES = ("SnapshotMetadata", "Compare", "Full")
 OTHER_REASON = "other"
 
-# From a backup of a few changed blocks (seconds) to a first full one of many TiB (a day).
-DURATION_BUCKETS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 43200.0, 86400.0)
+SKIP_REASONS = ("StillRunning", "Missed")
 
+# What a backup moves and asks, by the names of a mover's result.
+BACKUP_AMOUNTS = ("bytesScanned", "bytesChanged", "bytesStored", "requests", "retries", "throttles")
 
-@dataclass(frozen=True)
-class VaultFigures:
-    """One vault as its status says. None is what is not known yet: there is no series for it."""
-
-    namespace: str
-    name: str
-    uid: str
-    phase: str
-    used_bytes: int | None
-    capacity_bytes: int | None
-    backups: int | None
-    anomalies: int = 0
-
-    @property
-    def up(self) -> bool:
-        """Whether the store answered at the last check: a Locked vault's does."""
-        return self.phase in ("Available", "Locked")
+Place = tuple[str, str]
+"""Namespace and name of a Vault."""
 
 
 @dataclass
-class Durations:
-    """A histogram of seconds; `counts[i]` are those up to `DURATION_BUCKETS[i]`, the last all above."""
+class VaultFlows:
+    """What has been done in one Vault since the operator began to look."""
 
-    counts: list[int] = field(default_factory=lambda: [0] * (len(DURATION_BUCKETS) + 1))
-    seconds: float = 0.0
+    runs: dict[tuple[Outcome, str], int] = field(
+        default_factory=lambda: {(outcome, kind): 0 for outcome in OUTCOMES for kind in BACKUP_TYPES}
+    )
+    """Backup runs by (outcome, type)."""
+    amounts: dict[str, float] = field(default_factory=lambda: dict.fromkeys(BACKUP_AMOUNTS, 0.0))
+    """By `BACKUP_AMOUNTS`."""
+    skipped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SKIP_REASONS, 0))
+    """Slots without a backup, by reason."""
 
-    def add(self, seconds: float) -> None:
-        """Count one run."""
-        self.counts[bisect.bisect_left(DURATION_BUCKETS, seconds)] += 1
-        self.seconds += seconds
+    def copy(self) -> VaultFlows:
+        """One that later calls leave alone."""
+        return VaultFlows(dict(self.runs), dict(self.amounts), dict(self.skipped))
 
-    def buckets(self) -> list[tuple[str, float]]:
-        """Cumulated, as Prometheus wants them: (upper bound, runs up to it)."""
-        bounds = [*(repr(bound) for bound in DURATION_BUCKETS), "+Inf"]
-        total, cumulated = 0, []
-        for bound, count in zip(bounds, self.counts, strict=True):
-            total += count
-            cumulated.append((bound, float(total)))
-        return cumulated
+
+@dataclass
+class Upkeep:
+    """What tidying stores up has done."""
+
+    runs: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
+    deleted_bytes: float = 0.0
+    deleted_objects: float = 0.0
+    rewritten_bytes: float = 0.0
 
 
 @dataclass
@@ -76,24 +69,51 @@ class Snapshot:
     """All figures at one moment."""
 
     vaults: list[VaultFigures]
+    claims: dict[Place, list[ClaimFigures]]
+    """Claims that Vaults hold."""
+    flows: dict[Place, VaultFlows]
+    """Of Vaults that are there, and of those that had a run and are not known."""
     backups: dict[tuple[str, str], int]
     """Backups by (namespace, phase)."""
-    backup_runs: dict[tuple[Outcome, str], int]
-    """Runs by (outcome, type)."""
-    backup_scanned_bytes: float
-    backup_changed_bytes: float
-    backup_stored_bytes: float
+    restores: dict[tuple[str, str], int]
+    """Restores by (namespace, phase)."""
     backup_durations: dict[str, Durations]
     """By type."""
+    steps: dict[tuple[str, str], Durations]
+    """By (kind, step)."""
     changed_blocks: dict[tuple[str, str], int]
     """Successful backups by (source of the knowledge of changed blocks, reason)."""
-    restore_runs: dict[Outcome, int]
+    restore_runs: dict[tuple[str, Outcome], int]
+    """By (namespace, outcome)."""
     restore_written_bytes: float
     restore_durations: Durations
+    upkeep: Upkeep
     reconcile_errors: dict[str, int]
     """By kind."""
     lost_movers: int
     """Given up as their node was lost."""
+    loop_lag: float
+    """Seconds that the event loop was late at its last beat."""
+
+
+class _Phases:
+    """How many objects of a kind there are by (namespace, phase); an object counts in its last phase only."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, tuple[str, str]] = {}
+        self.counted: Counter[tuple[str, str]] = Counter()
+
+    def put(self, uid: str, namespace: str, phase: str) -> None:
+        self.drop(uid)
+        self._of[uid] = (namespace, phase)
+        self.counted[namespace, phase] += 1
+
+    def drop(self, uid: str) -> None:
+        former = self._of.pop(uid, None)
+        if former is not None:
+            self.counted[former] -= 1
+            if not self.counted[former]:
+                del self.counted[former]
 
 
 class Figures:
@@ -101,13 +121,12 @@ class Figures:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._vaults: dict[tuple[str, str], VaultFigures] = {}
-        self._backups: dict[str, tuple[str, str]] = {}
-        self._backup_runs: dict[tuple[Outcome, str], int] = {
-            (outcome, kind): 0 for outcome in OUTCOMES for kind in BACKUP_TYPES
-        }
-        self._scanned = self._changed = self._stored = self._written = 0.0
+        self._vaults: dict[Place, VaultFigures] = {}
+        self._claims: dict[Place, list[ClaimFigures]] = {}
+        self._flows: dict[Place, VaultFlows] = {}
+        self._backups, self._restores = _Phases(), _Phases()
         self._backup_durations = {kind: Durations() for kind in BACKUP_TYPES}
+        self._steps: dict[tuple[str, str], Durations] = {}
         self._changed_blocks = dict.fromkeys(
             [
                 *((source, "") for source in CHANGED_BLOCK_SOURCES),
@@ -116,57 +135,69 @@ class Figures:
             ],
             0,
         )
-        self._restore_runs: dict[Outcome, int] = dict.fromkeys(OUTCOMES, 0)
+        self._restore_runs: dict[tuple[str, Outcome], int] = {}
+        self._written = 0.0
         self._restore_durations = Durations()
+        self._upkeep = Upkeep()
         self._reconcile_errors: Counter[str] = Counter()
         self._lost_movers = 0
+        self._lag = 0.0
 
-    def set_vault(
-        self,
-        namespace: str,
-        name: str,
-        uid: str,
-        phase: str,
-        used_bytes: int | None,
-        capacity_bytes: int | None,
-        backups: int | None,
-        anomalies: int = 0,
-    ) -> None:
-        """Say how a vault is now; in place of what was said of a vault of this name before.
-
-        `anomalies`: backups that hold expiry up until somebody has looked.
-        """
-        vault = VaultFigures(namespace, name, uid, phase, used_bytes, capacity_bytes, backups, anomalies)
+    def set_vault(self, vault: VaultFigures) -> None:
+        """Say how a vault is now; in place of what was said of a vault of this name before."""
         with self._lock:
-            self._vaults[namespace, name] = vault
+            self._vaults[vault.namespace, vault.name] = vault
+            # Zero before the first run: `increase()` does not see a series that begins at one.
+            self._flows.setdefault((vault.namespace, vault.name), VaultFlows())
+            for outcome in OUTCOMES:
+                self._restore_runs.setdefault((vault.namespace, outcome), 0)
 
-    def remove_vault(self, namespace: str, name: str) -> None:
-        """Forget a vault that is gone; one that is not known is no error."""
+    def set_claims(self, namespace: str, vault: str, claims: Iterable[ClaimFigures]) -> None:
+        """Say how the claims are that a vault holds; in place of what was said before."""
         with self._lock:
-            self._vaults.pop((namespace, name), None)
+            self._claims[namespace, vault] = list(claims)
+
+    def remove_vault(self, namespace: str, name: str, uid: str) -> None:
+        """Forget a vault that is gone; one that is not known, or was made again since, is no error."""
+        with self._lock:
+            known = self._vaults.get((namespace, name))
+            if known is None or known.uid == uid:
+                self._vaults.pop((namespace, name), None)
+                self._claims.pop((namespace, name), None)
+                self._flows.pop((namespace, name), None)
 
     def set_backup(self, uid: str, namespace: str, phase: str) -> None:
         """Say which phase a Backup is in now."""
         with self._lock:
-            self._backups[uid] = (namespace, phase)
+            self._backups.put(uid, namespace, phase)
 
     def remove_backup(self, uid: str) -> None:
         """Forget a Backup that is gone; one that is not known is no error."""
         with self._lock:
-            self._backups.pop(uid, None)
+            self._backups.drop(uid)
 
-    def observe_backup(self, result: Mapping[str, Any], outcome: Outcome) -> None:
-        """Count one finished backup run: `result` as the mover reports it, empty when it reported none.
+    def set_restore(self, uid: str, namespace: str, phase: str) -> None:
+        """Say which phase a Restore is in now."""
+        with self._lock:
+            self._restores.put(uid, namespace, phase)
+
+    def remove_restore(self, uid: str) -> None:
+        """Forget a Restore that is gone; one that is not known is no error."""
+        with self._lock:
+            self._restores.drop(uid)
+
+    def observe_backup(self, place: Place, result: Mapping[str, Any], outcome: Outcome) -> None:
+        """Count one finished backup run in a Vault: `result` as the mover reports it, empty when it reported none.
 
         To be called once a run, at the change to its final phase.
         """
         kind = result.get("type")
         kind = kind if kind in BACKUP_TYPES else "unknown"
         with self._lock:
-            self._backup_runs[outcome, kind] += 1
-            self._scanned += _amount(result, "bytesScanned")
-            self._changed += _amount(result, "bytesChanged")
-            self._stored += _amount(result, "bytesStored")
+            flows = self._flows.setdefault(place, VaultFlows())
+            flows.runs[outcome, kind] += 1
+            for name in BACKUP_AMOUNTS:
+                flows.amounts[name] += _amount(result, name)
             source, reason = result.get("changedBlockSource"), str(result.get("changedBlockReason") or "")
             if source in CHANGED_BLOCK_SOURCES:
                 known = (source, reason) in self._changed_blocks
@@ -174,13 +205,35 @@ class Figures:
             if result.get("seconds") is not None:
                 self._backup_durations[kind].add(_amount(result, "seconds"))
 
-    def observe_restore(self, result: Mapping[str, Any], outcome: Outcome) -> None:
+    def observe_restore(self, namespace: str, result: Mapping[str, Any], outcome: Outcome) -> None:
         """Count one finished restore run: `result` as the mover reports it, empty when it reported none."""
         with self._lock:
-            self._restore_runs[outcome] += 1
+            for each in OUTCOMES:
+                self._restore_runs.setdefault((namespace, each), 0)
+            self._restore_runs[namespace, outcome] += 1
             self._written += _amount(result, "bytesWritten")
             if result.get("seconds") is not None:
                 self._restore_durations.add(_amount(result, "seconds"))
+
+    def observe_steps(self, kind: str, steps: Mapping[str, float]) -> None:
+        """Count how long the steps of a Backup or Restore (`kind`) took that has ended, in seconds."""
+        with self._lock:
+            for step, seconds in steps.items():
+                self._steps.setdefault((kind, step), Durations()).add(seconds)
+
+    def observe_skipped(self, place: Place, reason: str) -> None:
+        """Count a slot of a Vault's policy at which no backup was made."""
+        with self._lock:
+            flows = self._flows.setdefault(place, VaultFlows())
+            flows.skipped[reason] = flows.skipped.get(reason, 0) + 1
+
+    def observe_upkeep(self, result: Mapping[str, Any], outcome: Outcome) -> None:
+        """Count one run that tidied a store up: `result` as the Vault's status has it."""
+        with self._lock:
+            self._upkeep.runs[outcome] += 1
+            self._upkeep.deleted_bytes += _amount(result, "deletedBytes")
+            self._upkeep.deleted_objects += _amount(result, "deletedObjects")
+            self._upkeep.rewritten_bytes += _amount(result, "rewrittenBytes")
 
     def observe_reconcile_error(self, kind: str) -> None:
         """Count one reconciliation of an object of this kind (`Backup`) that ended in an unexpected error."""
@@ -192,28 +245,36 @@ class Figures:
         with self._lock:
             self._lost_movers += 1
 
+    def observe_lag(self, seconds: float) -> None:
+        """Say how late the event loop was at its last beat."""
+        with self._lock:
+            self._lag = max(0.0, seconds)
+
     def snapshot(self) -> Snapshot:
         """A copy of all figures, which no later call changes."""
         with self._lock:
             return Snapshot(
                 vaults=[self._vaults[key] for key in sorted(self._vaults)],
-                backups=dict(sorted(Counter(self._backups.values()).items())),
-                backup_runs=dict(self._backup_runs),
-                backup_scanned_bytes=self._scanned,
-                backup_changed_bytes=self._changed,
-                backup_stored_bytes=self._stored,
-                backup_durations={kind: _copy(each) for kind, each in self._backup_durations.items()},
+                claims={key: self._claims[key] for key in sorted(self._claims)},
+                flows={key: self._flows[key].copy() for key in sorted(self._flows)},
+                backups=dict(sorted(self._backups.counted.items())),
+                restores=dict(sorted(self._restores.counted.items())),
+                backup_durations={kind: each.copy() for kind, each in self._backup_durations.items()},
+                steps={key: self._steps[key].copy() for key in sorted(self._steps)},
                 changed_blocks=dict(self._changed_blocks),
-                restore_runs=dict(self._restore_runs),
+                restore_runs=dict(sorted(self._restore_runs.items())),
                 restore_written_bytes=self._written,
-                restore_durations=_copy(self._restore_durations),
+                restore_durations=self._restore_durations.copy(),
+                upkeep=Upkeep(
+                    dict(self._upkeep.runs),
+                    self._upkeep.deleted_bytes,
+                    self._upkeep.deleted_objects,
+                    self._upkeep.rewritten_bytes,
+                ),
                 reconcile_errors=dict(sorted(self._reconcile_errors.items())),
                 lost_movers=self._lost_movers,
+                loop_lag=self._lag,
             )
-
-
-def _copy(durations: Durations) -> Durations:
-    return Durations(list(durations.counts), durations.seconds)
 
 
 def _amount(result: Mapping[str, Any], key: str) -> float:

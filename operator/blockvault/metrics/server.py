@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -51,7 +52,9 @@ def address_of(runner: web.AppRunner) -> tuple[str, int]:
 def _metrics(registry: CollectorRegistry) -> _Handler:
     async def metrics(request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+        # In a thread: with tens of thousands of series it takes as long as other objects would wait.
+        body = await asyncio.to_thread(encode, registry)
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     return metrics
 

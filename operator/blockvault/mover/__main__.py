@@ -19,6 +19,7 @@ from blockvault.engine import (
     ChangedList,
     Interrupted,
     Progress,
+    Repository,
     exit_code,
     memory,
 )
@@ -31,6 +32,7 @@ from blockvault.mover import words
 from blockvault.mover.request import BACKUP, DEFAULT_PATH, ERASE, UPKEEP, Request, load
 from blockvault.mover.timings import LOADING, OPENING, Stopwatch, process_start
 from blockvault.stores import BlockvaultError
+from blockvault.stores.base import Traffic
 
 PROGRESS_SECONDS = 2.0
 
@@ -44,6 +46,7 @@ class Run:
         self._watch = Stopwatch(LOADING, process_start())
         self._ended = threading.Event()
         self._result: Any = None
+        self._traffic = Traffic()
         self._error: BaseException | None = None
 
     def main(self) -> int:
@@ -56,7 +59,7 @@ class Run:
             said = self._say(said)
         self._say(said)
         if self._error is None:
-            words.last_words(words.success(self._result, self._watch.timings()))
+            words.last_words(words.success(self._result, self._watch.timings(), self._traffic))
             return OK
         words.last_words(words.failure(self._error, self._watch.timings()))
         return exit_code(self._error)
@@ -79,7 +82,10 @@ class Run:
     def _work(self) -> None:
         try:
             self._watch.enter(OPENING)
-            result = _do(load(self._path), self._note, self._watch)
+            request = load(self._path)
+            repository = request.access.open()
+            self._traffic = repository.store.traffic
+            result = _do(repository, request, self._note, self._watch)
         except BaseException as error:  # noqa: BLE001 - whatever it was, it must become last words
             if isinstance(error, BlockvaultError):
                 sys.stderr.write(f"blockvault: {error}\n  {error.remedy}\n")
@@ -93,8 +99,7 @@ class Run:
         self._ended.set()
 
 
-def _do(request: Request, note: Any, watch: Stopwatch) -> Any:
-    repository = request.access.open()
+def _do(repository: Repository, request: Request, note: Any, watch: Stopwatch) -> Any:
     if request.operation == BACKUP:
         changed, no_list = _changed(request, note)
         watch.enter(READING)

@@ -10,6 +10,7 @@ from typing import Any
 from blockvault.engine import Progress
 from blockvault.engine.progress import camel
 from blockvault.stores import BlockvaultError
+from blockvault.stores.base import Traffic
 
 DEFAULT_TERMINATION = "/dev/termination-log"
 # The kubelet cuts a termination message here.
@@ -28,9 +29,10 @@ def progress(state: Progress) -> None:
     say({"progress": camel(state)})
 
 
-def success(result: Any, timings: list[dict[str, Any]]) -> dict[str, Any]:
+def success(result: Any, timings: list[dict[str, Any]], traffic: Traffic) -> dict[str, Any]:
     """Last words of a run that did its work."""
-    return {"ok": True, "result": camel(result), "timings": timings}
+    repeated = {"retries": traffic.retries, "throttles": traffic.throttles}
+    return {"ok": True, "result": camel(result) | repeated, "timings": timings}
 
 
 def failure(error: BaseException, timings: list[dict[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,13 @@ from typing import Protocol, TypeVar
 
 import tenacity
 
-from blockvault.stores.errors import AlreadyExists, ObjectNotFound, StoreError, StoreUnreachable
+from blockvault.stores.errors import (
+    AlreadyExists,
+    ObjectNotFound,
+    StoreError,
+    StoreThrottled,
+    StoreUnreachable,
+)
 from blockvault.stores.location import ObjectLock
 
 Data = bytes | bytearray | memoryview
@@ -43,9 +49,14 @@ class ObjectInfo:
 
 
 class Traffic:
-    """Requests by kind and bytes both ways, since the store was opened. Retries count, as they are billed."""
+    """Requests by kind and bytes both ways, since the store was opened. Retries count, as they are billed.
+
+    `retries`: requests that were repeated; `throttles`: those of them that were as the store asked to slow down.
+    """
 
     def __init__(self) -> None:
+        self.retries = 0
+        self.throttles = 0
         self.requests: Counter[str] = Counter()
         self.bytes_up = 0
         self.bytes_down = 0
@@ -58,6 +69,12 @@ class Traffic:
                 self.requests[kind] += 1
             self.bytes_up += up
             self.bytes_down += down
+
+    def retried(self, error: BaseException | None) -> None:
+        """Note that what failed by this error is tried again."""
+        with self._lock:
+            self.retries += 1
+            self.throttles += isinstance(error, StoreThrottled)
 
     @property
     def total_requests(self) -> int:
@@ -147,7 +164,9 @@ class Patience:
         *,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
+        retried: Callable[[BaseException | None], None] = lambda _: None,
     ) -> None:
+        self._retried = retried
         self.retry_seconds = retry_seconds
         self._sleep = sleep
         self._clock = clock
@@ -169,6 +188,7 @@ class Patience:
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, StoreError) and e.retryable),
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
             stop=hopeless,
+            before_sleep=lambda state: self._retried(state.outcome.exception() if state.outcome else None),
             sleep=self._sleep,
             reraise=True,
         )

@@ -76,7 +76,7 @@ class DirectoryStore:
         self.url = "file://" + directory
         self.traffic = Traffic()
         self._root = directory
-        self._patience = Patience(retry_seconds)
+        self._patience = Patience(retry_seconds, retried=self.traffic.retried)
         self._limit = limit
         # Directories that are durable, as far as this process is concerned.
         self._durable: set[str] = set()

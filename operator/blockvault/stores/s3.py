@@ -76,7 +76,7 @@ class S3Store:
         self.traffic = Traffic()
         self._location = location
         self._prefix = location.prefix + "/" if location.prefix else ""
-        self._patience = Patience(retry_seconds)
+        self._patience = Patience(retry_seconds, retried=self.traffic.retried)
         self._limit = limit
         self._wall = wall
         self._gate = gate_for(location)

@@ -81,6 +81,7 @@ def test_backup_and_restore(place: Path) -> None:
         "rootHash", "createdAt", "changedBlockSource", "fileSystem", "peakMemoryBytes", "usedBytes",
     }  # fmt: skip
     assert (result["type"], result["changedBlockSource"], result["size"]) == ("full", "Full", 3 * MIB)
+    assert (result["retries"], result["throttles"]) == (0, 0)
     assert progress[-1]["bytesScanned"] == progress[-1]["bytesTotal"] == 3 * MIB
     assert progress[-1]["bytesStored"] == result["bytesStored"]
     assert progress[-1].keys() == {
