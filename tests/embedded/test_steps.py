@@ -75,6 +75,17 @@ def test_all_cases(world: SteppedWorld, case: Case) -> None:
 UNREACHED = {
     "Backup.AwaitGone": "it has no effect",
     "Upkeep.DeleteJob": "a mover that has not begun for a quarter of an hour",
+    **dict.fromkeys(
+        (
+            "Backup.DeleteGivenUp",
+            "Restore.DeleteGivenUp",
+            "Backup:NodeLost",
+            "Restore:NodeLost",
+            "Backup:NodeNotReady",
+            "Restore:NodeNotReady",
+        ),
+        "a lost node: tests/embedded/test_lost_nodes.py",
+    ),
     "Restore:Binding": "the emulated cluster binds at once",
     "Restore:Detaching": "the emulated cluster detaches at once",
 }
