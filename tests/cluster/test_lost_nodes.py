@@ -147,6 +147,7 @@ def shop(install_operator: Callable[[Cluster], Operator]) -> Iterator[Shop]:
         yield Shop(cluster, install_operator(cluster))
 
 
+@pytest.mark.soak  # until it has been seen steady in whole runs
 def test_f2_a_backup_and_a_restore_whose_node_dies_end_well_on_another(shop: Shop) -> None:
     """Nobody waits for the node; what it holds goes when an administrator says that it is off."""
     shop.start_both()

@@ -12,7 +12,8 @@ import pytest
 
 from tests.bench.scale.measure import SMALL, Figures, run
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
+# In the soak until whole runs on a quiet machine have shown it to be steady.
+pytestmark = [pytest.mark.cluster, pytest.mark.soak, pytest.mark.timeout(1500)]
 
 # Of all its processes together, and requests for one Backup from its creation to its end.
 MOST_MEMORY, MOST_REQUESTS = 300, 190

@@ -50,6 +50,7 @@ def test_movers_ask_the_api_for_nothing(cluster: Cluster, installed_operator: Op
     assert [call for call in found.calls if call.user == audit.MOVER] == []
 
 
+@pytest.mark.soak  # until a whole run has shown what is still needed
 @pytest.mark.whole
 def test_nothing_is_granted_that_nobody_needs(
     cluster: Cluster, installed_operator: Operator, request: pytest.FixtureRequest
