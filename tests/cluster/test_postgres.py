@@ -92,14 +92,21 @@ class Postgres:
 
 
 def server(name: str, claim_name: str) -> Object:
-    """A pod that serves a claim."""
-    return pod(name, ["sh", "-ec", SERVE], files={claim_name: "/data"}, image=images.POSTGRES)
+    """A pod that serves a claim.
+
+    PostgreSQL must not be its first process: that is given orphans, such as the load when it ends by itself, and a
+    postmaster takes any of its children that ends with an error for a server process that has crashed.
+    """
+    made = pod(name, ["sh", "-ec", SERVE], files={claim_name: "/data"}, image=images.POSTGRES)
+    made["spec"]["shareProcessNamespace"] = True
+    return made
 
 
 def database(claim_name: str) -> Object:
     """The StatefulSet of the original."""
     made = stateful_set("db", claim_name)
-    made["spec"]["template"]["spec"]["containers"] = server("x", claim_name)["spec"]["containers"]
+    serving = server("x", claim_name)["spec"]
+    made["spec"]["template"]["spec"] |= {key: serving[key] for key in ("containers", "shareProcessNamespace")}
     return made
 
 
