@@ -51,6 +51,7 @@ CASES = cases(REQUEST, [(fault,) for fault in (MOVER_DIES, *USERS, *REMOVED, *HE
 CHOSEN = chosen(cases(REQUEST, (), ()), 8)
 
 
+@pytest.mark.soak  # until whole runs have shown that each is steady
 @pytest.mark.parametrize("case", CHOSEN, ids=[case.id for case in CHOSEN])
 def test_chosen_cases(world: SteppedWorld, case: Case) -> None:
     """One fault at one request; BLOCKVAULT_SEED or BLOCKVAULT_CASES chooses them."""
