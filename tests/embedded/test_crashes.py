@@ -66,6 +66,10 @@ class Executioner:
                 raise
 
 
+# An operator is started anew after each of many writes.
+pytestmark = pytest.mark.timeout(900)
+
+
 @pytest.fixture
 def environment() -> Iterator[EmbeddedEnvironment]:
     """A claim with data, and a vault; the operator is not running."""
