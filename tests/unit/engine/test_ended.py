@@ -106,8 +106,8 @@ def test_a_trash_that_was_emptied_is_remembered(
 def test_no_job_repeats_it() -> None:
     error = OperationEnded("gone")
     assert exit_code(error) == NOT_FOUND
-    assert words.failure(error)["error"]["retryable"] is False
-    assert words.failure(error)["error"]["reason"] == "OperationEnded"
+    assert words.failure(error, [])["error"]["retryable"] is False
+    assert words.failure(error, [])["error"]["reason"] == "OperationEnded"
 
 
 def test_f3_an_operation_that_was_given_up_ends_at_every_request_of_its_run(
