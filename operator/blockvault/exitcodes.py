@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 OK = 0
 USAGE = 64
 DATA = 65
@@ -25,3 +28,12 @@ MEANINGS: dict[int, str] = {
     TEMPORARY: "a passing failure: repeating makes sense",
     REFUSED: "store or cluster refuses: credentials, permission, space, or a missing ability",
 }
+
+
+def flush_or_end(code: int) -> None:
+    """Let all be read that was said. Where nobody reads it, the process ends here: a flush later would complain."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        os._exit(code or INTERNAL)

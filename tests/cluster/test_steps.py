@@ -12,7 +12,7 @@ from tests.cluster.lab import Cluster
 from tests.cluster.stepping import ClusterWorld, Gateway, listener, stepped_operator
 from tests.steps.director import Director
 from tests.steps.faults import DIES, HELD, MOVER_DIES, REAL, REMOVED, USERS
-from tests.steps.matrix import Case, cases, chosen, run
+from tests.steps.matrix import Case, cases, chosen, parametrize_all, run
 from tests.steps.plans import actions
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -55,11 +55,8 @@ def test_chosen_cases(world: ClusterWorld, director: Director, case: Case) -> No
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Thousands of cases are not collected for a run that leaves the soak out."""
     if metafunc.function is test_all_cases:
-        left_out = "not soak" in metafunc.config.option.markexpr
-        found = CASES[:1] if left_out else CASES
-        metafunc.parametrize("case", found, ids=[case.id for case in found])
+        parametrize_all(metafunc, CASES)
 
 
 @pytest.mark.soak

@@ -12,6 +12,7 @@ from tests.scenario.environment import Write, phase_is
 from tests.scenario.incremental import MIB
 
 from .cluster import OPERATOR_NAMESPACE, EmbeddedCluster
+from .conftest import claim
 from .environment import EmbeddedEnvironment
 from .kinds import NAMESPACES, Object
 from .store import Store
@@ -56,20 +57,7 @@ class Attacker:
 
     def claim(self, name: str, size: int = 4 * MIB, **spec: Any) -> None:
         """A raw claim of the attacker's."""
-        self.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "PersistentVolumeClaim",
-                "metadata": {"name": name},
-                "spec": {
-                    "accessModes": ["ReadWriteOnce"],
-                    "volumeMode": "Block",
-                    "storageClassName": "bv-immediate",
-                    "resources": {"requests": {"storage": str(size)}},
-                    **spec,
-                },
-            }
-        )
+        self.apply(claim(name, str(size), **spec))
 
     def ends(self, kind: str, name: str, reason: str, timeout: float = 60) -> str:
         """Wait until an object says this reason; its message."""

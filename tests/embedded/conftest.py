@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from tests.scenario import manifests
-from tests.scenario.environment import phase_is
+from tests.scenario.environment import Write, phase_is
+from tests.scenario.incremental import MIB
 
 from .cluster import EmbeddedCluster
 from .environment import EmbeddedEnvironment
@@ -92,6 +93,19 @@ def running() -> Iterator[EmbeddedCluster]:
 def word_of(request: pytest.FixtureRequest) -> str:
     """A short word for a test, the same in every run."""
     return hashlib.sha256(request.node.name.encode()).hexdigest()[:6]
+
+
+def claim_of(request: pytest.FixtureRequest) -> str:
+    """The claim of a test, in a cluster that several tests share."""
+    return f"data-{word_of(request)}"
+
+
+def with_data(cluster: EmbeddedCluster, request: pytest.FixtureRequest, size: int) -> EmbeddedEnvironment:
+    """The cluster with the test's claim, in which one MiB is written."""
+    environment = EmbeddedEnvironment(cluster)
+    environment.make_claim(claim_of(request), size)
+    environment.write(claim_of(request), [Write(MIB, MIB, seed=1)])
+    return environment
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import pytest
 
 from blockvault.engine import Access, VolumeNotFound
 from tests.scenario import manifests
-from tests.scenario.environment import OPERATOR_NAMESPACE, Write, gone, phase_is
+from tests.scenario.environment import OPERATOR_NAMESPACE, gone, phase_is
 from tests.scenario.incremental import MIB, check_nothing_is_left
 
 from .cluster import EmbeddedCluster
-from .conftest import word_of
+from .conftest import claim_of, with_data
 from .environment import EmbeddedEnvironment
 
 SIZE = 16 * MIB
@@ -32,17 +32,10 @@ WRITES = [
 @pytest.fixture
 def env(running: EmbeddedCluster, request: pytest.FixtureRequest) -> Iterator[EmbeddedEnvironment]:
     """A claim with data, named after the test; no fault outlives the test."""
-    environment = EmbeddedEnvironment(running)
-    environment.make_claim(_claim(request), SIZE)
-    environment.write(_claim(request), [Write(MIB, MIB, seed=1)])
-    yield environment
+    yield with_data(running, request, SIZE)
     running.faults.requests.clear()
     running.faults.snapshot_error = None
     running.faults.hold_movers = False
-
-
-def _claim(request: pytest.FixtureRequest) -> str:
-    return f"data-{word_of(request)}"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +52,7 @@ def test_every_write_fails_once(
     env: EmbeddedEnvironment, request: pytest.FixtureRequest, status: int, after_effect: bool
 ) -> None:
     """An answer that fails or is lost costs time, and nothing else."""
-    name, faults = _claim(request), env.cluster.faults
+    name, faults = claim_of(request), env.cluster.faults
     met = [faults.fail(verb, resource, status=status, after_effect=after_effect) for verb, resource in WRITES]
     env.apply(manifests.backup(f"{name}-1", "v", name))
     env.wait_for("backup", f"{name}-1", phase_is("Available"), timeout=90)
@@ -75,7 +68,7 @@ def test_movers_are_killed_and_the_next_one_ends_it(
     env: EmbeddedEnvironment, request: pytest.FixtureRequest
 ) -> None:
     """A killed mover is replaced by its Job; what it said counts once."""
-    name, cluster = _claim(request), env.cluster
+    name, cluster = claim_of(request), env.cluster
     env.apply(manifests.backup(name, "v", name))
     for _ in range(2):
         cluster.until(cluster.movers, "a mover runs")
@@ -90,7 +83,7 @@ def test_a_snapshot_that_fails_ends_in_error_and_leaves_nothing(
     env: EmbeddedEnvironment, request: pytest.FixtureRequest
 ) -> None:
     """The driver's words stand in the status; at the deadline nothing of the attempt is left."""
-    name, cluster = _claim(request), env.cluster
+    name, cluster = claim_of(request), env.cluster
     cluster.faults.snapshot_error = "the array is full"
     backup = manifests.backup(name, "v", name)
     backup["spec"]["startDeadlineSeconds"] = 3
@@ -106,7 +99,7 @@ def test_a_deleted_backup_that_is_under_way_leaves_nothing(
     env: EmbeddedEnvironment, request: pytest.FixtureRequest
 ) -> None:
     """Deletion in the middle takes everything along, in the cluster and in the store."""
-    name, cluster = _claim(request), env.cluster
+    name, cluster = claim_of(request), env.cluster
     cluster.faults.hold_movers = True
     env.apply(manifests.backup(name, "v", name))
     cluster.until(
@@ -124,7 +117,7 @@ def test_f3_a_cancelled_backup_stops_soon_and_leaves_nothing(
     env: EmbeddedEnvironment, request: pytest.FixtureRequest, committed: bool
 ) -> None:
     """Also where the mover had made the backup already, and its words were lost."""
-    name, cluster = _claim(request), env.cluster
+    name, cluster = claim_of(request), env.cluster
     cluster.faults.hold_movers = not committed
     backup = manifests.backup(name, "v", name)
     env.apply(backup)
@@ -168,7 +161,7 @@ def test_a_restore_of_damaged_data_ends_in_error_with_the_movers_last_words(
     env: EmbeddedEnvironment, running: EmbeddedCluster, request: pytest.FixtureRequest
 ) -> None:
     """C6, E5: never half a volume: the claim goes, the cause and the mover's words stay, and so does its Job."""
-    claim = _claim(request)
+    claim = claim_of(request)
     env.apply(manifests.backup("damaged", "v", claim))
     env.wait_for("backup", "damaged", phase_is("Available"), timeout=60)
     s3 = running.s3

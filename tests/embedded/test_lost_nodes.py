@@ -14,7 +14,7 @@ from tests.scenario.environment import OPERATOR_NAMESPACE, Object, Write, gone, 
 from tests.scenario.incremental import MIB, check_nothing_is_left
 
 from .cluster import EmbeddedCluster
-from .conftest import word_of
+from .conftest import claim_of, with_data
 from .environment import EmbeddedEnvironment
 
 SIZE = 16 * MIB
@@ -23,16 +23,9 @@ SIZE = 16 * MIB
 @pytest.fixture
 def env(running: EmbeddedCluster, request: pytest.FixtureRequest) -> Iterator[EmbeddedEnvironment]:
     """A claim with data; all nodes are back after the test."""
-    environment = EmbeddedEnvironment(running)
-    environment.make_claim(_claim(request), SIZE)
-    environment.write(_claim(request), [Write(MIB, MIB, seed=1)])
-    yield environment
+    yield with_data(running, request, SIZE)
     running.faults.on_mover = None
     running.node_is_back("node-1")
-
-
-def _claim(request: pytest.FixtureRequest) -> str:
-    return f"data-{word_of(request)}"
 
 
 def lose_its_node(cluster: EmbeddedCluster) -> None:
@@ -64,7 +57,7 @@ def stored(env: EmbeddedEnvironment, name: str) -> list[str]:
 def test_f2_a_backup_is_made_once_whoever_of_two_movers_is_quicker(
     env: EmbeddedEnvironment, request: pytest.FixtureRequest
 ) -> None:
-    name, cluster = _claim(request), env.cluster
+    name, cluster = claim_of(request), env.cluster
     env.apply(manifests.backup(f"{name}-1", "v", name))
     lose_its_node(cluster)
     found = env.wait_for("backup", f"{name}-1", phase_is("Available"), timeout=60)
@@ -85,7 +78,7 @@ def test_f2_a_backup_is_made_once_whoever_of_two_movers_is_quicker(
 def test_f2_a_restore_fills_another_volume(
     env: EmbeddedEnvironment, request: pytest.FixtureRequest, in_place: bool
 ) -> None:
-    name, cluster = _claim(request), env.cluster
+    name, cluster = claim_of(request), env.cluster
     env.apply(manifests.backup(f"{name}-1", "v", name))
     env.wait_for("backup", f"{name}-1", phase_is("Available"), timeout=60)
     saved, claim = env.digest(name, SIZE), f"{name}-copy"
@@ -111,7 +104,7 @@ def test_f2_a_restore_fills_another_volume(
 def test_f3_a_cancelled_backup_waits_for_no_dead_node_and_its_mover_commits_nothing(
     env: EmbeddedEnvironment, request: pytest.FixtureRequest
 ) -> None:
-    name, cluster = _claim(request), env.cluster
+    name, cluster = claim_of(request), env.cluster
     env.apply(manifests.backup(f"{name}-1", "v", name))
     env.wait_for("backup", f"{name}-1", phase_is("Available"), timeout=60)
     env.write(name, [Write(2 * MIB, MIB, seed=2)])

@@ -8,7 +8,18 @@ import pytest
 
 from tests.steps.director import Director, Everywhere, Verdict, When
 from tests.steps.faults import HELD, MOVER_DIES, REMOVED, REQUEST, USERS
-from tests.steps.matrix import SCENARIOS, Case, cases, chosen, play, reached, run, sample, settle
+from tests.steps.matrix import (
+    SCENARIOS,
+    Case,
+    cases,
+    chosen,
+    parametrize_all,
+    play,
+    reached,
+    run,
+    sample,
+    settle,
+)
 from tests.steps.plans import actions, states
 
 from .cluster import EmbeddedCluster
@@ -59,11 +70,8 @@ def test_chosen_cases(world: SteppedWorld, case: Case) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Thousands of cases are not collected for a run that leaves the soak out."""
     if metafunc.function is test_all_cases:
-        left_out = "not soak" in metafunc.config.option.markexpr
-        found = CASES[:1] if left_out else CASES
-        metafunc.parametrize("case", found, ids=[case.id for case in found])
+        parametrize_all(metafunc, CASES)
 
 
 @pytest.mark.soak

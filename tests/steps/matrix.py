@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from blockvault.core.reasons import REASONS
 from tests.scenario.environment import Object
 
@@ -168,3 +170,9 @@ def settle(
             assert found["status"]["phase"] != "Error", f"the second one ended as {found['status']}"
     scenario.after()
     check(scenario, orphans=orphans)
+
+
+def parametrize_all(metafunc: pytest.Metafunc, cases: list[Case]) -> None:
+    """All cases for a test of the soak: thousands, which are not collected for a run that leaves the soak out."""
+    found = cases[:1] if "not soak" in metafunc.config.option.markexpr else cases
+    metafunc.parametrize("case", found, ids=[case.id for case in found])

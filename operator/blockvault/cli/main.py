@@ -19,7 +19,7 @@ from blockvault.cli.key import key
 from blockvault.cli.restore import restore
 from blockvault.cli.verify import verify
 from blockvault.engine import exit_code, memory
-from blockvault.exitcodes import INTERNAL, OK, USAGE
+from blockvault.exitcodes import INTERNAL, OK, USAGE, flush_or_end
 from blockvault.stores import BlockvaultError, TooManyOpenFiles
 
 
@@ -58,11 +58,7 @@ def main() -> None:
     memory.keep_little()
     stopping.install()
     code = run(None)
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        code = code or INTERNAL  # nobody reads what we say
+    flush_or_end(code)
     # Threads of a run that was stopped may hang in a request for minutes; they hold nothing that needs care.
     os._exit(code)
 

@@ -12,7 +12,7 @@ from blockvault.core.admission import Rival
 from blockvault.core.automatic import expiry_status, origin_of, origin_status
 from blockvault.core.catalogue import imported
 from blockvault.core.decision import Decision, Missing, Refusal
-from blockvault.core.lost_nodes import lost_names, nodes_named
+from blockvault.core.lost_nodes import attempt_of, lost_names, nodes_named
 from blockvault.core.mover import final_report
 from blockvault.core.naming import DEVICE_PATH, owned_name, volume_name
 from blockvault.core.objects import Object
@@ -101,8 +101,7 @@ async def _step(context: Context, obj: Object, backup: Backup, owner: Owner) -> 
 def owner_of(backup: Backup) -> Owner:
     """The Backup as owner of what is made for it."""
     meta = backup.metadata
-    attempt = (backup.status.attempt if backup.status else None) or 1
-    return Owner("Backup", str(meta.namespace), meta.name, meta.uid, backup.spec.claim, attempt)
+    return Owner("Backup", str(meta.namespace), meta.name, meta.uid, backup.spec.claim, attempt_of(backup))
 
 
 async def observe(

@@ -72,6 +72,8 @@ class Wakeups:
 
 
 ADMITTED_AT_ONCE = 4
+# Of loops that wait for nothing: seconds between the looks of any two Vaults', and how long one sleeps at most.
+IDLE_APART, IDLE_MOST = 36.0, 3600.0
 # The bell of the loop that writes Tasks.
 TASKS_KEY = "tasks"
 # The bell of the loop that looks at claims which wait for their data.
@@ -132,6 +134,10 @@ class Context:
         All together they look no more often than once in `apart` seconds, but each does once in `most`.
         """
         return max(seconds, min(most, apart * len(self.vaults)))
+
+    def idle(self, seconds: float) -> float:
+        """How long a loop that waits for nothing sleeps: what happens wakes it."""
+        return self.pace(seconds, IDLE_APART, IDLE_MOST)
 
     def want_populating(self, uid: str, namespace: str, name: str) -> None:
         """Let a claim that waits for its data be looked at."""

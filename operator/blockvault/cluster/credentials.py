@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from base64 import b64encode
 
-from blockvault.api import Vault
+from blockvault.api import Backup, Restore, Vault
+from blockvault.core.lost_nodes import attempt_of
 from blockvault.core.naming import mover_name
 from blockvault.engine import Access
 from blockvault.stores.secret_files import ACCESS_KEY, CA_BUNDLE, SECRET_KEY, SESSION_TOKEN
@@ -50,11 +51,9 @@ async def _at_work(context: Context, vault: Vault) -> list[str]:
     # All Backups of a Vault may be thousands: they are looked through only where something is restored.
     reading = await operations.restoring(context, namespace)
     names = {b.metadata.name for b in await operations.backups_of(context, vault)} if reading else set()
-    attempts = [(b.metadata.uid, b.status.attempt if b.status else None) for b in making]
-    attempts += [
-        (r.metadata.uid, r.status.attempt if r.status else None) for r in reading if r.reads in names
-    ]
-    return [mover_name(vault.metadata.uid, 1), *(mover_name(uid, attempt or 1) for uid, attempt in attempts)]
+    at_work: list[Backup | Restore] = [*making, *(r for r in reading if r.reads in names)]
+    movers = [mover_name(each.metadata.uid, attempt_of(each)) for each in at_work]
+    return [mover_name(vault.metadata.uid, 1), *movers]
 
 
 def _data(access: Access) -> dict[str, str | None]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import aiohttp
@@ -122,14 +123,8 @@ class Gateway:
 
         GatewayError 410 when the walk took so long that the server has forgotten where it was: begin again.
         """
-        token = ""
-        while True:
-            query = [("limit", str(at_once)), *([("continue", token)] if token else [])]
-            answer = await self._optional("GET", resource.path(namespace), query=query) or {}
+        async for answer in self._walk(self._optional, resource.path(namespace), at_once):
             yield list(answer.get("items", []))
-            token = (answer.get("metadata") or {}).get("continue") or ""
-            if not token:
-                return
 
     async def follow(self, resource: Resource) -> AsyncIterator[tuple[str, Object]]:
         """What is there of a kind ("LISTED", object), and from then on what happens to it, as a watch says it.
@@ -137,16 +132,11 @@ class Gateway:
         Ends when the server has forgotten where the watch was: begin again. Raises GatewayError, also where nothing has
         been heard for so long that the connection must be dead. Holds no more than a page in memory.
         """
-        token, since = "", ""
-        while True:
-            query = [("limit", str(PAGE)), *([("continue", token)] if token else [])]
-            answer = await self._request("GET", resource.path(), query=query)
+        since = ""
+        async for answer in self._walk(self._request, resource.path(), PAGE):
             for obj in answer.get("items", []):
                 yield "LISTED", obj
-            meta = answer.get("metadata") or {}
-            token, since = meta.get("continue") or "", str(meta.get("resourceVersion") or "")
-            if not token:
-                break
+            since = str((answer.get("metadata") or {}).get("resourceVersion") or "")
         while True:
             async for what, obj in self._watch(resource, since):
                 if what == "ERROR":
@@ -155,12 +145,25 @@ class Gateway:
                 if what != "BOOKMARK":
                     yield what, obj
 
+    async def _walk(
+        self, ask: Callable[..., Awaitable[Object | None]], path: str, at_once: int
+    ) -> AsyncIterator[Object]:
+        """The answers by which a collection is told page by page."""
+        token = ""
+        while True:
+            query = [("limit", str(at_once)), *([("continue", token)] if token else [])]
+            answer = await ask("GET", path, query=query) or {}
+            yield answer
+            token = (answer.get("metadata") or {}).get("continue") or ""
+            if not token:
+                return
+
     async def _watch(self, resource: Resource, since: str) -> AsyncIterator[tuple[str, Object]]:
         """One watch until the server ends it, which it does after WATCH_SECONDS."""
         query = [("watch", "true"), ("allowWatchBookmarks", "true"), ("resourceVersion", since)]
         query.append(("timeoutSeconds", str(WATCH_SECONDS)))
         what = f"WATCH {resource.path()}"
-        try:
+        with _in_words(what):
             response = await self._send("GET", resource.path(), query=query, timeout=WATCH_TIMEOUT)
             async with response.response as stream:
                 if stream.status != 200:
@@ -171,10 +174,6 @@ class Gateway:
                     for line in lines:
                         event = json.loads(line)
                         yield str(event["type"]), event["object"]
-        except k8s.ApiException as error:
-            raise _error(error.status or 0, what, error.body or str(error.reason)) from error
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise GatewayError(0, what, f"no answer from the API server: {error!r}") from error
 
     async def create(self, resource: Resource, body: Object) -> Object:
         """Create an object; ConflictError when one of that name is there."""
@@ -254,25 +253,12 @@ class Gateway:
             raise GatewayError(0, f"{method} {path}", "the answer is not an object")
         return answer
 
-    async def _text(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Object | None = None,
-        query: list[tuple[str, str]] | None = None,
-        content: str = "application/json",
-        accept: str = JSON,
-    ) -> str:
+    async def _text(self, method: str, path: str, **request: Any) -> str:
         what = f"{method} {path}"
-        try:
-            response = await self._send(method, path, body=body, query=query, content=content, accept=accept)
+        with _in_words(what):
+            response = await self._send(method, path, **request)
             data = await response.read()
             self.server_date = response.getheader("Date")
-        except k8s.ApiException as error:
-            raise _error(error.status or 0, what, error.body or str(error.reason)) from error
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise GatewayError(0, what, f"no answer from the API server: {error!r}") from error
         text = data.decode("utf-8", errors="replace") if isinstance(data, bytes) else str(data)
         if not 200 <= response.status <= 299:
             raise _error(response.status, what, text)
@@ -298,6 +284,17 @@ class Gateway:
             auth_settings=["BearerToken"],
         )
         return await self._api.call_api(*prepared, _request_timeout=timeout or self._timeout)
+
+
+@contextmanager
+def _in_words(what: str) -> Iterator[None]:
+    """What the client raises while this is asked, as a GatewayError."""
+    try:
+        yield
+    except k8s.ApiException as error:
+        raise _error(error.status or 0, what, error.body or str(error.reason)) from error
+    except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        raise GatewayError(0, what, f"no answer from the API server: {error!r}") from error
 
 
 def _error(status: int, what: str, body: str) -> GatewayError:

@@ -9,7 +9,7 @@ from typing import Any
 from blockvault.api import Backup, Restore, Vault, parse_quantity
 from blockvault.core.decision import Missing, Refusal, recorded_outcome
 from blockvault.core.kept import held_by, newest_first
-from blockvault.core.lost_nodes import nodes_named
+from blockvault.core.lost_nodes import attempt_of, nodes_named
 from blockvault.core.naming import (
     OPERATION_LABEL,
     former_name,
@@ -47,8 +47,7 @@ def owner_of(restore: Restore, backup: Backup | None) -> Owner:
     latest = spec.latest_of.resource.name if spec.latest_of and spec.target.original else ""
     original = backup.spec.claim if backup and spec.target.original else latest
     claim = new_claim.name if new_claim else noted or original
-    attempt = (restore.status.attempt if restore.status else None) or 1
-    return Owner("Restore", str(meta.namespace), meta.name, meta.uid, claim, attempt)
+    return Owner("Restore", str(meta.namespace), meta.name, meta.uid, claim, attempt_of(restore))
 
 
 async def observe(context: Context, restore: Restore) -> tuple[RestoreView, Owner]:

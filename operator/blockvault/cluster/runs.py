@@ -26,8 +26,6 @@ from .resources import BACKUPS, CLAIMS, POLICIES, RESTORES, VAULTS
 
 # Numbers of one run's Backups; a vault holds no more resources than a quarter of these.
 MOST_NUMBERS = 1024
-# Where there are many Vaults that wait for nothing: see Context.pace.
-IDLE_APART, IDLE_MOST = 36.0, 3600.0
 
 
 async def reconcile_runs(context: Context, namespace: str, name: str) -> float | None:
@@ -68,8 +66,7 @@ async def reconcile_runs(context: Context, namespace: str, name: str) -> float |
     if leaving.hold != before or plan.anomalies.entries != shown:
         context.wakeups.wake(vault.metadata.uid)  # its condition says so
     seconds = min(plan.next_look, leaving.next_look or plan.next_look)
-    # Then it waits for nothing, and what happens wakes it.
-    return context.pace(seconds, IDLE_APART, IDLE_MOST) if seconds >= IDLE_SECONDS else seconds
+    return context.idle(seconds) if seconds >= IDLE_SECONDS else seconds
 
 
 def _count(context: Context, vault: Vault, plan: RunPlan, view: RunView) -> None:

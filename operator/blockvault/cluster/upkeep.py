@@ -23,8 +23,6 @@ from .resources import JOBS, SECRETS, VAULTS
 from .templates import Owner
 
 STEP_SECONDS, RUNNING_SECONDS, IDLE_SECONDS = 1.0, 5.0, 600.0
-# Where there are many Vaults: see Context.pace.
-IDLE_APART, IDLE_MOST = 36.0, 3600.0
 
 
 def owner_of(vault: Vault) -> Owner:
@@ -40,7 +38,7 @@ async def reconcile_upkeep(context: Context, namespace: str, name: str) -> float
         return None
     _, vault = there
     if vault.status is None or vault.status.phase not in VAULT_WORKS:
-        return context.pace(IDLE_SECONDS, IDLE_APART, IDLE_MOST)
+        return context.idle(IDLE_SECONDS)
     view = await observe_run(context, vault, (vault.status.upkeep or UpkeepStatus()).run)
     step = decide_upkeep(view)
     if step.status is not None:
@@ -56,8 +54,7 @@ async def reconcile_upkeep(context: Context, namespace: str, name: str) -> float
         return STEP_SECONDS
     if view.running:
         return RUNNING_SECONDS
-    idle = context.pace(IDLE_SECONDS, IDLE_APART, IDLE_MOST)
-    return min(idle, max(STEP_SECONDS, (due_at(view) - view.now).total_seconds()))
+    return min(context.idle(IDLE_SECONDS), max(STEP_SECONDS, (due_at(view) - view.now).total_seconds()))
 
 
 async def want_upkeep(context: Context, vault: Vault) -> None:

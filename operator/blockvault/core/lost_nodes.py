@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from blockvault.api import Backup, Restore
+
 from .conditions import parse_timestamp
-from .objects import Object, deleting, newest
-from .workloads import ENDED
+from .objects import Object, deleting, newest, pod_ended
 
 # A node that has not been ready for so long, or a pod that was to be gone so long ago, is given up.
 PATIENCE = timedelta(seconds=60)
@@ -46,6 +47,11 @@ class GivenUp:
 NOTHING_GIVEN_UP = GivenUp()
 
 
+def attempt_of(operation: Backup | Restore) -> int:
+    """Which of an operation's movers counts: those before it were given up."""
+    return (operation.status.attempt if operation.status else None) or 1
+
+
 def node_of(pod: Object) -> str:
     """The node that a pod was placed on; empty while there is none."""
     return str((pod.get("spec") or {}).get("nodeName") or "")
@@ -53,7 +59,7 @@ def node_of(pod: Object) -> str:
 
 def nodes_named(pods: Iterable[Object]) -> set[str]:
     """The nodes of the pods that have not ended."""
-    return {node_of(pod) for pod in pods if not _ended(pod)} - {""}
+    return {node_of(pod) for pod in pods if not pod_ended(pod)} - {""}
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ def lost_pod(pod: Object, nodes: Nodes, now: datetime) -> str:
     else a new one would be made for it each minute.
     """
     name, meta = node_of(pod), pod["metadata"]
-    if _ended(pod) or not name:
+    if pod_ended(pod) or not name:
         return ""
     trouble = node_trouble(name, nodes)
     made = parse_timestamp(meta["creationTimestamp"])
@@ -130,7 +136,7 @@ def lost_mover(pods: list[Object], nodes: Nodes, now: datetime) -> str:
 def unready_mover(pods: list[Object], nodes: Nodes) -> str:
     """That a mover's node is not ready, so that nobody knows how it fares; empty where nothing is wrong."""
     pod = newest(pods)
-    trouble = node_trouble(node_of(pod), nodes) if pod is not None and not _ended(pod) else None
+    trouble = node_trouble(node_of(pod), nodes) if pod is not None and not pod_ended(pod) else None
     return trouble.words if trouble else ""
 
 
@@ -151,7 +157,3 @@ def left_behind(pods: Iterable[Object], nodes: Nodes, now: datetime) -> str:
     names = ", ".join(sorted(pod["metadata"]["name"] for pod in held))
     where = {node_of(pod) for pod in held}
     return f" Pod {names} and the volume that it has stay on {', '.join(sorted(where))} for now. {what_helps(where)}."
-
-
-def _ended(pod: Object) -> bool:
-    return (pod.get("status") or {}).get("phase") in ENDED

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from blockvault.api import StoppedWorkload
 
-from .objects import Object
+from .objects import Object, pod_ended
 
 DEPLOYMENT, STATEFUL_SET, REPLICA_SET = "Deployment", "StatefulSet", "ReplicaSet"
-ENDED = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def uses(pod: Object, claim: str) -> bool:
     names = {(v.get("persistentVolumeClaim") or {}).get("claimName") for v in volumes}
     # Of a generic ephemeral volume the claim has the pod's name and its own.
     names |= {f"{pod['metadata']['name']}-{v['name']}" for v in volumes if v.get("ephemeral")}
-    return claim in names and (pod.get("status") or {}).get("phase") not in ENDED
+    return claim in names and not pod_ended(pod)
 
 
 def controller_of(obj: Object) -> tuple[str, str, str] | None:

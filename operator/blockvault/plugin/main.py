@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from blockvault import __version__
-from blockvault.exitcodes import INTERNAL, OK, TEMPORARY, USAGE
+from blockvault.exitcodes import INTERNAL, OK, TEMPORARY, USAGE, flush_or_end
 from blockvault.plugin.errors import PluginError
 
 PROGRAM = "kubectl blockvault"
@@ -100,12 +100,7 @@ def main() -> None:
     # As Ctrl-C: what runs in the cluster goes on, and the words say so.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = run(None)
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        code = code or INTERNAL  # nobody reads what we say
-        os._exit(code)
+    flush_or_end(code)
     sys.exit(code)
 
 
