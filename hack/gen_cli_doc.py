@@ -13,7 +13,7 @@ import click
 
 from blockvault.cli.main import cli
 from blockvault.cli.options import Settings
-from blockvault.plugin.main import cli as plugin
+from blockvault.plugin.commands import cli as plugin
 from blockvault.plugin.options import Settings as PluginSettings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

@@ -14,8 +14,9 @@ from blockvault.plugin import facts, rows, waiting
 from blockvault.plugin.completing import names
 from blockvault.plugin.describing import find_object
 from blockvault.plugin.errors import FailedError, NotFoundError, PassingError, UsageError
-from blockvault.plugin.options import TIMEOUT, WAIT, YES, Settings, common, span
+from blockvault.plugin.options import TIMEOUT, WAIT, YES, common, span
 from blockvault.plugin.restoring import confirm
+from blockvault.plugin.settings import Settings
 from blockvault.plugin.words import name_of, several
 
 if TYPE_CHECKING:

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from blockvault.plugin.settings import Settings
+
 # Whoever presses a key does not wait; a name that is not found is typed.
 SECONDS = 3.0
 
@@ -39,7 +41,6 @@ def _names(context: click.Context, typed: str, *kinds: str, prefixed: bool = Fal
 
     from blockvault.cluster import resources
     from blockvault.plugin.errors import PluginError
-    from blockvault.plugin.options import Settings
     from blockvault.plugin.session import Session
 
     given: dict[str, Any] = {each.name: context.params.get(each.name) for each in fields(Settings)}

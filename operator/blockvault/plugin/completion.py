@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 from click.shell_completion import ShellComplete, get_completion_class
 
-from blockvault.plugin.main import COMPLETER, PROGRAM, cli
+from blockvault.plugin.commands import COMPLETER, PROGRAM, cli
 
 VARIABLE = "_KUBECTL_BLOCKVAULT_COMPLETE"
 # What cobra's scripts read after the words: do not offer file names; or: nothing special.
@@ -59,8 +57,3 @@ def candidates(words: list[str]) -> str:
     ]
     files = any(item.type in ("file", "dir") for item in found)
     return "".join(f"{line}\n" for line in [*lines, DEFAULT if files else NO_FILES])
-
-
-def main() -> None:
-    """Entry point of `kubectl_complete-blockvault`."""
-    sys.stdout.write(candidates(sys.argv[1:]))

@@ -9,8 +9,9 @@ import click
 
 from blockvault.cluster.resources import CLAIMS, NAMESPACES, VAULTS
 from blockvault.plugin.errors import NotFoundError, RefusedError
-from blockvault.plugin.options import ALL_NAMESPACES, Settings, common, output, show
+from blockvault.plugin.options import ALL_NAMESPACES, common, output, show
 from blockvault.plugin.screen import coloured
+from blockvault.plugin.settings import Settings
 from blockvault.plugin.words import NONE, ago, several
 
 if TYPE_CHECKING:

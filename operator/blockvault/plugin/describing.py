@@ -9,7 +9,8 @@ import click
 from blockvault.cluster.resources import BACKUPS, POLICIES, RESTORES, TASKS, VAULT_CLASSES, VAULTS, Resource
 from blockvault.plugin.completing import names
 from blockvault.plugin.errors import NotFoundError, UsageError
-from blockvault.plugin.options import Settings, common, output, show
+from blockvault.plugin.options import common, output, show
+from blockvault.plugin.settings import Settings
 
 if TYPE_CHECKING:
     from blockvault.plugin.session import Session

@@ -31,7 +31,8 @@ from blockvault.plugin import facts
 from blockvault.plugin.completing import names
 from blockvault.plugin.describing import find_object
 from blockvault.plugin.errors import NotFoundError, PluginError, RefusedError
-from blockvault.plugin.options import Settings, common, output, show
+from blockvault.plugin.options import common, output, show
+from blockvault.plugin.settings import Settings
 
 if TYPE_CHECKING:
     from datetime import datetime

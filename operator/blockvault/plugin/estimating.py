@@ -12,7 +12,8 @@ from blockvault.plugin import facts, rows, words
 from blockvault.plugin.completing import names
 from blockvault.plugin.errors import UsageError
 from blockvault.plugin.facts import status_of
-from blockvault.plugin.options import Settings, common, output, show, span
+from blockvault.plugin.options import common, output, show, span
+from blockvault.plugin.settings import Settings
 from blockvault.plugin.words import NONE, name_of
 from blockvault.terminal import size
 

@@ -11,8 +11,9 @@ from blockvault.core.naming import ACKNOWLEDGE_ANNOTATION, ALLOW_DELETION_ANNOTA
 from blockvault.plugin.completing import names
 from blockvault.plugin.errors import NotFoundError, UsageError
 from blockvault.plugin.facts import namespace_of, status_of
-from blockvault.plugin.options import ALL_NAMESPACES, Settings, common, output, show
+from blockvault.plugin.options import ALL_NAMESPACES, common, output, show
 from blockvault.plugin.restoring import asks
+from blockvault.plugin.settings import Settings
 from blockvault.plugin.words import ago, name_of
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from blockvault.core.naming import GROUP
 from blockvault.plugin import rows
 from blockvault.plugin.completing import names
 from blockvault.plugin.facts import namespace_of, status_of
-from blockvault.plugin.options import ALL_NAMESPACES, Settings, common, listed, output, show, when
+from blockvault.plugin.options import ALL_NAMESPACES, common, listed, output, show, when
 from blockvault.plugin.screen import coloured
+from blockvault.plugin.settings import Settings
 
 if TYPE_CHECKING:
     from blockvault.plugin.session import Session

@@ -12,7 +12,8 @@ from blockvault.plugin import facts
 from blockvault.plugin.completing import names
 from blockvault.plugin.describing import find_object
 from blockvault.plugin.errors import NotFoundError
-from blockvault.plugin.options import Settings, common
+from blockvault.plugin.options import common
+from blockvault.plugin.settings import Settings
 
 if TYPE_CHECKING:
     from blockvault.plugin.session import Session

@@ -11,8 +11,9 @@ from blockvault.cluster.resources import BACKUPS, CLAIMS, VAULTS
 from blockvault.core.naming import GROUP
 from blockvault.plugin.completing import names
 from blockvault.plugin.errors import NotFoundError, RefusedError, UsageError
-from blockvault.plugin.options import TIMEOUT, WAIT, Settings, common, listed, output, show, span
+from blockvault.plugin.options import TIMEOUT, WAIT, common, listed, output, show, span
 from blockvault.plugin.requests import BackupWishes, backups, choose_vault, held_claims
+from blockvault.plugin.settings import Settings
 
 if TYPE_CHECKING:
     from blockvault.plugin.session import Session

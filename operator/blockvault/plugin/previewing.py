@@ -13,7 +13,8 @@ from blockvault.plugin import facts
 from blockvault.plugin.completing import names
 from blockvault.plugin.errors import NotFoundError, PluginError
 from blockvault.plugin.facts import status_of
-from blockvault.plugin.options import Settings, common, output, show
+from blockvault.plugin.options import common, output, show
+from blockvault.plugin.settings import Settings
 from blockvault.plugin.words import ago, name_of, several
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from blockvault.cluster.resources import BACKUPS, CLAIMS, PODS, RESTORES
 from blockvault.core.naming import GROUP
 from blockvault.plugin.completing import names
 from blockvault.plugin.errors import RefusedError, UsageError
-from blockvault.plugin.options import TIMEOUT, WAIT, YES, Settings, common, output, show, span, when
+from blockvault.plugin.options import TIMEOUT, WAIT, YES, common, output, show, span, when
 from blockvault.plugin.requests import RestoreWishes
 from blockvault.plugin.requests import restore as restore_of
+from blockvault.plugin.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

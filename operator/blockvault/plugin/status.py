@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from blockvault.cluster.resources import BACKUPS, POLICIES, RESTORES, VAULTS
-from blockvault.plugin.options import ALL_NAMESPACES, Settings, common, output, show
+from blockvault.plugin.options import ALL_NAMESPACES, common, output, show
+from blockvault.plugin.settings import Settings
 
 if TYPE_CHECKING:
     from blockvault.plugin.session import Session

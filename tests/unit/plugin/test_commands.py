@@ -10,10 +10,11 @@ import click
 import pytest
 
 from blockvault.exitcodes import NOT_FOUND, OK, TEMPORARY, USAGE
+from blockvault.plugin.commands import COMMANDS, cli
 from blockvault.plugin.completion import candidates
 from blockvault.plugin.errors import NotFoundError
-from blockvault.plugin.main import COMMANDS, cli, run
-from blockvault.plugin.options import Settings
+from blockvault.plugin.main import run
+from blockvault.plugin.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 
