@@ -16,6 +16,7 @@ from blockvault.api import NotServed, RunStatus
 QUEUED = "OperationInProgress"
 # Seconds until the look after an action: enough that one without effect does not keep the API server busy.
 SOON = 0.05
+CANCELLED = "Cancelled"
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def still_waiting(
 
 def cancelled() -> Outcome:
     """The outcome of what somebody stopped (F3)."""
-    return failed("Cancelled", "Cancelled on request (spec.cancel).")
+    return failed(CANCELLED, "Cancelled on request (spec.cancel).")
 
 
 def failed(reason: str, message: str) -> Outcome:

@@ -13,10 +13,9 @@ from blockvault.api import AppliedPolicy, Backup, BackupPolicy, ResourceStatus
 
 from .automatic import made_of
 from .conditions import parse_timestamp
+from .decision import CANCELLED
 from .runs import offset_of
 from .schedule import next_runs
-
-CANCELLED = "Cancelled"
 
 
 def due_at(

@@ -294,9 +294,8 @@ def _move(view: BackupView) -> Decision:
             return Decision("Creating", problem.reason, problem.message)
         action = Action.CREATE_JOB if view.has_secret else Action.CREATE_SECRET
         return Decision("Creating", "Starting", "Starting the mover.", action=action)
-    if (
-        not view.has_secret and problem is None
-    ):  # somebody deleted it: a pod that has not started waits for it
+    if not view.has_secret and problem is None:
+        # Somebody deleted it: a pod that has not started waits for it.
         return Decision("Creating", "Starting", "Starting the mover.", action=Action.CREATE_SECRET)
     wait = mover_wait(view.job, view.pods, view.clone, view.now, view.nodes)
     if isinstance(wait, Outcome):

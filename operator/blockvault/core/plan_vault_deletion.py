@@ -282,9 +282,8 @@ def _erase(view: DeletionView, deletion: VaultDeletion) -> Step:
     view = replace(view, pods=pods_of(job, view.pods))  # what a run before it said is no word of this one
     if job_ended(job):
         return _ended(view, job)
-    if (
-        not view.has_secret and view.problem is None
-    ):  # somebody deleted it: a pod that has not started waits for it
+    if not view.has_secret and view.problem is None:
+        # Somebody deleted it: a pod that has not started waits for it.
         return Step("Erasing", "Erasing what is stored.", Action.CREATE_SECRET, requeue=STEP_SECONDS)
     wait = mover_wait(job, view.pods, BOUND, view.now, view.nodes)
     if isinstance(wait, Outcome):

@@ -13,6 +13,7 @@ from typing import Any, cast
 from blockvault.api import SkippedRun, TaskPhase, TaskType, Vault, parse_quantity
 
 from .conditions import find_condition, timestamp
+from .decision import CANCELLED
 from .naming import (
     IMPORTED_ANNOTATION,
     POLICY_ANNOTATION,
@@ -82,7 +83,7 @@ def operation_of(kind: str, obj: Object) -> Record | None:
 
 
 def _phase(status: dict[str, Any]) -> TaskPhase:
-    if status.get("reason") == "Cancelled" and status.get("phase") in ENDED:
+    if status.get("reason") == CANCELLED and status.get("phase") in ENDED:
         return "Cancelled"
     known = ENDED.get(str(status.get("phase")))
     if known is not None:
